@@ -1,0 +1,80 @@
+"""Timing of a model and of its layers, and a check over every YAML."""
+
+import statistics
+import time
+from collections.abc import Callable
+from copy import deepcopy
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from models import yolo
+from utils.device import describe_device, synchronize
+from utils.errors import UserError
+
+
+def median_ms(call: Callable[[], object], device: torch.device, repeats: int = 10) -> float:
+    """Median milliseconds of ``call`` after two warm-up runs."""
+    times = []
+    for i in range(repeats + 2):
+        synchronize(device)
+        start = time.perf_counter()
+        call()
+        synchronize(device)
+        if i >= 2:
+            times.append((time.perf_counter() - start) * 1e3)
+    return statistics.median(times)
+
+
+def profile_model(model: torch.nn.Module, image: torch.Tensor, device: torch.device) -> str:
+    """Forward (fused, eval) and forward + backward (training) times of one batch."""
+    image = image.to(device).contiguous(memory_format=torch.channels_last)
+    fused = deepcopy(model).fuse().to(device, memory_format=torch.channels_last)
+    trained = deepcopy(model).train().to(device, memory_format=torch.channels_last)
+    with torch.inference_mode():
+        forward = median_ms(lambda: fused(image), device)
+    backward = median_ms(lambda: sum(m.mean() for m in trained(image)).backward(), device)
+    b, _, h, w = image.shape
+    return (
+        f"profile of {model.name} on {describe_device(device)}, batch {b} of {h}×{w}, medians of 10: "
+        f"forward {forward:.1f} ms (fused), forward + backward {backward:.1f} ms"
+    )
+
+
+def profile_layers(model: torch.nn.Module, image: torch.Tensor, device: torch.device) -> str:
+    """Milliseconds, share and GFLOPs-free facts of each layer in eval mode, fused."""
+    model = deepcopy(model).fuse().to(device, memory_format=torch.channels_last)
+    x = image.to(device).contiguous(memory_format=torch.channels_last)
+    outputs, times = [], []
+    with torch.inference_mode():
+        for layer in model.model:
+            if layer.f != -1:
+                x = outputs[layer.f] if isinstance(layer.f, int) else [x if s == -1 else outputs[s] for s in layer.f]
+            given = x
+            times.append(median_ms(lambda layer=layer, given=given: layer(given), device, repeats=5))
+            x = layer(given)
+            outputs.append(x)
+    total = sum(times)
+    lines = [f"{'layer':>5}  {'module':<32}{'params':>10}{'ms':>9}{'share':>8}"]
+    for row, ms in zip(model.rows, times, strict=True):
+        lines.append(f"{row.index:>5}  {row.block:<32}{row.parameters:>10}{ms:>9.2f}{ms / total:>8.1%}")
+    return "\n".join([*lines, f"{'':>5}  {'total':<32}{'':>10}{total:>9.2f}"])
+
+
+def check_all(files: list[Path]) -> None:
+    """Build and run every YAML in ``files`` on a small image. Raises UserError naming those that fail."""
+    failures = []
+    for file in tqdm(files, desc="models"):
+        try:
+            model = yolo.DetectionModel(file).eval()
+            side = int(model.stride.max()) * 2
+            with torch.inference_mode():
+                boxes = model(torch.zeros(1, model.yaml["ch"], side, side))[0]
+            tqdm.write(f"{file.name:<36} ok   {boxes.shape[1]} boxes at {side} px, strides {model.stride.int().tolist()}")
+        except UserError as e:
+            failures.append(file.name)
+            tqdm.write(f"{file.name:<36} error: {e}")
+    print(f"{len(files) - len(failures)} of {len(files)} models built and ran")
+    if failures:
+        raise UserError(f"these YAMLs do not build: {', '.join(failures)}")

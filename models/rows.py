@@ -1,0 +1,215 @@
+"""Rows of a model YAML: reading, checking, and what their words mean. Nothing in them is ever evaluated."""
+
+import ast
+import difflib
+import inspect
+import math
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import nn
+
+from utils.errors import UserError
+
+
+@dataclass
+class Row:
+    """One row [from, number, module, args] of a model YAML, and what became of it."""
+
+    file: str
+    index: int
+    source: int | list[int]
+    number: int
+    block: str
+    args: list
+    shape: tuple[int, int, int] | None = None  # (channels, height, width) of its output at 640
+    stride: float = 0.0
+    parameters: int = 0
+    built_number: int = 1
+    built_args: list = field(default_factory=list)
+
+    def __str__(self) -> str:
+        return f"[{_as_yaml(self.source)}, {self.number}, {self.block}, {_as_yaml(self.args)}]"
+
+    def error(self, message: str) -> UserError:
+        """A UserError that begins with the file and this row."""
+        return UserError(f"{self.file}, layer {self.index} {self}: {message}")
+
+    def source_indices(self) -> list[int]:
+        """The layers this row takes its input from, counted from the start; -1 is the image."""
+        sources = self.source if isinstance(self.source, list) else [self.source]
+        found = []
+        for source in sources:
+            if not isinstance(source, int) or isinstance(source, bool):
+                raise self.error(f"`from` holds {source!r}; it takes layer numbers, or -1 for the layer before")
+            index = source if source >= 0 else self.index + source
+            if index < -1 or (index == -1 and self.index > 0):
+                raise self.error(f"`from` {source} reaches before the first layer")
+            if index >= self.index:
+                raise self.error(f"`from` {source} is not an earlier layer; layers 0 to {self.index - 1} are")
+            found.append(index)
+        return found
+
+    def kept_sources(self) -> list[int]:
+        """The earlier layers whose output must be kept for this row: all that it names otherwise than by -1."""
+        sources = self.source if isinstance(self.source, list) else [self.source]
+        return [index for source, index in zip(sources, self.source_indices(), strict=True) if source != -1]
+
+
+def _as_yaml(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(_as_yaml(v) for v in value)}]"
+    return str(value)
+
+
+def read_rows(cfg: dict, file: str) -> list[Row]:
+    """The rows of backbone and head in order. Raises UserError for anything that isn't [from, number, module, args]."""
+    rows = []
+    for section in ("backbone", "head"):
+        entries = cfg[section]
+        if not isinstance(entries, list):
+            raise UserError(f"{file}: {section} must be a list of rows [from, number, module, args]")
+        for entry in entries:
+            place = f"{file}, layer {len(rows)} {_as_yaml(entry)}"
+            if not isinstance(entry, list) or len(entry) != 4:
+                raise UserError(f"{place}: a row has four parts, [from, number, module, args]")
+            source, number, block, args = entry
+            if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+                raise UserError(f"{place}: number is {number!r}; it must be 1 or more")
+            if not isinstance(block, str):
+                raise UserError(f"{place}: module is {block!r}; it must be a block's name")
+            if not isinstance(args, list):
+                raise UserError(f"{place}: args is {args!r}; it must be a list, [] if there are none")
+            rows.append(Row(file, len(rows), source, number, block, args))
+    return rows
+
+
+def scale_channels(channels: int, width: float, divisor: int = 8) -> int:
+    """Channels times the width multiple, rounded up to a multiple of ``divisor``."""
+    return math.ceil(channels * width / divisor) * divisor
+
+
+def scale_number(number: int, depth: float) -> int:
+    """Repeats times the depth multiple, at least one; a single one stays."""
+    return max(round(number * depth), 1) if number > 1 else number
+
+
+def parse_arguments(row: Row, names: dict[str, Any] | None = None) -> tuple[list, dict]:
+    """Positional and keyword arguments of a row: words are looked up in ``names`` or read as Python literals.
+
+    ``key=value`` is a keyword argument, ``nn.SiLU()`` a module of torch.nn; other words (``nearest``) stay strings.
+    """
+    args, kwargs = [], {}
+    for arg in row.args:
+        if isinstance(arg, dict):  # {paper: True}
+            kwargs |= {str(k): _parse_word(row, v, names or {}) for k, v in arg.items()}
+        elif isinstance(arg, str) and arg.partition("=")[0].strip().isidentifier() and "=" in arg:
+            key, _, value = arg.partition("=")
+            kwargs[key.strip()] = _parse_word(row, value.strip(), names or {})
+        elif kwargs:
+            raise row.error(f"argument {arg!r} follows a key=value argument; put it before")
+        else:
+            args.append(_parse_word(row, arg, names or {}))
+    return args, kwargs
+
+
+def _parse_word(row: Row, word: Any, names: dict[str, Any]) -> Any:
+    if not isinstance(word, str):
+        return word
+    if word in names:
+        return names[word]
+    if word.startswith(("nn.", "torch.nn.")):
+        module = torch_module(word)
+        if module is None:
+            raise row.error(f"{word!r} is no module of torch.nn with plain arguments, such as nn.SiLU() or nn.LeakyReLU(0.1)")
+        return module
+    try:
+        return ast.literal_eval(word)
+    except (ValueError, SyntaxError):
+        return word
+
+
+def torch_module(text: str) -> nn.Module | None:
+    """``nn.LeakyReLU(0.1)`` → the module; None where the text isn't a torch.nn class with literal arguments."""
+    try:
+        call = ast.parse(text.strip().removeprefix("torch."), mode="eval").body
+        name = call.func if isinstance(call, ast.Call) else call
+        if not (isinstance(name, ast.Attribute) and isinstance(name.value, ast.Name) and name.value.id == "nn"):
+            return None
+        module = getattr(nn, name.attr, None)
+        if not (isinstance(module, type) and issubclass(module, nn.Module)):
+            return None
+        args = [ast.literal_eval(a) for a in call.args] if isinstance(call, ast.Call) else []
+        kwargs = {k.arg: ast.literal_eval(k.value) for k in call.keywords} if isinstance(call, ast.Call) else {}
+        return module(*args, **kwargs)
+    except (SyntaxError, ValueError, TypeError):
+        return None
+
+
+def parse_activation(text: str | None, file: str) -> nn.Module | None:
+    """The YAML's ``activation:``, such as nn.LeakyReLU(0.1) or nn.Mish(); None where it has none."""
+    if text is None:
+        return None
+    module = torch_module(text) if isinstance(text, str) else None
+    if module is None:
+        raise UserError(f"{file}: activation {text!r} is no module of torch.nn; write it as nn.SiLU() or nn.LeakyReLU(0.1)")
+    return module
+
+
+INPUT_NAMES = {"c1", "inp", "inc", "cin", "chin", "nin", "in", "inchannels", "inchannel", "inch", "inchs", "inplanes", "indim"}
+OUTPUT_NAMES = {"c2", "oup", "ouc", "cout", "chout", "nout", "out", "outc", "outchannels", "outchannel", "outch", "outchs"}
+OUTPUT_NAMES |= {"planes", "outplanes", "outdim"}
+WIDTH_NAMES = {"c", "ch", "channel", "channels", "dim", "planes", "nf", "features", "numfeatures"}
+REPEAT_NAMES = {"n", "number", "repeats", "repeat", "numrepeats", "numblocks", "nblocks"}
+
+
+def infer_rule(block: type[nn.Module]) -> str:
+    """How a block is fed, from the names of its constructor's first parameters: see BLOCKS in models/yolo.py."""
+    parameters = [name.replace("_", "").lower() for name in list(inspect.signature(block).parameters)[:3]]
+    first, second, third = [*parameters, "", "", ""][:3]
+    if first in INPUT_NAMES and second in OUTPUT_NAMES:
+        return "repeats" if third in REPEAT_NAMES else "channels"
+    return "keep" if first in INPUT_NAMES | WIDTH_NAMES else "plain"
+
+
+def check_concat(row: Row, sources: list[int], inputs: list[tuple], shapes: list[tuple | None]) -> None:
+    """Maps to be joined along channels must be of one height and width; the error says which earlier layers would fit."""
+    sizes = [shape[1:] for shape in inputs]
+    if len(set(sizes)) <= 1 or row.args not in ([], [1]):
+        return
+    said = ", ".join(f"layer {s} is {h}×{w}" for s, (h, w) in zip(sources, sizes, strict=True))
+    height, width = sizes[0]
+    fitting = [str(i) for i, s in enumerate(shapes) if s is not None and s[1:] == sizes[0] and i not in sources]
+    hint = f" Layers at {height}×{width}: {', '.join(fitting)}." if fitting else ""
+    raise row.error(f"inputs differ in size at 640: {said}.{hint}")
+
+
+def output_shape(row: Row, layer: nn.Module, inputs: list[tuple], as_list: bool) -> tuple[int, int, int]:
+    """(channels, height, width) that ``layer`` (in eval mode) gives for inputs of these shapes.
+
+    Traced on the meta device, which costs nothing; a block whose forward needs real numbers is run on zeros.
+    """
+    state = {k: v.to("meta") for k, v in chain(layer.named_parameters(), layer.named_buffers())}
+    try:
+        x = [torch.empty(1, *shape, device="meta") for shape in inputs]
+        y = torch.func.functional_call(layer, state, (x if as_list else x[0],))
+    except Exception:  # either a mistake in the row or a block that can't be traced: the real run tells
+        try:
+            with torch.no_grad():
+                x = [torch.zeros(1, *shape) for shape in inputs]
+                y = layer(x if as_list else x[0])
+        except Exception as e:
+            given = " and ".join("×".join(map(str, shape)) for shape in inputs)
+            raise row.error(f"{row.block} does not fit its input {given}: {type(e).__name__}: {e}") from e
+    if not isinstance(y, torch.Tensor) or y.ndim != 4:
+        found = f"a tensor of {y.ndim} dimensions" if isinstance(y, torch.Tensor) else type(y).__name__
+        raise row.error(f"{row.block} returns {found}; a layer returns one map [batch, channels, height, width]")
+    return tuple(y.shape[1:])
+
+
+def nearest(name: str, known: list[str]) -> str:
+    """«; did you mean X or Y?» for the known names closest to ``name``, or nothing."""
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    return f"; did you mean {' or '.join(close)}?" if close else ""

@@ -1,0 +1,418 @@
+"""From a YAML file to a detector.
+
+``python models/yolo.py --cfg yolov5s_EfficientNetV2.yaml`` builds a model and prints it layer by layer.
+
+    DetectionModel("models/yolov5s.yaml", nc=3)
+        read_model_yaml     the file, by path or by name
+        parse_model         rows → layers, each checked as it is built
+        Detect              the head: maps → boxes
+"""
+
+if __name__ == "__main__":  # run as a script: the project's folder comes before models/ on the import path
+    import sys
+    from pathlib import Path
+
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import argparse
+import math
+from copy import deepcopy
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from models import common
+from models.common import FusedMBConv, MBConv, default_activation
+from models.fuse import fuse_conv_bn
+from models.rows import (
+    Row,
+    check_concat,
+    infer_rule,
+    nearest,
+    output_shape,
+    parse_activation,
+    parse_arguments,
+    read_rows,
+    scale_channels,
+    scale_number,
+)
+from utils.anchors import anchors_in_stride_order
+from utils.errors import UserError, exit_on_user_error
+from utils.flops import count_gflops, count_layers, count_parameters
+from utils.yaml_file import read_yaml
+
+MODELS = Path(__file__).resolve().parent
+CHECK_SIZE = 640  # every model is traced at this input size while it is built
+
+# How a row feeds its block. To use your own: paste the class at the end of models/common.py and add its name here.
+#   channels  Block(c1, c2, *args[1:])      c2 = args[0] scaled by width_multiple; repeated `number` times in a Sequential
+#   repeats   Block(c1, c2, n, *args[1:])   the block itself repeats what it holds
+#   keep      Block(c1, *args)              output channels = input channels
+#   plain     Block(*args)                  knows nothing of channels
+#   None      one of these, inferred from the names of the constructor's first parameters
+BLOCKS = {
+    "Conv": "channels",
+    "DWConv": "channels",
+    "DWConvTranspose2d": "channels",
+    "GhostConv": "channels",
+    "MixConv2d": "channels",
+    "CrossConv": "channels",
+    "Focus": "channels",
+    "Bottleneck": "channels",
+    "GhostBottleneck": "channels",
+    "SPP": "channels",
+    "SPPF": "channels",
+    "C3SPP": "channels",
+    "BottleneckCSP": "repeats",
+    "C3": "repeats",
+    "C3x": "repeats",
+    "C3TR": "repeats",
+    "C3Ghost": "repeats",
+    "Contract": "plain",
+    "Expand": "plain",
+    "Concat": "plain",
+    "stem": "channels",
+    "FusedMBConv": "channels",
+    "MBConv": "channels",
+    "ShuffleNetV2_InvertedResidual": "channels",
+    "Conv_maxpool": "channels",
+    "UniversalInvertedBottleneckBlock": "channels",
+    "C3_UIB": "repeats",
+    # "YourBlock": None,
+}
+TORCH_RULES = {
+    "nn.Conv2d": "channels",
+    "nn.ConvTranspose2d": "channels",
+    "nn.BatchNorm2d": "keep",
+    "nn.InstanceNorm2d": "keep",
+}
+
+
+class Detect(nn.Module):
+    """YOLOv5's head: one 1×1 convolution per level.
+
+    In training returns the raw maps, one [b, anchors, ny, nx, nc + 5] per level. In eval returns
+    (boxes [b, Σ anchors·ny·nx, nc + 5] as x, y, w, h in input pixels, objectness and class scores after sigmoid; raw maps).
+    """
+
+    def __init__(self, nc: int, anchors: list[list[float]], ch: list[int]):
+        super().__init__()
+        self.nc = nc
+        self.no = nc + 5
+        self.nl = len(anchors)
+        self.na = len(anchors[0]) // 2
+        self.register_buffer("anchors", torch.tensor(anchors).float().view(self.nl, -1, 2))  # in grid units once strides are known
+        self.register_buffer("stride", torch.ones(self.nl), persistent=False)
+        self.m = nn.ModuleList(nn.Conv2d(c, self.no * self.na, 1) for c in ch)
+
+    def forward(self, x):
+        maps, boxes = [], []
+        for level, conv in enumerate(self.m):
+            raw = conv(x[level])
+            b, _, ny, nx = raw.shape
+            raw = raw.view(b, self.na, self.no, ny, nx).permute(0, 1, 3, 4, 2).contiguous()
+            maps.append(raw)
+            if not self.training:
+                boxes.append(self.decode(raw, level))
+        return maps if self.training else (torch.cat(boxes, 1), maps)
+
+    def decode(self, raw: torch.Tensor, level: int) -> torch.Tensor:
+        """Raw map [b, na, ny, nx, no] of one level → [b, na·ny·nx, no]: centre 2σ−0.5+cell, size (2σ)²·anchor."""
+        b, _, ny, nx, _ = raw.shape
+        y, x = torch.meshgrid(
+            torch.arange(ny, device=raw.device), torch.arange(nx, device=raw.device), indexing="ij"
+        )
+        cells = torch.stack((x, y), 2).to(raw.dtype) - 0.5
+        stride = self.stride[level]
+        anchors = (self.anchors[level] * stride).view(1, self.na, 1, 1, 2).to(raw.dtype)
+        xy, wh, scores = raw.sigmoid().split((2, 2, self.nc + 1), 4)
+        xy = (xy * 2 + cells) * stride.to(raw.dtype)
+        wh = (wh * 2) ** 2 * anchors
+        return torch.cat((xy, wh, scores), 4).view(b, self.na * ny * nx, self.no)
+
+    def set_strides(self, strides: list[float]) -> None:
+        """Fix the strides of the levels, bring the anchors to grid units, and start the biases from them."""
+        self.stride = torch.tensor(strides, dtype=torch.float32)
+        self.anchors = anchors_in_stride_order(self.anchors, self.stride) / self.stride.view(-1, 1, 1)
+        for conv, stride in zip(self.m, strides, strict=True):
+            bias = conv.bias.detach().view(self.na, -1)
+            bias[:, 4] += math.log(8 / (CHECK_SIZE / stride) ** 2)  # about 8 objects in a 640 px image
+            bias[:, 5 : 5 + self.nc] += math.log(0.6 / (self.nc - 0.99999))
+
+
+def read_model_yaml(cfg: str | Path | dict) -> tuple[dict, str]:
+    """The model's description and the file it came from; a bare name is looked for in models/ and models/hub/."""
+    if isinstance(cfg, dict):
+        return deepcopy(cfg), cfg.get("yaml_file", "model")
+    path = Path(cfg)
+    if not path.exists():
+        found = [p for p in (MODELS / path.name, MODELS / "hub" / path.name) if p.is_file()]
+        if not found:
+            names = [p.name for p in model_yamls()]
+            raise UserError(f"{cfg}: no such model YAML here, in models/ or in models/hub/{nearest(path.name, names)}")
+        path = found[0]
+    return read_yaml(path, "model YAML"), str(path)
+
+
+def model_yamls() -> list[Path]:
+    """Every model YAML that comes with the project."""
+    return sorted(MODELS.glob("*.yaml")) + sorted((MODELS / "hub").glob("*.yaml"))
+
+
+def resolve_block(row: Row) -> tuple[type[nn.Module], str]:
+    """The class a row names and the rule by which it is fed."""
+    if row.block in BLOCKS:
+        block = getattr(common, row.block, None)
+        if block is None:
+            raise row.error(f"{row.block} is in BLOCKS of models/yolo.py, but models/common.py has no such class")
+        return block, BLOCKS[row.block] or infer_rule(block)
+    name = row.block.removeprefix("torch.")
+    if name.startswith("nn.") and isinstance(getattr(nn, name[3:], None), type):
+        return getattr(nn, name[3:]), TORCH_RULES.get(name, "plain")
+    if hasattr(common, row.block):
+        raise row.error(f"{row.block} is in models/common.py; add its name to BLOCKS in models/yolo.py to use it")
+    raise row.error(f"unknown block {row.block}{nearest(row.block, [*BLOCKS, 'Detect', 'nn.Upsample'])}")
+
+
+def build_layer(row: Row, channels: list[int], depth: float, width: float, divisor: int, outputs: int) -> nn.Module:
+    """Construct what one row describes. ``channels``: of its inputs; ``outputs``: na·(nc+5), never scaled by width."""
+    block, rule = resolve_block(row)
+    c1 = channels[0] if len(channels) == 1 else channels
+    args, kwargs = parse_arguments(row)
+    if rule in ("channels", "repeats"):
+        if not args or not isinstance(args[0], int) or isinstance(args[0], bool) or args[0] < 1:
+            raise row.error(f"the first argument of {row.block} is its output channels, a positive whole number")
+        c2 = args[0] if args[0] == outputs else scale_channels(args[0], width, divisor)
+        args = [c1, c2, *args[1:]]
+    elif rule == "keep":
+        args = [c1, *args]
+    n = scale_number(row.number, depth)
+    if rule == "repeats":
+        args.insert(2, n)
+        n = 1
+    row.built_number, row.built_args = n, args
+    try:
+        if n == 1:
+            return block(*args, **kwargs)
+        again = [args[1], *args[1:]] if rule == "channels" else args  # only the first block changes the channels
+        return nn.Sequential(block(*args, **kwargs), *(block(*again, **kwargs) for _ in range(n - 1)))
+    except Exception as e:  # whatever a constructor says about arguments it cannot take is the user's to read
+        raise row.error(f"{row.block}({', '.join(map(str, args))}) cannot be built: {type(e).__name__}: {e}") from e
+
+
+def build_detect(row: Row, channels: list[int], nc: int, anchors) -> Detect:
+    """The Detect row, its anchors checked against the levels it gets."""
+    args, _ = parse_arguments(row, {"nc": nc, "anchors": anchors})
+    if len(args) != 2:
+        raise row.error("Detect takes [nc, anchors]")
+    nc, anchors = args
+    if isinstance(anchors, int):  # a count: sizes are found from the data
+        anchors = [[float(v + 1) for v in range(anchors * 2)] for _ in channels]
+    if not isinstance(anchors, list) or not all(isinstance(a, list) and len(a) % 2 == 0 and a for a in anchors):
+        raise row.error("anchors are lists of width,height pairs, one list per output, or one number (anchors per output)")
+    if len(anchors) != len(channels):
+        raise row.error(f"{len(channels)} inputs, but anchors for {len(anchors)} outputs; give one anchor list per input")
+    if len({len(a) for a in anchors}) > 1:
+        raise row.error("every output needs the same number of anchors")
+    row.built_args = [nc, f"{len(anchors)}×{len(anchors[0]) // 2} anchors", channels]
+    return Detect(nc, anchors, channels)
+
+
+def parse_model(cfg: dict, file: str, ch: int = 3) -> tuple[nn.Sequential, list[Row]]:
+    """Build the layers of a model description, tracing each on the way.
+
+    Returns the layers (each with attributes ``i`` index, ``f`` from) and their rows, which carry channels, output shape
+    and stride. Raises UserError that names the row where a block is unknown, cannot be built, or does not fit its input.
+    """
+    nc, anchors = cfg["nc"], cfg["anchors"]
+    depth, width = cfg.get("depth_multiple", 1.0), cfg.get("width_multiple", 1.0)
+    divisor = cfg.get("channel_multiple", 8)
+    na = anchors if isinstance(anchors, int) else len(anchors[0]) // 2
+    rows = read_rows(cfg, file)
+    layers, shapes = [], []
+    with default_activation(parse_activation(cfg.get("activation"), file)):
+        for row in rows:
+            sources = row.source_indices()
+            inputs = [shapes[s] if s >= 0 else (ch, CHECK_SIZE, CHECK_SIZE) for s in sources]
+            for source, shape in zip(sources, inputs, strict=True):
+                if shape is None:
+                    raise row.error(f"layer {source} is a Detect and has no map to give")
+            channels = [shape[0] for shape in inputs]
+            if row.block == "Concat":
+                check_concat(row, sources, inputs, shapes)
+            if row.block == "Detect":
+                layer = build_detect(row, channels, nc, anchors)
+                layer.set_strides([CHECK_SIZE / shape[1] for shape in inputs])
+                shapes.append(None)
+            else:
+                layer = build_layer(row, channels, depth, width, divisor, na * (nc + 5))
+                shapes.append(output_shape(row, layer.eval(), inputs, isinstance(row.source, list)))
+                row.shape = shapes[-1]
+                row.stride = CHECK_SIZE / row.shape[1]
+            layer.i, layer.f = row.index, row.source
+            row.parameters = count_parameters(layer)[0]
+            layers.append(layer)
+    return nn.Sequential(*layers).train(), rows
+
+
+class DetectionModel(nn.Module):
+    """A detector described by a YAML file (path or name) or a mapping.
+
+    ``nc`` and ``anchors`` replace those of the description. Attributes: ``yaml`` the description, ``names`` {index: name},
+    ``stride`` [levels], ``rows`` what was built, ``save`` the layers whose output a later one needs.
+    """
+
+    def __init__(self, cfg: str | Path | dict = "yolov5s.yaml", ch: int | None = None, nc: int | None = None, anchors=None):
+        super().__init__()
+        self.yaml, self.yaml_file = read_model_yaml(cfg)
+        self._check_description()
+        self.yaml["ch"] = ch if ch is not None else self.yaml.get("ch", 3)
+        if nc is not None:
+            self.yaml["nc"] = nc
+        if anchors is not None:
+            self.yaml["anchors"] = anchors
+        self.model, self.rows = parse_model(self.yaml, self.yaml_file, self.yaml["ch"])
+        if not isinstance(self.model[-1], Detect):
+            raise UserError(f"{self.yaml_file}: the last row of the head must be Detect")
+        self.save = sorted({s for row in self.rows for s in row.kept_sources()})
+        self.nc = self.model[-1].nc
+        self.names = {i: str(i) for i in range(self.nc)}
+        self.stride = self.model[-1].stride
+        _prepare_layers(self)
+
+    def _check_description(self) -> None:
+        for key in ("nc", "anchors", "backbone", "head"):
+            if key not in self.yaml:
+                raise UserError(f"{self.yaml_file}: `{key}` is missing")
+        nc = self.yaml["nc"]
+        if not isinstance(nc, int) or nc < 1:
+            raise UserError(f"{self.yaml_file}: nc is {nc!r}; it is the number of classes, 1 or more")
+        anchors = self.yaml["anchors"]
+        if not (isinstance(anchors, int) and anchors > 0) and not (isinstance(anchors, list) and anchors):
+            raise UserError(f"{self.yaml_file}: anchors is {anchors!r}; give one list of width,height pairs per output, or a count")
+
+    @property
+    def detect(self) -> Detect:
+        """The head."""
+        return self.model[-1]
+
+    @property
+    def name(self) -> str:
+        """The YAML's name without its suffix."""
+        return Path(self.yaml_file).stem
+
+    def forward(self, x: torch.Tensor, augment: bool = False):
+        """Images [b, ch, h, w], 0..1 → what Detect returns; ``augment`` merges three scales and a flip (eval only)."""
+        return self.forward_augment(x) if augment else self.forward_once(x)
+
+    def forward_once(self, x: torch.Tensor):
+        outputs = []
+        for layer in self.model:
+            if layer.f != -1:
+                x = outputs[layer.f] if isinstance(layer.f, int) else [x if s == -1 else outputs[s] for s in layer.f]
+            x = layer(x)
+            outputs.append(x if layer.i in self.save else None)
+        return x
+
+    def forward_augment(self, x: torch.Tensor):
+        """Test-time augmentation: full size, 0.83 flipped, 0.67; boxes of all three in the pixels of ``x``.
+
+        The coarsest level of the full image and the finest of the smallest are left out: there the other scales see better.
+        """
+        height, width = x.shape[2:]
+        merged = []
+        for ratio, flip in ((1.0, False), (0.83, True), (0.67, False)):
+            image = scale_image(x.flip(3) if flip else x, ratio, int(self.stride.max()))
+            boxes, maps = self.forward_once(image)
+            boxes[..., :4] /= ratio
+            if flip:
+                boxes[..., 0] = width - boxes[..., 0]
+            counts = [m[0, ..., 0].numel() for m in maps]
+            if len(counts) > 1 and ratio == 1.0:
+                boxes = boxes[:, : -counts[-1]]
+            elif len(counts) > 1 and ratio == 0.67:
+                boxes = boxes[:, counts[0] :]
+            merged.append(boxes)
+        return torch.cat(merged, 1), None
+
+    def fuse(self) -> "DetectionModel":
+        """Fold BatchNorm into the convolutions, in place: from here on the model is for inference only."""
+        fuse_conv_bn(self.eval()).requires_grad_(False)
+        return self
+
+    def summary(self, size: int = CHECK_SIZE, fused: bool = False) -> str:
+        """The one-line summary: layers, parameters, gradients, GFLOPs at ``size``."""
+        parameters, trained = count_parameters(self)
+        gflops = count_gflops(self, size, self.yaml["ch"])
+        return (
+            f"{self.name} {'fused ' if fused else ''}summary: {count_layers(self)} layers, {parameters:,} parameters, "
+            f"{trained:,} gradients, {gflops:.1f} GFLOPs"
+        )
+
+    def table(self) -> str:
+        """One line per layer: index, from, number, parameters, module, arguments, output shape, stride."""
+        lines = [f"{'':>3}{'from':>18}{'n':>3}{'params':>10}  {'module':<32}{'arguments':<32}{'output':<16}stride"]
+        for row in self.rows:
+            shape = "×".join(map(str, row.shape)) if row.shape else "boxes"
+            stride = f"{row.stride:g}" if row.shape else ",".join(f"{s:g}" for s in self.stride.tolist())
+            arguments = str(row.built_args) if row.built_args else "[]"
+            lines.append(
+                f"{row.index:>3}{str(row.source):>18}{row.built_number:>3}{row.parameters:>10}  {row.block:<32}"
+                f"{arguments:<31} {shape:<16}{stride}"
+            )
+        return "\n".join(lines)
+
+
+def _prepare_layers(model: nn.Module) -> None:
+    """The stock BatchNorm constants for all blocks, and the paper's drop rates, which grow linearly with depth."""
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eps = 1e-3
+            module.momentum = 0.03
+    blocks = [m for m in model.modules() if isinstance(m, (MBConv, FusedMBConv)) and m.paper]
+    for i, block in enumerate(blocks):
+        block.drop_path.p *= i / len(blocks)
+
+
+def scale_image(x: torch.Tensor, ratio: float, multiple: int) -> torch.Tensor:
+    """Resize images [b, c, h, w] by ``ratio`` and pad right and bottom to a multiple, with the grey of ImageNet's mean."""
+    if ratio == 1.0:
+        return x
+    height, width = x.shape[2:]
+    x = F.interpolate(x, size=(int(height * ratio), int(width * ratio)), mode="bilinear", align_corners=False)
+    target = [math.ceil(side * ratio / multiple) * multiple for side in (height, width)]
+    return F.pad(x, (0, target[1] - x.shape[3], 0, target[0] - x.shape[2]), value=0.447)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Build a model from its YAML and print it layer by layer.")
+    parser.add_argument("--cfg", default="yolov5s_EfficientNetV2.yaml", help="model YAML, by path or by name")
+    parser.add_argument("--batch-size", type=int, default=1, help="images per batch in --profile and --line-profile")
+    parser.add_argument("--imgsz", "--img", type=int, default=CHECK_SIZE, help="image size for GFLOPs and profiles")
+    parser.add_argument("--device", default="", help="cpu, or a CUDA index such as 0")
+    parser.add_argument("--profile", action="store_true", help="time forward and backward")
+    parser.add_argument("--line-profile", action="store_true", help="time every layer")
+    parser.add_argument("--test", action="store_true", help="build and run every YAML in models/ and models/hub/")
+    opt = parser.parse_args()
+    from models.profiling import check_all, profile_layers, profile_model
+    from utils.device import select_device
+
+    device = select_device(opt.device)
+    if opt.test:
+        check_all(model_yamls())
+        return
+    model = DetectionModel(opt.cfg)
+    print(model.table())
+    print(f"\n{model.summary(opt.imgsz)}")
+    print(deepcopy(model).fuse().summary(opt.imgsz, fused=True))
+    image = torch.rand(opt.batch_size, model.yaml["ch"], opt.imgsz, opt.imgsz)
+    if opt.profile:
+        print(profile_model(model, image, device))
+    if opt.line_profile:
+        print(profile_layers(model, image, device))
+
+
+if __name__ == "__main__":
+    exit_on_user_error(main)

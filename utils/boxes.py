@@ -1,0 +1,119 @@
+"""Geometry of boxes, and non-maximum suppression. Knows nothing of models."""
+
+import math
+
+import torch
+import torchvision
+
+
+def xywh2xyxy(boxes):
+    """Centre and size → corners; the last dimension is x, y, w, h. Tensors and arrays."""
+    out = boxes.clone() if isinstance(boxes, torch.Tensor) else boxes.copy()
+    half = boxes[..., 2:4] / 2
+    out[..., :2] = boxes[..., :2] - half
+    out[..., 2:4] = boxes[..., :2] + half
+    return out
+
+
+def xyxy2xywh(boxes):
+    """Corners → centre and size. Tensors and arrays."""
+    out = boxes.clone() if isinstance(boxes, torch.Tensor) else boxes.copy()
+    out[..., :2] = (boxes[..., :2] + boxes[..., 2:4]) / 2
+    out[..., 2:4] = boxes[..., 2:4] - boxes[..., :2]
+    return out
+
+
+def scale_boxes(boxes: torch.Tensor, ratio: tuple[float, float], pad: tuple[float, float], shape: tuple[int, int]):
+    """Corners in a letterboxed image → corners in the original of ``shape`` (h, w), clipped to it.
+
+    ``ratio`` and ``pad`` are those of the letterbox, width first.
+    """
+    out = boxes.clone()
+    out[..., [0, 2]] = ((boxes[..., [0, 2]] - pad[0]) / ratio[0]).clamp(0, shape[1])
+    out[..., [1, 3]] = ((boxes[..., [1, 3]] - pad[1]) / ratio[1]).clamp(0, shape[0])
+    return out
+
+
+def pairwise_iou(boxes1: torch.Tensor, boxes2: torch.Tensor, kind: str = "IoU", eps: float = 1e-7) -> torch.Tensor:
+    """IoU of each box of ``boxes1`` with the one in the same place of ``boxes2``, both [n, 4] as x, y, w, h → [n].
+
+    ``kind``: IoU, GIoU (1902.09630), DIoU or CIoU (1911.08287).
+    """
+    (x1, y1, w1, h1), (x2, y2, w2, h2) = boxes1.unbind(-1), boxes2.unbind(-1)
+    left1, right1, top1, bottom1 = x1 - w1 / 2, x1 + w1 / 2, y1 - h1 / 2, y1 + h1 / 2
+    left2, right2, top2, bottom2 = x2 - w2 / 2, x2 + w2 / 2, y2 - h2 / 2, y2 + h2 / 2
+    overlap_width = (torch.minimum(right1, right2) - torch.maximum(left1, left2)).clamp(0)
+    overlap_height = (torch.minimum(bottom1, bottom2) - torch.maximum(top1, top2)).clamp(0)
+    intersection = overlap_width * overlap_height
+    union = w1 * h1 + w2 * h2 - intersection + eps
+    iou = intersection / union
+    if kind == "IoU":
+        return iou
+    hull_width = torch.maximum(right1, right2) - torch.minimum(left1, left2)
+    hull_height = torch.maximum(bottom1, bottom2) - torch.minimum(top1, top2)
+    if kind == "GIoU":
+        hull = hull_width * hull_height + eps
+        return iou - (hull - union) / hull
+    diagonal = hull_width**2 + hull_height**2 + eps
+    distance = ((x2 - x1) ** 2 + (y2 - y1) ** 2) / diagonal
+    if kind == "DIoU":
+        return iou - distance
+    v = 4 / math.pi**2 * (torch.atan(w2 / (h2 + eps)) - torch.atan(w1 / (h1 + eps))) ** 2
+    with torch.no_grad():
+        alpha = v / (v - iou + (1 + eps))
+    return iou - (distance + v * alpha)
+
+
+def non_max_suppression(
+    predictions: torch.Tensor,
+    conf_thres: float = 0.25,
+    iou_thres: float = 0.45,
+    classes: list[int] | None = None,
+    agnostic: bool = False,
+    multi_label: bool = False,
+    max_det: int = 300,
+    max_candidates: int = 30_000,
+) -> list[torch.Tensor]:
+    """Decoded predictions [b, n, nc + 5] (x, y, w, h, objectness, classes) → per image [m, 6]: x1 y1 x2 y2 conf class.
+
+    Confidence is objectness × class score. ``multi_label`` lets a box carry every class above the threshold (validation),
+    otherwise its best. ``classes`` keeps only these; ``agnostic`` lets boxes of different classes suppress each other.
+    The result is sorted by falling confidence.
+    """
+    multi_label &= predictions.shape[2] > 6  # with a single class both mean the same
+    kept = []
+    for image in predictions:
+        image = image[image[:, 4] > conf_thres]
+        scores = image[:, 5:] * image[:, 4:5]
+        if multi_label:
+            row, cls = (scores > conf_thres).nonzero(as_tuple=True)
+            conf = scores[row, cls]
+        else:
+            conf, cls = scores.max(1)
+            row = (conf > conf_thres).nonzero().squeeze(1)
+            conf, cls = conf[row], cls[row]
+        if classes is not None:
+            wanted = torch.isin(cls, torch.tensor(classes, device=cls.device))
+            row, cls, conf = row[wanted], cls[wanted], conf[wanted]
+        order = conf.argsort(descending=True, stable=True)[:max_candidates]
+        boxes, conf, cls = xywh2xyxy(image[row[order], :4]), conf[order], cls[order]
+        keep = nms_by_class(boxes.float(), conf.float(), torch.zeros_like(cls) if agnostic else cls, iou_thres)[:max_det]
+        kept.append(torch.cat((boxes[keep], conf[keep, None], cls[keep, None].to(boxes.dtype)), 1))
+    return kept
+
+
+def nms_by_class(boxes: torch.Tensor, conf: torch.Tensor, cls: torch.Tensor, iou_thres: float) -> torch.Tensor:
+    """Indices of the boxes (corners, sorted by falling confidence) that no better box of their class suppresses, sorted.
+
+    Every class is moved to a place of its own, 7680 px apart, as YOLOv5 does: the move rounds coordinates, so that
+    leaving it out would decide a few borderline pairs differently. Many boxes on a CPU are then done class by class,
+    with the same result and without comparing every pair.
+    """
+    moved = boxes + cls[:, None].to(boxes.dtype) * 7680
+    if boxes.device.type != "cpu" or len(boxes) < 1000:
+        return torchvision.ops.nms(moved, conf, iou_thres)
+    kept = torch.zeros(len(boxes), dtype=torch.bool)
+    for c in cls.unique():
+        members = (cls == c).nonzero().squeeze(1)
+        kept[members[torchvision.ops.nms(moved[members], conf[members], iou_thres)]] = True
+    return kept.nonzero().squeeze(1)

@@ -1,0 +1,246 @@
+"""Data YAMLs: where a data set's images are, what its classes are called, and how to get it."""
+
+import glob
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from utils.download import download_archive, is_url
+from utils.errors import UserError
+from utils.images import IMAGE_SUFFIXES, is_image
+from utils.yaml_file import read_yaml
+
+ROOT = Path(__file__).resolve().parents[1]  # the repository
+DATA = ROOT / "data"
+
+
+@dataclass
+class DataConfig:
+    """What a data YAML says, with every path absolute."""
+
+    file: Path
+    root: Path  # the data set's folder, against which the entries were resolved
+    names: dict[int, str]  # class index → name, 0..nc-1
+    nc: int
+    splits: dict[str, list[str]]  # "train", "val" and, if given, "test" → folders, .txt lists, images or globs
+    download: list[tuple[str, str]] = field(default_factory=list)  # (folder to fill, URL, or a text that is none)
+    generate: str | None = None  # "shapes": the set is drawn, not downloaded
+
+
+def read_data_yaml(path: str | Path) -> DataConfig:
+    """Read a data YAML given by its path, or by its name in data/ with or without ``.yaml``.
+
+    | key | value |
+    | --- | --- |
+    | path | the data set's folder; see below |
+    | train, val, test | a folder of images, a .txt list of images, an image, a glob, or a list of these, in ``path`` |
+    | names | class names: a list, or a mapping from 0, 1, 2, … |
+    | nc | number of classes; may be left out |
+    | download | URL of an archive to unpack to ``path``; or a list of them; or a mapping of folders in ``path`` to these |
+    | generate | ``shapes``: draw the set of utils/shapes.py |
+
+    A relative ``path`` (and without one: the entries) is tried against the YAML's folder, the current folder, the
+    repository and the folder ``datasets`` beside the repository; the first where the images are is taken.
+
+    Raises UserError for a file or key that is missing, and for values that make no sense. Whether the images exist is
+    left to prepare_data.
+    """
+    file = _find_yaml(path)
+    data = read_yaml(file, "data YAML")
+    names = _names(file, data)
+    entries = {split: _strings(file, split, data[split]) for split in ("train", "val", "test") if data.get(split)}
+    for split in ("train", "val"):
+        if split not in entries:
+            raise UserError(f"{file}: no `{split}:`; name the folder (or .txt list) of the {split} images there")
+    if data.get("generate") not in (None, "shapes"):
+        raise UserError(f"{file}: generate: {data['generate']!r} is unknown; `shapes` is what can be generated")
+
+    root = _find_root(file, data.get("path"), [*entries["train"], *entries["val"]])
+    splits = {split: [_locate(root, entry) for entry in values] for split, values in entries.items()}
+    return DataConfig(file, root, names, len(names), splits, _downloads(file, root, data), data.get("generate"))
+
+
+def prepare_data(config: DataConfig, splits: Iterable[str] = ("train", "val")) -> DataConfig:
+    """See to it that the entries of ``splits`` exist: generate or download the set where the YAML says how.
+
+    Returns the configuration, read anew if anything was fetched. Raises UserError if the data is missing and can't be
+    had, or can't be found where the YAML says after fetching.
+    """
+    splits = [split for split in splits if split in config.splits]
+    if not _missing(config, splits):
+        return config
+    missing = f"{config.file}: `{_missing(config, splits)[0]}` does not exist"
+
+    if config.generate:
+        from utils.shapes import make_shapes  # only here: most data sets are not drawn
+
+        print(f"generating the data set of {config.file.name} in {config.root}")
+        make_shapes(config.root)
+    elif not config.download:
+        raise UserError(
+            f"{missing}; put the data there, or correct `path:` or the entries (comments in data/*.yaml "
+            "name the public sources)"
+        )
+    else:
+        for _, url in config.download:
+            if not is_url(url):
+                raise UserError(
+                    f"{missing}, and its `download:` is a script, which is not run; get the data by hand "
+                    f"and put it in {config.root}, or give the URL of an archive"
+                )
+        for folder, url in config.download:
+            download_archive(url, folder)
+
+    config = read_data_yaml(config.file)
+    if _missing(config, splits):
+        raise UserError(
+            f"{config.file}: fetched, but `{_missing(config, splits)[0]}` still does not exist; correct the "
+            f"entries to what lies in {config.root}"
+        )
+    return config
+
+
+def image_files(entries: list[str]) -> list[str]:
+    """The images that entries of a split stand for, in the order of the entries.
+
+    A folder gives all images in it and below, sorted; a glob its matches, sorted; a .txt list its lines: absolute,
+    relative to the list's folder if they begin with ``./``, else relative to the current or to the list's folder.
+
+    Raises UserError for an entry that doesn't exist, and if there is no image at all.
+    """
+    images = []
+    for entry in entries:
+        if os.path.isdir(entry):
+            images += _images_below(entry)
+        elif os.path.isfile(entry):
+            images += [entry] if is_image(entry) else _read_list(entry)
+        elif matches := sorted(glob.glob(entry, recursive=True)):
+            images += filter(is_image, matches)
+        else:
+            raise UserError(f"{entry}: no such folder, list or image")
+    if not images:
+        suffixes = " ".join(sorted(IMAGE_SUFFIXES))
+        raise UserError(f"{', '.join(entries)}: no images there (files that end in {suffixes})")
+    return images
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The YAML's values
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _find_yaml(path: str | Path) -> Path:
+    path = Path(path)
+    name = path if path.suffix in {".yaml", ".yml"} else path.with_name(f"{path.name}.yaml")
+    for candidate in (path, ROOT / path, DATA / name):
+        if candidate.is_file():
+            return Path(os.path.abspath(candidate))
+    known = ", ".join(sorted(p.stem for p in DATA.glob("*.yaml")))
+    raise UserError(f"{path}: no such data YAML; give a path, or a name from data/: {known}")
+
+
+def _names(file: Path, data: dict) -> dict[int, str]:
+    names = data.get("names")
+    if not isinstance(names, (list, dict)) or not names:
+        raise UserError(f"{file}: no class names; write `names: [first, second, …]`, in the order of the label numbers")
+    names = dict(enumerate(names)) if isinstance(names, list) else _int_keys(names)
+    if set(names) != set(range(len(names))):
+        raise UserError(f"{file}: names are numbered {', '.join(map(str, names))}; they must be 0 to {len(names) - 1}")
+    for index, name in names.items():
+        if isinstance(name, bool) or not isinstance(name, (str, int, float)):
+            raise UserError(f"{file}: the name of class {index} is read as {name!r}; put it into quotes")
+    nc = data.get("nc", len(names))
+    if nc != len(names):
+        raise UserError(f"{file}: nc is {nc!r}, but there are {len(names)} names; correct one, or leave nc out")
+    return {index: str(names[index]) for index in range(len(names))}
+
+
+def _int_keys(names: dict) -> dict:
+    """Class numbers as integers; some tools quote them."""
+    return {int(key) if str(key).isdigit() else key: name for key, name in names.items()}
+
+
+def _strings(file: Path, key: str, value: object) -> list[str]:
+    values = value if isinstance(value, list) else [value]
+    if not all(isinstance(v, str) and v for v in values):
+        raise UserError(f"{file}: `{key}:` is {value!r}; a text or a list of texts was expected")
+    return values
+
+
+def _downloads(file: Path, root: Path, data: dict) -> list[tuple[str, str]]:
+    value = data.get("download") or {}
+    by_folder = value if isinstance(value, dict) else {".": value}
+    return [
+        (os.path.abspath(root / str(folder)), url.strip())
+        for folder, urls in by_folder.items()
+        for url in _strings(file, "download", urls)
+    ]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Paths. Symbolic links are left as they are: a data set's `images` may be one, and labels are found by that name.
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _find_root(file: Path, path: object, entries: list[str]) -> Path:
+    """The folder that entries are relative to: the first candidate that has all of them, else any of them."""
+    if path is not None and not isinstance(path, str):
+        raise UserError(f"{file}: `path:` is {path!r}; a folder was expected")
+    bases = [file.parent, Path.cwd(), ROOT, ROOT.parent / "datasets"]
+    if path is None:
+        bases.pop()  # without a name of its own, a set is not looked for among all data sets
+    candidates = [Path(os.path.abspath(base / os.path.expanduser(path or ""))) for base in bases]
+    for enough in (all, any):
+        for candidate in candidates:
+            if enough(_exists(_locate(candidate, entry)) for entry in entries):
+                return candidate
+    # Nowhere: then this is where the data belongs. The project's own YAMLs count from the repository, like their `path`.
+    return candidates[2] if file.is_relative_to(ROOT) else candidates[0]
+
+
+def _locate(root: Path, entry: str) -> str:
+    """The absolute path of an entry."""
+    path = os.path.abspath(root / os.path.expanduser(entry))
+    # Exports of labelling services say ../train/images where train/images lies beside the YAML.
+    if entry.startswith("../") and not _exists(path) and _exists(inner := os.path.abspath(root / entry[3:])):
+        return inner
+    return path
+
+
+def _exists(entry: str) -> bool:
+    return os.path.exists(entry) or (glob.has_magic(entry) and bool(glob.glob(entry, recursive=True)))
+
+
+def _missing(config: DataConfig, splits: list[str]) -> list[str]:
+    return [entry for split in splits for entry in config.splits[split] if not _exists(entry)]
+
+
+def _images_below(folder: str) -> list[str]:
+    """All images in a folder and below, sorted; links are followed, hidden files and folders left out."""
+    images = []
+    visited = set()
+    for parent, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(parent)
+        if real in visited:  # a link that leads back up
+            folders.clear()
+            continue
+        visited.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        images += [os.path.join(parent, name) for name in files if is_image(name) and not name.startswith(".")]
+    return sorted(images)
+
+
+def _read_list(file: str) -> list[str]:
+    """The images that a .txt list names, one a line."""
+    try:
+        lines = Path(file).read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as e:
+        raise UserError(f"{file}: neither an image nor a list of images in UTF-8 text (byte {e.start})") from None
+    folder = os.path.dirname(file)
+    images = []
+    for line in filter(None, map(str.strip, lines)):
+        if line.startswith("./") or not os.path.exists(line):
+            line = os.path.normpath(os.path.join(folder, line))
+        images.append(os.path.abspath(line))
+    return images

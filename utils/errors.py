@@ -1,0 +1,29 @@
+"""The one exception that means: the user can mend this."""
+
+import sys
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+class UserError(Exception):
+    """A mistake in what the user gave: a file, a YAML row, a flag.
+
+    The message is one line that names the place, what was found and what to do about it.
+    """
+
+
+def exit_on_user_error(run: Callable[[], T]) -> T:
+    """Call ``run()``; on a UserError print ``error: …`` to stderr and exit with status 2.
+
+    Any other exception is a bug of ours and keeps its traceback.
+    """
+    try:
+        return run()
+    except UserError as e:
+        print(f"error: {' '.join(str(e).split())}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except BrokenPipeError:  # the reader of our output (`| head`) has left: nothing to report, and nobody to report it to
+        sys.stderr.close()
+        raise SystemExit(1) from None

@@ -1,0 +1,114 @@
+"""The loss of YOLOv5: box (CIoU), objectness and class terms over the levels of the head."""
+
+import torch
+import torch.nn.functional as F
+
+from utils.boxes import pairwise_iou
+
+LEVEL_WEIGHTS = {3: (4.0, 1.0, 0.4)}  # of objectness, finest level first
+OTHER_LEVEL_WEIGHTS = (4.0, 1.0, 0.25, 0.06, 0.02)
+NEIGHBOURS = ((0, 0), (1, 0), (0, 1), (-1, 0), (0, -1))  # a target's own cell, then left, up, right, down of it
+
+
+def scale_gains(hyp: dict, nl: int, nc: int, imgsz: int) -> dict:
+    """The hyper-parameters with their loss gains fitted to the number of levels, of classes, and the image size."""
+    return hyp | {
+        "box": hyp["box"] * 3 / nl,
+        "cls": hyp["cls"] * nc / 80 * 3 / nl,
+        "obj": hyp["obj"] * (imgsz / 640) ** 2 * 3 / nl,
+    }
+
+
+def binary_cross_entropy(
+    logits: torch.Tensor, targets: torch.Tensor, positive_weight: float, gamma: float
+) -> torch.Tensor:
+    """Mean binary cross-entropy on logits, focal (1708.02002, alpha 0.25) where ``gamma`` > 0."""
+    weight = torch.tensor(positive_weight, device=logits.device, dtype=logits.dtype)
+    if gamma <= 0:
+        return F.binary_cross_entropy_with_logits(logits, targets, pos_weight=weight)
+    loss = F.binary_cross_entropy_with_logits(logits, targets, pos_weight=weight, reduction="none")
+    p = logits.sigmoid()
+    right = targets * p + (1 - targets) * (1 - p)
+    alpha = targets * 0.25 + (1 - targets) * 0.75
+    return (loss * alpha * (1 - right) ** gamma).mean()
+
+
+class DetectionLoss:
+    """Raw maps and targets → loss.
+
+    ``anchors`` [nl, na, 2] in grid units; ``hyp`` with the gains box, cls, obj (see scale_gains), the positive weights
+    cls_pw and obj_pw, fl_gamma, anchor_t and label_smoothing.
+
+        loss, items = DetectionLoss(anchors, nc, hyp)(maps, targets)
+
+    ``maps``: nl tensors [b, na, ny, nx, nc + 5]; ``targets`` [n, 6]: image, class, x, y, w, h (0..1).
+    ``loss`` is batch size × (box + obj + cls), a scalar; ``items`` the three terms, detached, [3].
+    """
+
+    def __init__(self, anchors: torch.Tensor, nc: int, hyp: dict):
+        self.anchors = anchors
+        self.nc = nc
+        self.hyp = hyp
+        self.level_weights = LEVEL_WEIGHTS.get(len(anchors), OTHER_LEVEL_WEIGHTS)
+        smoothing = hyp.get("label_smoothing", 0.0)
+        self.positive, self.negative = 1 - smoothing / 2, smoothing / 2  # class targets
+
+    def __call__(self, maps: list[torch.Tensor], targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        hyp = self.hyp
+        box_loss, obj_loss, cls_loss = (torch.zeros((), device=targets.device) for _ in range(3))
+        for level, raw in enumerate(maps):
+            raw = raw.float()
+            matches = self.match(targets, level, raw.shape)
+            objectness = torch.zeros(raw.shape[:4], device=raw.device)
+            if len(matches.cells[0]):
+                predicted = raw[matches.cells]
+                xy = predicted[:, :2].sigmoid() * 2 - 0.5
+                wh = (predicted[:, 2:4].sigmoid() * 2) ** 2 * matches.anchors
+                iou = pairwise_iou(torch.cat((xy, wh), 1), matches.boxes, "CIoU")
+                box_loss = box_loss + (1 - iou).mean()
+                objectness[matches.cells] = iou.detach().clamp(0)
+                if self.nc > 1:
+                    wanted = torch.full_like(predicted[:, 5:], self.negative)
+                    wanted[torch.arange(len(wanted), device=raw.device), matches.classes] = self.positive
+                    cls_loss = cls_loss + binary_cross_entropy(predicted[:, 5:], wanted, hyp["cls_pw"], hyp["fl_gamma"])
+            level_loss = binary_cross_entropy(raw[..., 4], objectness, hyp["obj_pw"], hyp["fl_gamma"])
+            obj_loss = obj_loss + level_loss * self.level_weights[level]
+        items = torch.stack((box_loss * hyp["box"], obj_loss * hyp["obj"], cls_loss * hyp["cls"]))
+        return items.sum() * maps[0].shape[0], items.detach()
+
+    def match(self, targets: torch.Tensor, level: int, shape: torch.Size) -> "Matches":
+        """Give each target to the anchors of like shape, in its own cell and the two nearest neighbour cells."""
+        _, na, ny, nx, _ = shape
+        grid = torch.tensor([nx, ny], device=targets.device)
+        anchors = self.anchors[level]
+        image, cls, xy, wh = targets[:, 0].long(), targets[:, 1].long(), targets[:, 2:4] * grid, targets[:, 4:6] * grid
+
+        ratio = wh[None] / anchors[:, None]  # [na, n, 2]
+        fits = torch.maximum(ratio, 1 / ratio).amax(2) < self.hyp["anchor_t"]
+        anchor, target = fits.nonzero(as_tuple=True)
+        xy, wh = xy[target], wh[target]
+
+        # which neighbours are near: left where x lies in the left half of its cell, and so on; never outside the map
+        from_end = grid - xy
+        near_low = (xy % 1 < 0.5) & (xy > 1)
+        near_high = (from_end % 1 < 0.5) & (from_end > 1)
+        takes = torch.stack((torch.ones_like(near_low[:, 0]), *near_low.T, *near_high.T))  # [5, matches]
+        direction, match = takes.nonzero(as_tuple=True)
+        offset = torch.tensor(NEIGHBOURS, device=targets.device)[direction] * 0.5
+        cell = (xy[match] - offset).long()
+
+        anchor, target = anchor[match], target[match]
+        boxes = torch.cat((xy[match] - cell, wh[match]), 1)
+        row, column = cell[:, 1].clamp(0, ny - 1), cell[:, 0].clamp(0, nx - 1)
+        return Matches((image[target], anchor, row, column), boxes, anchors[anchor], cls[target])
+
+
+class Matches:
+    """Targets given to predictions: ``cells`` indices (image, anchor, row, column); ``boxes`` [m, 4] as x, y relative to
+    the cell and w, h, in grid units; ``anchors`` [m, 2]; ``classes`` [m]."""
+
+    def __init__(self, cells: tuple[torch.Tensor, ...], boxes: torch.Tensor, anchors: torch.Tensor, classes: torch.Tensor):
+        self.cells = cells
+        self.boxes = boxes
+        self.anchors = anchors
+        self.classes = classes
