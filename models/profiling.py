@@ -71,7 +71,9 @@ def check_all(files: list[Path]) -> None:
             side = int(model.stride.max()) * 2
             with torch.inference_mode():
                 boxes = model(torch.zeros(1, model.yaml["ch"], side, side))[0]
-            tqdm.write(f"{file.name:<36} ok   {boxes.shape[1]} boxes at {side} px, strides {model.stride.int().tolist()}")
+            tqdm.write(
+                f"{file.name:<36} ok   {boxes.shape[1]} boxes at {side} px, strides {model.stride.int().tolist()}"
+            )
         except UserError as e:
             failures.append(file.name)
             tqdm.write(f"{file.name:<36} error: {e}")

@@ -123,7 +123,9 @@ def _parse_word(row: Row, word: Any, names: dict[str, Any]) -> Any:
     if word.startswith(("nn.", "torch.nn.")):
         module = torch_module(word)
         if module is None:
-            raise row.error(f"{word!r} is no module of torch.nn with plain arguments, such as nn.SiLU() or nn.LeakyReLU(0.1)")
+            raise row.error(
+                f"{word!r} is no module of torch.nn with plain arguments, such as nn.SiLU() or nn.LeakyReLU(0.1)"
+            )
         return module
     try:
         return ast.literal_eval(word)
@@ -154,12 +156,41 @@ def parse_activation(text: str | None, file: str) -> nn.Module | None:
         return None
     module = torch_module(text) if isinstance(text, str) else None
     if module is None:
-        raise UserError(f"{file}: activation {text!r} is no module of torch.nn; write it as nn.SiLU() or nn.LeakyReLU(0.1)")
+        raise UserError(
+            f"{file}: activation {text!r} is no module of torch.nn; write it as nn.SiLU() or nn.LeakyReLU(0.1)"
+        )
     return module
 
 
-INPUT_NAMES = {"c1", "inp", "inc", "cin", "chin", "nin", "in", "inchannels", "inchannel", "inch", "inchs", "inplanes", "indim"}
-OUTPUT_NAMES = {"c2", "oup", "ouc", "cout", "chout", "nout", "out", "outc", "outchannels", "outchannel", "outch", "outchs"}
+INPUT_NAMES = {
+    "c1",
+    "inp",
+    "inc",
+    "cin",
+    "chin",
+    "nin",
+    "in",
+    "inchannels",
+    "inchannel",
+    "inch",
+    "inchs",
+    "inplanes",
+    "indim",
+}
+OUTPUT_NAMES = {
+    "c2",
+    "oup",
+    "ouc",
+    "cout",
+    "chout",
+    "nout",
+    "out",
+    "outc",
+    "outchannels",
+    "outchannel",
+    "outch",
+    "outchs",
+}
 OUTPUT_NAMES |= {"planes", "outplanes", "outdim"}
 WIDTH_NAMES = {"c", "ch", "channel", "channels", "dim", "planes", "nf", "features", "numfeatures"}
 REPEAT_NAMES = {"n", "number", "repeats", "repeat", "numrepeats", "numblocks", "nblocks"}

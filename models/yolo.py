@@ -103,7 +103,9 @@ class Detect(nn.Module):
         self.no = nc + 5
         self.nl = len(anchors)
         self.na = len(anchors[0]) // 2
-        self.register_buffer("anchors", torch.tensor(anchors).float().view(self.nl, -1, 2))  # in grid units once strides are known
+        self.register_buffer(
+            "anchors", torch.tensor(anchors).float().view(self.nl, -1, 2)
+        )  # in grid units once strides are known
         self.register_buffer("stride", torch.ones(self.nl), persistent=False)
         self.m = nn.ModuleList(nn.Conv2d(c, self.no * self.na, 1) for c in ch)
 
@@ -121,9 +123,7 @@ class Detect(nn.Module):
     def decode(self, raw: torch.Tensor, level: int) -> torch.Tensor:
         """Raw map [b, na, ny, nx, no] of one level → [b, na·ny·nx, no]: centre 2σ−0.5+cell, size (2σ)²·anchor."""
         b, _, ny, nx, _ = raw.shape
-        y, x = torch.meshgrid(
-            torch.arange(ny, device=raw.device), torch.arange(nx, device=raw.device), indexing="ij"
-        )
+        y, x = torch.meshgrid(torch.arange(ny, device=raw.device), torch.arange(nx, device=raw.device), indexing="ij")
         cells = torch.stack((x, y), 2).to(raw.dtype) - 0.5
         stride = self.stride[level]
         anchors = (self.anchors[level] * stride).view(1, self.na, 1, 1, 2).to(raw.dtype)
@@ -211,9 +211,13 @@ def build_detect(row: Row, channels: list[int], nc: int, anchors) -> Detect:
     if isinstance(anchors, int):  # a count: sizes are found from the data
         anchors = [[float(v + 1) for v in range(anchors * 2)] for _ in channels]
     if not isinstance(anchors, list) or not all(isinstance(a, list) and len(a) % 2 == 0 and a for a in anchors):
-        raise row.error("anchors are lists of width,height pairs, one list per output, or one number (anchors per output)")
+        raise row.error(
+            "anchors are lists of width,height pairs, one list per output, or one number (anchors per output)"
+        )
     if len(anchors) != len(channels):
-        raise row.error(f"{len(channels)} inputs, but anchors for {len(anchors)} outputs; give one anchor list per input")
+        raise row.error(
+            f"{len(channels)} inputs, but anchors for {len(anchors)} outputs; give one anchor list per input"
+        )
     if len({len(a) for a in anchors}) > 1:
         raise row.error("every output needs the same number of anchors")
     row.built_args = [nc, f"{len(anchors)}×{len(anchors[0]) // 2} anchors", channels]
@@ -264,7 +268,9 @@ class DetectionModel(nn.Module):
     ``stride`` [levels], ``rows`` what was built, ``save`` the layers whose output a later one needs.
     """
 
-    def __init__(self, cfg: str | Path | dict = "yolov5s.yaml", ch: int | None = None, nc: int | None = None, anchors=None):
+    def __init__(
+        self, cfg: str | Path | dict = "yolov5s.yaml", ch: int | None = None, nc: int | None = None, anchors=None
+    ):
         super().__init__()
         self.yaml, self.yaml_file = read_model_yaml(cfg)
         self._check_description()
@@ -291,7 +297,9 @@ class DetectionModel(nn.Module):
             raise UserError(f"{self.yaml_file}: nc is {nc!r}; it is the number of classes, 1 or more")
         anchors = self.yaml["anchors"]
         if not (isinstance(anchors, int) and anchors > 0) and not (isinstance(anchors, list) and anchors):
-            raise UserError(f"{self.yaml_file}: anchors is {anchors!r}; give one list of width,height pairs per output, or a count")
+            raise UserError(
+                f"{self.yaml_file}: anchors is {anchors!r}; give one list of width,height pairs per output, or a count"
+            )
 
     @property
     def detect(self) -> Detect:

@@ -97,7 +97,9 @@ def non_max_suppression(
             row, cls, conf = row[wanted], cls[wanted], conf[wanted]
         order = conf.argsort(descending=True, stable=True)[:max_candidates]
         boxes, conf, cls = xywh2xyxy(image[row[order], :4]), conf[order], cls[order]
-        keep = nms_by_class(boxes.float(), conf.float(), torch.zeros_like(cls) if agnostic else cls, iou_thres)[:max_det]
+        keep = nms_by_class(boxes.float(), conf.float(), torch.zeros_like(cls) if agnostic else cls, iou_thres)[
+            :max_det
+        ]
         kept.append(torch.cat((boxes[keep], conf[keep, None], cls[keep, None].to(boxes.dtype)), 1))
     return kept
 

@@ -42,7 +42,9 @@ def save_checkpoint(path: str | Path, data: dict[str, Any]) -> None:
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    buffer = io.BytesIO()  # torch.save reports a failing disk as a RuntimeError of its zip writer; a plain write says why
+    buffer = (
+        io.BytesIO()
+    )  # torch.save reports a failing disk as a RuntimeError of its zip writer; a plain write says why
     torch.save({"format": FORMAT, **data}, buffer)
     try:
         with open(temporary, "wb") as f:
@@ -100,7 +102,12 @@ class PickledObject:
         return self.state.get(name, default) if isinstance(getattr(self, "state", None), dict) else default
 
 
-HARMLESS = {"argparse", "pathlib", "datetime", "collections"}  # of the standard library, in the records beside the weights
+HARMLESS = {
+    "argparse",
+    "pathlib",
+    "datetime",
+    "collections",
+}  # of the standard library, in the records beside the weights
 
 
 def _stand_in(name: str) -> type[PickledObject]:
@@ -150,7 +157,9 @@ def _load(path: Path) -> Any:
         ):
             if name.rpartition(".")[2] in {"set", "bytearray", "complex"}:
                 continue
-            raise UserError(f"{path}: its pickle calls {name}, which is code and not weights; refused, and nothing was run")
+            raise UserError(
+                f"{path}: its pickle calls {name}, which is code and not weights; refused, and nothing was run"
+            )
         if root != "torch" or name.startswith("torch.nn.modules."):
             if name != "collections.OrderedDict":
                 stand_ins.append(_stand_in(name))

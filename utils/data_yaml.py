@@ -9,6 +9,7 @@ from pathlib import Path
 from utils.download import download_archive, is_url
 from utils.errors import UserError
 from utils.images import IMAGE_SUFFIXES, is_image
+from utils.labels import Index, index_images, label_path
 from utils.yaml_file import read_yaml
 
 ROOT = Path(__file__).resolve().parents[1]  # the repository
@@ -37,7 +38,7 @@ def read_data_yaml(path: str | Path) -> DataConfig:
     | train, val, test | a folder of images, a .txt list of images, an image, a glob, or a list of these, in ``path`` |
     | names | class names: a list, or a mapping from 0, 1, 2, … |
     | nc | number of classes; may be left out |
-    | download | URL of an archive to unpack to ``path``; or a list of them; or a mapping of folders in ``path`` to these |
+    | download | URL of an archive to unpack to ``path``, or a list of them, or a mapping: folder in ``path`` to these |
     | generate | ``shapes``: draw the set of utils/shapes.py |
 
     A relative ``path`` (and without one: the entries) is tried against the YAML's folder, the current folder, the
@@ -125,6 +126,22 @@ def image_files(entries: list[str]) -> list[str]:
     return images
 
 
+def index_split(config: DataConfig, split: str) -> Index:
+    """Check every image and label of a split, say what was found, and keep the result in a cache beside the labels.
+
+    Raises UserError for a split the YAML doesn't have, and where no image is usable.
+    """
+    if split not in config.splits:
+        raise UserError(f"{config.file}: no `{split}:`; name the folder (or .txt list) of the {split} images there")
+    entries = config.splits[split]
+    # images/train → labels/train.cache, a list train.txt → train.cache
+    cache = label_path(os.path.join(entries[0], "_")).parent.with_suffix(".cache")
+    index = index_images(image_files(entries), config.nc, cache, f"{split}: checking images and labels")
+    print(f"{split}: {index.summary}")
+    index.print_faults()
+    return index
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # The YAML's values
 # ---------------------------------------------------------------------------------------------------------------------
@@ -195,7 +212,7 @@ def _find_root(file: Path, path: object, entries: list[str]) -> Path:
         for candidate in candidates:
             if enough(_exists(_locate(candidate, entry)) for entry in entries):
                 return candidate
-    # Nowhere: then this is where the data belongs. The project's own YAMLs count from the repository, like their `path`.
+    # Nowhere: then this is where the data belongs. In the project's own YAMLs, `path` counts from the repository.
     return candidates[2] if file.is_relative_to(ROOT) else candidates[0]
 
 

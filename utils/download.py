@@ -82,9 +82,14 @@ def download_archive(url: str, folder: str | Path) -> None:
     was_there = file.exists()
     print(f"{'unpacking' if was_there else 'downloading'} {file if was_there else url} to {folder}")
     download_file(url, file)
-    with _open_archive(file) as members:
-        tops = {PurePosixPath(member.name).parts[0] for member in members if PurePosixPath(member.name).parts}
-    extract_archive(file, folder.parent if tops - {"__MACOSX"} == {folder.name} else folder)
+    try:
+        with _open_archive(file) as members:
+            tops = {PurePosixPath(member.name).parts[0] for member in members if PurePosixPath(member.name).parts}
+        extract_archive(file, folder.parent if tops - {"__MACOSX"} == {folder.name} else folder)
+    except UserError:
+        if not was_there:
+            file.unlink()  # or it would be taken for good the next time
+        raise
     if not was_there:
         file.unlink()
 
@@ -92,8 +97,9 @@ def download_archive(url: str, folder: str | Path) -> None:
 def extract_archive(file: str | Path, folder: str | Path) -> None:
     """Unpack a zip or tar archive (also .gz, .bz2, .xz) into ``folder``. Files that are there already stay as they are.
 
-    Raises UserError, before anything is written, if the archive is damaged, or if a member has an absolute path, a path
-    that leads out of the folder, or is a link or device: data sets need none, and a link can lead anywhere.
+    Raises UserError, before anything is written, if a member has an absolute path, a path that leads out of the folder,
+    or is a link or device: data sets need none, and a link can lead anywhere. Also if the archive is damaged; members
+    before the damage may then be unpacked.
     """
     file, folder = Path(file), Path(folder)
     with _open_archive(file) as members:
@@ -106,9 +112,12 @@ def extract_archive(file: str | Path, folder: str | Path) -> None:
             elif not target.exists():
                 target.parent.mkdir(parents=True, exist_ok=True)
                 temporary = target.with_name(f"{target.name}.part")  # an interruption leaves no half file behind
-                with member.open() as source, open(temporary, "wb") as f:
-                    shutil.copyfileobj(source, f, 1 << 18)
-                os.replace(temporary, target)
+                try:
+                    with member.open() as source, open(temporary, "wb") as f:
+                        shutil.copyfileobj(source, f, 1 << 18)
+                    os.replace(temporary, target)
+                finally:
+                    temporary.unlink(missing_ok=True)
 
 
 @dataclass

@@ -24,6 +24,6 @@ def exit_on_user_error(run: Callable[[], T]) -> T:
     except UserError as e:
         print(f"error: {' '.join(str(e).split())}", file=sys.stderr)
         raise SystemExit(2) from None
-    except BrokenPipeError:  # the reader of our output (`| head`) has left: nothing to report, and nobody to report it to
+    except BrokenPipeError:  # the reader of our output (`| head`) has left: nobody to report to
         sys.stderr.close()
         raise SystemExit(1) from None

@@ -107,7 +107,9 @@ class Matches:
     """Targets given to predictions: ``cells`` indices (image, anchor, row, column); ``boxes`` [m, 4] as x, y relative to
     the cell and w, h, in grid units; ``anchors`` [m, 2]; ``classes`` [m]."""
 
-    def __init__(self, cells: tuple[torch.Tensor, ...], boxes: torch.Tensor, anchors: torch.Tensor, classes: torch.Tensor):
+    def __init__(
+        self, cells: tuple[torch.Tensor, ...], boxes: torch.Tensor, anchors: torch.Tensor, classes: torch.Tensor
+    ):
         self.cells = cells
         self.boxes = boxes
         self.anchors = anchors

@@ -57,7 +57,18 @@ def ap_per_class(tp: np.ndarray, conf: np.ndarray, pred_cls: np.ndarray, target_
     hits = (r * counts).round()
     misses = (hits / (p + EPS) - hits).round()
     return APResult(
-        classes.astype(int), p, r, f1, ap, hits, misses, float(CONFIDENCE_GRID[best]), p_curve, r_curve, f1_curve, pr_curve
+        classes.astype(int),
+        p,
+        r,
+        f1,
+        ap,
+        hits,
+        misses,
+        float(CONFIDENCE_GRID[best]),
+        p_curve,
+        r_curve,
+        f1_curve,
+        pr_curve,
     )
 
 

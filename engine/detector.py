@@ -1,0 +1,79 @@
+"""Detectors from checkpoints: for inference, alone or several together, and as a start for training."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from models.yolo import DetectionModel
+from utils.checkpoint import Checkpoint, read_checkpoint
+from utils.errors import UserError
+
+
+class Ensemble(nn.Module):
+    """Several detectors of the same classes: their boxes side by side, for the suppression to merge."""
+
+    def __init__(self, models: Sequence[DetectionModel]):
+        super().__init__()
+        self.members = nn.ModuleList(models)
+        self.names = models[0].names
+        self.nc = models[0].nc
+        self.stride = max((m.stride for m in models), key=lambda stride: stride.max())
+
+    def forward(self, x: torch.Tensor, augment: bool = False):
+        return torch.cat([member(x, augment=augment)[0] for member in self.members], 1), None
+
+
+def load_detector(weights: str | Path | Sequence[str | Path], device: torch.device) -> DetectionModel | Ensemble:
+    """One detector, or an ensemble of several, fused and ready for inference on ``device``.
+
+    Attributes: ``names`` {index: name}, ``nc``, ``stride``. Raises UserError for files that are no detectors.
+    """
+    paths = [weights] if isinstance(weights, str | Path) else list(weights)
+    models = []
+    for path in paths:
+        model = detector_from(read_checkpoint(path)).fuse()
+        models.append(model.to(device, memory_format=torch.channels_last))
+    if len({tuple(m.names.values()) for m in models}) > 1:
+        raise UserError(f"--weights {' '.join(map(str, paths))}: the models of an ensemble must have the same classes")
+    return models[0] if len(models) == 1 else Ensemble(models)
+
+
+def detector_from(checkpoint: Checkpoint) -> DetectionModel:
+    """The model a checkpoint describes, with its weights, in eval mode and float32."""
+    if checkpoint.yaml is None:
+        raise UserError(
+            f"{checkpoint.path}: holds weights without their model YAML; "
+            "give it to train.py as --weights beside a --cfg, or use a checkpoint of a detector"
+        )
+    description = checkpoint.yaml | {"yaml_file": checkpoint.yaml.get("yaml_file", checkpoint.path)}
+    model = DetectionModel(description, nc=len(checkpoint.names))
+    wanted = model.state_dict()
+    given = {k: v for k, v in checkpoint.model.items() if not k.endswith("anchor_grid")}  # kept by early releases
+    wrong = [k for k in wanted if k not in given or given[k].shape != wanted[k].shape] + [
+        k for k in given if k not in wanted
+    ]
+    if wrong:
+        raise UserError(
+            f"{checkpoint.path}: {len(wrong)} of its tensors do not fit the model its YAML describes (first: {wrong[0]}); "
+            "was it trained with blocks of another definition?"
+        )
+    model.load_state_dict(given)
+    model.names = checkpoint.names
+    return model.eval()
+
+
+def transfer_weights(model: DetectionModel, checkpoint: Checkpoint) -> str:
+    """Copy every tensor of ``checkpoint`` whose name and shape ``model`` knows; returns what was done, in words.
+
+    Raises UserError where nothing fits.
+    """
+    own = model.state_dict()
+    fitting = {k: v for k, v in checkpoint.model.items() if k in own and v.shape == own[k].shape}
+    if not fitting:
+        raise UserError(
+            f"{checkpoint.path}: none of its {len(checkpoint.model)} tensors fits {model.yaml_file}; check --cfg"
+        )
+    model.load_state_dict(fitting, strict=False)
+    return f"transferred {len(fitting)} of {len(own)} tensors from {checkpoint.path}"

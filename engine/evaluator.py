@@ -1,0 +1,255 @@
+"""Validation: how well a detector finds what is labelled.
+
+evaluate(model, loader, …) → Evaluation      figures over a whole set
+    Recorder                                 what is written on the way: pictures, text files, JSON
+"""
+
+import json
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+from torchvision.ops import box_iou
+from tqdm import tqdm
+
+from utils.boxes import non_max_suppression, scale_boxes, xywh2xyxy
+from utils.coco import COCO_IDS, COCO_NAMES
+from utils.dataset import Batch
+from utils.device import synchronize
+from utils.loss import DetectionLoss
+from utils.metrics import CONFIDENCE_GRID, APResult, ConfusionMatrix, ap_per_class, match_detections
+from utils.plots import plot_confusion_matrix, plot_images, plot_metric_curve, plot_pr_curve
+
+
+@dataclass
+class Evaluation:
+    """Figures of one validation. ``speed`` in ms per image: pre-processing, inference, NMS; ``loss``: box, obj, cls."""
+
+    names: dict[int, str]
+    images: int
+    instances: int
+    ap: APResult
+    images_per_class: np.ndarray  # [nc]
+    instances_per_class: np.ndarray  # [nc]
+    speed: tuple[float, float, float]
+    loss: np.ndarray = field(default_factory=lambda: np.zeros(3))
+    confusion: np.ndarray | None = None
+
+    @property
+    def p(self) -> float:
+        return _mean(self.ap.p)
+
+    @property
+    def r(self) -> float:
+        return _mean(self.ap.r)
+
+    @property
+    def map50(self) -> float:
+        return _mean(self.ap.ap[:, 0])
+
+    @property
+    def map50_95(self) -> float:
+        return _mean(self.ap.ap)
+
+    HEADER = f"{'Class':>22}{'Images':>11}{'Instances':>11}{'P':>11}{'R':>11}{'mAP50':>11}{'mAP50-95':>11}"
+
+    def table(self, verbose: bool = False) -> str:
+        """The row of all classes, and with ``verbose`` one per class that occurs."""
+        figures = (self.p, self.r, self.map50, self.map50_95)
+        lines = [_row("all", self.images, self.instances, figures)]
+        if verbose:
+            ap = self.ap
+            for i, c in enumerate(ap.classes):
+                figures = (ap.p[i], ap.r[i], ap.ap[i, 0], ap.ap[i].mean())
+                lines.append(_row(self.names[c], self.images_per_class[c], self.instances_per_class[c], figures))
+        return "\n".join(lines)
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(values.mean()) if values.size else 0.0
+
+
+def _row(name: str, images: int, instances: int, figures: tuple) -> str:
+    return f"{name:>22}{images:>11}{instances:>11}" + "".join(f"{v:>11.3g}" for v in figures)
+
+
+@torch.inference_mode()
+def evaluate(
+    model: nn.Module,
+    loader: DataLoader,
+    device: torch.device,
+    names: dict[int, str],
+    conf_thres: float = 0.001,
+    iou_thres: float = 0.6,
+    max_det: int = 300,
+    augment: bool = False,
+    half: bool = False,
+    single_cls: bool = False,
+    loss: DetectionLoss | None = None,
+    recorder: "Recorder | None" = None,
+    progress: str | None = Evaluation.HEADER,
+) -> Evaluation:
+    """Run ``model`` (eval mode) over the batches of ``loader`` and hold its boxes against the labels, in native pixels."""
+    nc = len(names)
+    confusion = ConfusionMatrix(nc)
+    hits, confidences, classes, label_classes = [], [], [], []
+    images_per_class = np.zeros(nc, int)
+    clock = np.zeros(3)
+    losses = torch.zeros(3, device=device)
+    images = 0
+    for number, batch in enumerate(
+        tqdm(loader, desc=progress, disable=progress is None, bar_format="{l_bar}{bar:10}{r_bar}")
+    ):
+        times = [_now(device)]
+        pixels = batch.images.to(device, non_blocking=True)
+        targets = batch.targets.to(device)
+        pixels = (pixels.half() if half else pixels.float()) / 255
+        times.append(_now(device))
+        predictions, maps = model(pixels, augment=augment)
+        times.append(_now(device))
+        if loss is not None:
+            losses += loss(maps, targets)[1]
+        started = _now(device)
+        found = non_max_suppression(
+            predictions, conf_thres, iou_thres, agnostic=single_cls, multi_label=True, max_det=max_det
+        )
+        finished = _now(device)
+        clock += np.diff(times).tolist() + [finished - started]
+        height, width = batch.images.shape[2:]
+        size = torch.tensor([width, height, width, height], device=device)
+        for i, detections in enumerate(found):
+            where = (batch.ratios[i], batch.pads[i], batch.natives[i])
+            labels = targets[targets[:, 0] == i, 1:]
+            boxes = scale_boxes(xywh2xyxy(labels[:, 1:] * size), *where)
+            detections[:, :4] = scale_boxes(detections[:, :4].float(), *where)
+            if single_cls:
+                detections[:, 5] = 0
+            iou = box_iou(boxes, detections[:, :4].float()).cpu().numpy()
+            label_cls, (conf, cls) = labels[:, 0].cpu().numpy(), detections[:, 4:].T.float().cpu().numpy()
+            hits.append(match_detections(iou, label_cls, cls))
+            confidences.append(conf)
+            classes.append(cls)
+            label_classes.append(label_cls)
+            images_per_class[np.unique(label_cls).astype(int)] += 1
+            confusion.add(iou, label_cls, conf, cls)
+            images += 1
+            if recorder is not None:
+                recorder.image(batch.paths[i], batch.natives[i], detections.cpu())
+        if recorder is not None:
+            recorder.batch(number, batch, found)
+    all_labels = np.concatenate(label_classes)
+    ap = ap_per_class(np.concatenate(hits), np.concatenate(confidences), np.concatenate(classes), all_labels)
+    return Evaluation(
+        names=names,
+        images=images,
+        instances=len(all_labels),
+        ap=ap,
+        images_per_class=images_per_class,
+        instances_per_class=np.bincount(all_labels.astype(int), minlength=nc),
+        speed=tuple(clock / images * 1e3),
+        loss=(losses / len(loader)).cpu().numpy(),
+        confusion=confusion.matrix,
+    )
+
+
+def _now(device: torch.device) -> float:
+    synchronize(device)
+    return time.perf_counter()
+
+
+def plot_evaluation(evaluation: Evaluation, folder: Path) -> None:
+    """PR, F1, P and R curves and the confusion matrix, as pictures in ``folder``."""
+    ap, names = evaluation.ap, evaluation.names
+    classes = ap.classes.tolist()
+    plot_confusion_matrix(evaluation.confusion, names, folder / "confusion_matrix.png")
+    if not classes:
+        return
+    plot_pr_curve(CONFIDENCE_GRID, ap.pr_curve, ap.ap[:, 0], folder / "PR_curve.png", names, classes)
+    for curve, file, label in (
+        (ap.f1_curve, "F1_curve.png", "F1"),
+        (ap.p_curve, "P_curve.png", "Precision"),
+        (ap.r_curve, "R_curve.png", "Recall"),
+    ):
+        plot_metric_curve(CONFIDENCE_GRID, curve, folder / file, names, classes, label)
+
+
+class Recorder:
+    """Writes what a validation finds: pictures of the first three batches, a text file per image, one COCO JSON."""
+
+    def __init__(
+        self,
+        folder: Path,
+        names: dict[int, str],
+        plots: bool = True,
+        save_txt: bool = False,
+        save_conf: bool = False,
+        save_json: bool = False,
+    ):
+        self.folder = folder
+        self.names = names
+        self.plots = plots
+        self.save_txt = save_txt
+        self.save_conf = save_conf
+        self.json: list[dict] | None = [] if save_json else None
+        self.coco = list(names.values()) == COCO_NAMES
+        if save_txt:
+            (folder / "labels").mkdir(exist_ok=True)
+
+    def image(self, path: str, native: tuple[int, int], detections: torch.Tensor) -> None:
+        """Record the detections [m, 6] of one image, in its own pixels."""
+        if self.save_txt:
+            lines = [text_line(d, native, self.save_conf) for d in detections.tolist()]
+            (self.folder / "labels" / f"{Path(path).stem}.txt").write_text("".join(lines), encoding="utf-8")
+        if self.json is not None:
+            stem = Path(path).stem
+            for x1, y1, x2, y2, conf, cls in detections.tolist():
+                self.json.append(
+                    {
+                        "image_id": int(stem) if stem.isdecimal() else stem,
+                        "category_id": COCO_IDS[int(cls)] if self.coco else int(cls),
+                        "bbox": [round(v, 3) for v in (x1, y1, x2 - x1, y2 - y1)],
+                        "score": round(conf, 5),
+                    }
+                )
+
+    def batch(self, number: int, batch: Batch, native_detections: list[torch.Tensor]) -> None:
+        """Draw the labels and the detections of one of the first batches."""
+        if not self.plots or number >= 3:
+            return
+        images = batch.images.permute(0, 2, 3, 1).contiguous().numpy()
+        titles = [Path(p).name for p in batch.paths]
+        height, width = images.shape[1:3]
+        plot_images(images, batch.targets.numpy(), self.folder / f"val_batch{number}_labels.jpg", self.names, titles)
+        rows, scores = [], []
+        for i, detections in enumerate(native_detections):
+            (rw, rh), (dw, dh) = batch.ratios[i], batch.pads[i]
+            for x1, y1, x2, y2, conf, cls in detections[:, :6].tolist():
+                x1, x2, y1, y2 = (x1 * rw + dw, x2 * rw + dw, y1 * rh + dh, y2 * rh + dh)
+                rows.append(
+                    [i, cls, (x1 + x2) / 2 / width, (y1 + y2) / 2 / height, (x2 - x1) / width, (y2 - y1) / height]
+                )
+                scores.append(conf)
+        targets = np.array(rows, np.float32).reshape(-1, 6)
+        path = self.folder / f"val_batch{number}_pred.jpg"
+        plot_images(images, targets, path, self.names, titles, scores=np.array(scores, np.float32))
+
+    def finish(self) -> Path | None:
+        """Write the JSON, if it was asked for; returns its path."""
+        if self.json is None:
+            return None
+        path = self.folder / "predictions.json"
+        path.write_text(json.dumps(self.json), encoding="utf-8")
+        return path
+
+
+def text_line(detection: list[float], native: tuple[int, int], with_conf: bool) -> str:
+    """One line of a label file: class x y w h, normalised, and the confidence if asked for."""
+    x1, y1, x2, y2, conf, cls = detection
+    height, width = native
+    box = ((x1 + x2) / 2 / width, (y1 + y2) / 2 / height, (x2 - x1) / width, (y2 - y1) / height)
+    figures = (*box, conf) if with_conf else box
+    return f"{int(cls)} " + " ".join(f"{v:.6g}" for v in figures) + "\n"

@@ -1,0 +1,293 @@
+"""Training: the stock recipe, in plain sight.
+
+Trainer(options).run()
+    set_up             data, model, optimiser
+    for each epoch     train_epoch → validate → log → save
+    finish             the best checkpoint, validated once more and drawn
+"""
+
+import argparse
+import csv
+import random
+import time
+from copy import deepcopy
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from engine.detector import detector_from, transfer_weights
+from engine.evaluator import Evaluation, Recorder, evaluate, plot_evaluation
+from models.yolo import DetectionModel
+from utils.anchors import fit_anchors
+from utils.checkpoint import read_checkpoint, save_checkpoint
+from utils.data_yaml import index_split, prepare_data, read_data_yaml
+from utils.dataset import Batch, EvalSet, TrainSet, eval_loader, train_loader, worker_count
+from utils.device import describe_device, select_device
+from utils.ema import ModelEMA
+from utils.errors import UserError
+from utils.hyp import read_hyp
+from utils.labels import Index
+from utils.loss import DetectionLoss, scale_gains
+from utils.metrics import fitness
+from utils.optimizer import Schedule, build_optimizer, finite
+from utils.paths import new_run_folder
+from utils.plots import plot_images, plot_labels, plot_results
+from utils.yaml_file import write_yaml
+
+GRADIENT_NORM = 10.0
+RESULT_COLUMNS = (
+    "epoch train/box_loss train/obj_loss train/cls_loss metrics/precision metrics/recall metrics/mAP_0.5 "
+    "metrics/mAP_0.5:0.95 val/box_loss val/obj_loss val/cls_loss x/lr0 x/lr1 x/lr2"
+).split()
+
+
+class Trainer:
+    """One training run. ``options`` are those of train.py."""
+
+    def __init__(self, options: argparse.Namespace):
+        self.options = options
+        self.device = select_device(options.device)
+        self.amp = self.device.type == "cuda"
+        self.hyp = read_hyp(options.hyp)
+        self.data = prepare_data(read_data_yaml(options.data))
+        self.names = self.data.names
+        for flag, minimum in (("epochs", 1), ("batch_size", 1), ("imgsz", 32), ("workers", 0), ("patience", 0)):
+            if getattr(options, flag) < minimum:
+                raise UserError(f"--{flag.replace('_', '-')} {getattr(options, flag)}: must be {minimum} or more")
+        seed_everything(options.seed)
+        self.model = self.build_model()
+        self.imgsz = fit_size(options.imgsz, int(self.model.stride.max()))
+        self.train_index, self.val_index = self.index_data()
+        self.folder = new_run_folder(options.project, options.name, options.exist_ok)
+        self.weights = self.folder / "weights"
+        self.weights.mkdir(exist_ok=True)
+        self.best_fitness, self.best_epoch = -1.0, 0
+        self.last_update = -1  # the step after which the weights last changed
+        self.set_up()
+
+    # Setting up -----------------------------------------------------------------------------------------------------
+
+    def build_model(self) -> DetectionModel:
+        """The model of --cfg, or of the checkpoint where no --cfg is given, with what fits of --weights."""
+        options, nc = self.options, self.data.nc
+        checkpoint = read_checkpoint(options.weights) if options.weights else None
+        cfg = options.cfg or (checkpoint.yaml if checkpoint else "yolov5s_EfficientNetV2.yaml")
+        if cfg is None:
+            raise UserError(f"{options.weights}: holds weights without their model YAML; name the model with --cfg")
+        if isinstance(cfg, dict):
+            cfg = cfg | {"yaml_file": cfg.get("yaml_file", options.weights)}
+        anchors = round(self.hyp["anchors"]) or None
+        model = DetectionModel(cfg, nc=nc, anchors=anchors)
+        model.names = self.names
+        print(model.summary())
+        if checkpoint:
+            print(transfer_weights(model, checkpoint))
+        return model.to(self.device, memory_format=torch.channels_last)
+
+    def index_data(self) -> tuple[Index, Index]:
+        """Check every image and label of both splits. A training split without a single box is refused."""
+        train, val = (index_split(self.data, split) for split in ("train", "val"))
+        if not train.instances:
+            raise UserError(
+                f"{self.data.file}: the training images have no boxes at all; check that the labels lie in labels/"
+            )
+        return train, val
+
+    def set_up(self) -> None:
+        """Anchors, optimiser, loss, averages and loaders."""
+        options, hyp, model = self.options, self.hyp, self.model
+        if not options.noautoanchor:
+            fit_anchors(model.detect, self.train_index.annotations, self.imgsz, hyp["anchor_t"], options.seed)
+        detect = model.detect
+        workers = worker_count(options.workers, options.batch_size)
+        pin = self.device.type == "cuda"
+        train_set = TrainSet(self.train_index.annotations, self.imgsz, hyp, options.seed)
+        self.train_loader = train_loader(train_set, options.batch_size, workers, pin)
+        stride = max(int(model.stride.max()), 32)
+        val_set = EvalSet(self.val_index.annotations, self.imgsz, options.batch_size * 2, stride)
+        self.val_loader = eval_loader(val_set, options.batch_size * 2, workers, pin)
+        self.schedule = Schedule(hyp, options.epochs, len(self.train_loader), options.batch_size)
+        self.optimizer = build_optimizer(model, hyp, options.batch_size, self.schedule.accumulate)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.amp)
+        self.ema = ModelEMA(model)
+        self.loss = DetectionLoss(detect.anchors, detect.nc, scale_gains(hyp, detect.nl, detect.nc, self.imgsz))
+        write_yaml(
+            self.folder / "opt.yaml", {k: str(v) if isinstance(v, Path) else v for k, v in vars(options).items()}
+        )
+        write_yaml(self.folder / "hyp.yaml", hyp)
+        labels = np.concatenate([a.labels for a in self.train_index.annotations])
+        plot_labels(labels, self.names, self.folder / "labels.jpg")
+
+    # Training -------------------------------------------------------------------------------------------------------
+
+    def run(self) -> Path:
+        """Train all epochs; returns the folder of the run."""
+        options = self.options
+        started = time.time()
+        print(
+            f"training {self.model.name} on {describe_device(self.device)}: {len(self.train_index.annotations)} images at "
+            f"{self.imgsz} px, {options.epochs} epochs, batch {options.batch_size}, {self.train_loader.num_workers} workers; "
+            f"results in {self.folder}"
+        )
+        for epoch in range(options.epochs):
+            losses = self.train_epoch(epoch)
+            evaluation = self.validate()
+            self.log(epoch, losses, evaluation)
+            score = fitness(evaluation.map50, evaluation.map50_95)
+            if score > self.best_fitness:
+                self.best_fitness, self.best_epoch = score, epoch
+            self.save(epoch)
+            if options.patience and epoch - self.best_epoch >= options.patience:
+                print(
+                    f"no better epoch since {self.best_epoch}: stopped early (--patience {options.patience}, 0 never stops)"
+                )
+                break
+        hours = (time.time() - started) / 3600
+        print(f"{epoch + 1} epochs completed in {hours:.3f} hours; the best was epoch {self.best_epoch}")
+        self.finish()
+        return self.folder
+
+    def train_epoch(self, epoch: int) -> np.ndarray:
+        """One pass over the images; returns the mean of the three losses."""
+        model, optimizer = self.model.train(), self.optimizer
+        means = torch.zeros(3, device=self.device)
+        self.train_loader.batch_sampler.set_epoch(epoch)
+        print(
+            f"{'Epoch':>11}{'GPU_mem':>11}{'box_loss':>11}{'obj_loss':>11}{'cls_loss':>11}{'Instances':>11}{'Size':>11}"
+        )
+        bar = tqdm(self.train_loader, bar_format="{l_bar}{bar:10}{r_bar}")
+        for i, batch in enumerate(bar):
+            step = epoch * len(self.train_loader) + i
+            accumulate = self.schedule.apply(optimizer, step)
+            images = batch.images.to(self.device, non_blocking=True).float() / 255
+            targets = batch.targets.to(self.device)
+
+            with torch.amp.autocast(self.device.type, enabled=self.amp):
+                maps = model(images)
+            loss, items = self.loss(maps, targets)
+            if not finite(loss):
+                raise UserError(
+                    f"epoch {epoch}, batch {i}: the loss is {loss.item()}; lower lr0 in {self.options.hyp}, or check the labels"
+                )
+            self.scaler.scale(loss).backward()
+
+            if step - self.last_update >= accumulate:
+                self.update_weights()
+                self.last_update = step
+            means = (means * i + items) / (i + 1)
+            bar.set_description(self.progress(epoch, means, batch))
+            if epoch == 0 and i < 3:
+                self.draw_batch(i, batch)
+        return means.cpu().numpy()
+
+    def update_weights(self) -> None:
+        """One optimiser step on what has accumulated, and the average after it."""
+        self.scaler.unscale_(self.optimizer)
+        nn.utils.clip_grad_norm_(self.model.parameters(), GRADIENT_NORM)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad()
+        self.ema.update(self.model)
+
+    def validate(self) -> Evaluation:
+        """The averaged model on the validation images."""
+        model = deepcopy(self.ema.model).fuse()
+        evaluation = evaluate(model, self.val_loader, self.device, self.names, loss=self.loss)
+        print(evaluation.table())
+        return evaluation
+
+    def progress(self, epoch: int, means: torch.Tensor, batch: Batch) -> str:
+        """The left part of the progress bar."""
+        reserved = torch.cuda.memory_reserved(self.device) / 1e9 if self.device.type == "cuda" else 0
+        box, obj, cls = means.tolist()
+        place = f"{epoch}/{self.options.epochs - 1}"
+        return (
+            f"{place:>11}{f'{reserved:.3g}G':>11}{box:>11.4g}{obj:>11.4g}{cls:>11.4g}"
+            f"{len(batch.targets):>11}{batch.images.shape[-1]:>11}"
+        )
+
+    # Records --------------------------------------------------------------------------------------------------------
+
+    def draw_batch(self, number: int, batch: Batch) -> None:
+        """One of the first batches, as the model sees it."""
+        images = batch.images.permute(0, 2, 3, 1).contiguous().numpy()
+        titles = [Path(p).name for p in batch.paths]
+        plot_images(images, batch.targets.numpy(), self.folder / f"train_batch{number}.jpg", self.names, titles)
+
+    def log(self, epoch: int, losses: np.ndarray, evaluation: Evaluation) -> None:
+        """A row of results.csv, and the curves so far."""
+        figures = [evaluation.p, evaluation.r, evaluation.map50, evaluation.map50_95]
+        rates = [group["lr"] for group in self.optimizer.param_groups]
+        path = self.folder / "results.csv"
+        with open(path, "a", newline="", encoding="utf-8") as f:
+            writer = csv.writer(f)
+            if f.tell() == 0:
+                writer.writerow(RESULT_COLUMNS)
+            writer.writerow([epoch, *(f"{v:.5g}" for v in (*losses, *figures, *evaluation.loss, *rates))])
+
+    def save(self, epoch: int) -> None:
+        """last.pt, and best.pt where this epoch is the best."""
+        data = {
+            "yaml": self.model.yaml | {"yaml_file": self.model.yaml_file},
+            "names": self.names,
+            "model": self.model.state_dict(),
+            "ema": self.ema.model.state_dict(),
+            "updates": self.ema.updates,
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "epoch": epoch,
+            "best_fitness": self.best_fitness,
+            "best_epoch": self.best_epoch,
+            "hyp": self.hyp,
+            "args": {k: str(v) if isinstance(v, Path) else v for k, v in vars(self.options).items()},
+            "date": datetime.now().isoformat(timespec="seconds"),
+        }
+        save_checkpoint(self.weights / "last.pt", data)
+        if self.best_epoch == epoch:
+            save_checkpoint(self.weights / "best.pt", data)
+
+    def finish(self) -> None:
+        """Reduce the checkpoints to what inference needs, validate the best once more, draw everything."""
+        for name in ("last.pt", "best.pt"):
+            strip_checkpoint(self.weights / name)
+        plot_results(self.folder / "results.csv", self.folder / "results.png")
+        best = self.weights / "best.pt"
+        print(f"validating {best}")
+        model = detector_from(read_checkpoint(best)).fuse().to(self.device, memory_format=torch.channels_last)
+        print(model.summary(fused=True))
+        recorder = Recorder(self.folder, self.names)
+        evaluation = evaluate(model, self.val_loader, self.device, self.names, recorder=recorder)
+        print(evaluation.table(verbose=True))
+        plot_evaluation(evaluation, self.folder)
+        print(
+            f"results are in {self.folder}; detect with: python detect.py --weights {best} --imgsz {self.imgsz} --source IMAGES"
+        )
+
+
+def seed_everything(seed: int) -> None:
+    """Seed what draws from global state: the initial weights and stochastic depth (augmentation has its own generators)."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def fit_size(size: int, stride: int) -> int:
+    """The image size, raised to a multiple of the largest stride."""
+    fitted = -(-size // stride) * stride
+    if fitted != size:
+        print(f"warning: --imgsz {size} is no multiple of the largest stride {stride}; {fitted} is used")
+    return fitted
+
+
+def strip_checkpoint(path: Path) -> None:
+    """Leave the averaged weights in half precision and what describes them: the file to keep and to share."""
+    if not path.exists():
+        return
+    data = read_checkpoint(path).training
+    weights = {k: v.half() if v.is_floating_point() else v for k, v in data["ema"].items()}
+    kept = {k: data[k] for k in ("yaml", "names", "epoch", "best_fitness", "best_epoch", "hyp", "args", "date")}
+    save_checkpoint(path, {**kept, "model": weights})

@@ -1,0 +1,58 @@
+"""Train a detector.
+
+python train.py --data data/shapes.yaml --imgsz 192
+python train.py --weights yolov5n.pt --data data/bccd.yaml --imgsz 320 --epochs 30
+"""
+
+import argparse
+from pathlib import Path
+
+from utils.errors import exit_on_user_error
+from utils.paths import ROOT
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--weights", default="", help="checkpoint to start from; empty: from scratch")
+    add("--cfg", default="", help="model YAML; default: that of --weights, else models/yolov5s_EfficientNetV2.yaml")
+    add("--data", default="data/shapes.yaml", help="data YAML (default: %(default)s, the set that comes along)")
+    add("--hyp", default="data/hyps/hyp.scratch-low.yaml", help="hyper-parameter YAML (default: %(default)s)")
+    add("--epochs", type=int, default=100, help="passes over the images (default: %(default)s)")
+    add("--batch-size", type=int, default=16, help="images per batch (default: %(default)s)")
+    add("--imgsz", "--img", "--img-size", type=int, default=640, help="image size in pixels (default: %(default)s)")
+    add("--device", default="", help="cpu, mps, or a CUDA index such as 0; default: the best there is")
+    add(
+        "--workers", type=int, default=8, help="processes that load images, at most one per core (default: %(default)s)"
+    )
+    add("--seed", type=int, default=0, help="of the initial weights and of augmentation (default: %(default)s)")
+    add("--project", default=str(ROOT / "runs" / "train"), help="folder of the runs (default: runs/train)")
+    add("--name", default="exp", help="name of the run in --project (default: %(default)s)")
+    add("--exist-ok", action="store_true", help="write into an existing run's folder instead of numbering a new one")
+    add(
+        "--patience",
+        type=int,
+        default=100,
+        help="epochs without improvement before stopping; 0: never (default: %(default)s)",
+    )
+    add("--noautoanchor", action="store_true", help="keep the anchors of the YAML, whatever the data")
+    return parser
+
+
+def run(**options) -> Path:
+    """Train with the flags given as keywords, the others at their defaults; returns the folder of the run.
+
+    ``run(data="data/bccd.yaml", imgsz=320, epochs=30)``; raises UserError for mistakes that can be mended.
+    """
+    from engine.trainer import Trainer
+
+    defaults = build_parser().parse_args([])
+    unknown = set(options) - set(vars(defaults))
+    if unknown:
+        raise TypeError(f"train.run() has no option {', '.join(sorted(unknown))}")
+    return Trainer(argparse.Namespace(**{**vars(defaults), **options})).run()
+
+
+if __name__ == "__main__":
+    parsed = build_parser().parse_args()
+    exit_on_user_error(lambda: run(**vars(parsed)))

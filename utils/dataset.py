@@ -1,0 +1,233 @@
+"""From annotations to batches.
+
+    TrainSet[(epoch, index)], EvalSet[index]  → Item      one image uint8 [h, w, 3] RGB with labels, letterboxed or augmented
+    collate([Item, …])                        → Batch     images uint8 [b, 3, h, w], targets [n, 6]
+    train_loader, eval_loader                             DataLoaders of these
+
+What TrainSet gives is a function of (seed, epoch, index) alone: any number of workers gives the same batches.
+"""
+
+import math
+import os
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from utils.augment import (
+    Scene,
+    copy_paste,
+    mixup,
+    mosaic4,
+    random_affine,
+    random_flips,
+    shift_colours,
+    to_normalised,
+    to_pixels,
+)
+from utils.images import letterbox, read_image
+from utils.labels import Annotation
+
+
+class Item(NamedTuple):
+    """One image of a batch. ``native`` is the size (h, w) of the file; ``ratio`` and ``pad`` (x, y) lead from it here."""
+
+    image: np.ndarray
+    labels: np.ndarray  # [n, 5] class, x, y, w, h, normalised to ``image``
+    path: str
+    native: tuple[int, int]
+    ratio: tuple[float, float]
+    pad: tuple[float, float]
+
+
+class Batch(NamedTuple):
+    """Images uint8 [b, 3, h, w] in channels_last memory; targets float32 [n, 6]: image, class, x, y, w, h (0..1)."""
+
+    images: torch.Tensor
+    targets: torch.Tensor
+    paths: list[str]
+    natives: list[tuple[int, int]]
+    ratios: list[tuple[float, float]]
+    pads: list[tuple[float, float]]
+
+
+def load_resized(path: str, size: int, training: bool) -> tuple[np.ndarray, tuple[int, int]]:
+    """Read an image and bring its longer side to ``size``; also its own size (h, w).
+
+    Training resizes bilinearly, for speed; validation shrinks by area, which does not alias.
+    """
+    image = read_image(path)
+    height, width = image.shape[:2]
+    ratio = size / max(height, width)
+    if ratio != 1:
+        how = cv2.INTER_LINEAR if training or ratio > 1 else cv2.INTER_AREA
+        image = cv2.resize(image, (math.ceil(width * ratio), math.ceil(height * ratio)), interpolation=how)
+    return image, (height, width)
+
+
+class TrainSet(Dataset):
+    """Augmented training images of ``size`` × ``size``; items are asked for by (epoch, index)."""
+
+    def __init__(self, annotations: list[Annotation], size: int, hyp: dict, seed: int = 0):
+        self.annotations = annotations
+        self.size = size
+        self.hyp = hyp
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.annotations)
+
+    def __getitem__(self, key: tuple[int, int]) -> Item:
+        epoch, index = key
+        rng = np.random.default_rng((self.seed, epoch, index))
+        hyp = self.hyp
+        if rng.random() < hyp["mosaic"]:
+            scene = self.mosaic(index, rng)
+            if rng.random() < hyp["mixup"]:
+                scene = mixup(scene, self.mosaic(int(rng.integers(len(self))), rng), rng)
+        else:
+            scene = random_affine(self.letterboxed(index), (self.size, self.size), hyp, rng)
+        image = shift_colours(scene.image, hyp["hsv_h"], hyp["hsv_s"], hyp["hsv_v"], rng)
+        labels = to_normalised(scene.labels, image.shape[:2])
+        image, labels = random_flips(image, labels, hyp["flipud"], hyp["fliplr"], rng)
+        annotation = self.annotations[index]
+        return Item(image, labels, annotation.image, annotation.shape, (1.0, 1.0), (0.0, 0.0))
+
+    def scene(self, index: int) -> Scene:
+        """The image with its longer side at ``size``, and its boxes in pixels."""
+        annotation = self.annotations[index]
+        image, _ = load_resized(annotation.image, self.size, training=True)
+        height, width = image.shape[:2]
+        return Scene(image, *to_pixels(annotation.labels, annotation.segments, (width, height), (0, 0)))
+
+    def letterboxed(self, index: int) -> Scene:
+        """The image padded to a square, and its boxes in pixels."""
+        scene = self.scene(index)
+        image, (rw, rh), (dw, dh) = letterbox(scene.image, self.size, auto=False)
+        labels = scene.labels * np.array([1, rw, rh, rw, rh], np.float32) + np.array([0, dw, dh, dw, dh], np.float32)
+        segments = [s * np.array([rw, rh], np.float32) + np.array([dw, dh], np.float32) for s in scene.segments]
+        return Scene(image, labels, segments)
+
+    def mosaic(self, index: int, rng: np.random.Generator) -> Scene:
+        """Four images around a point, copy-pasted and warped to ``size`` × ``size``."""
+        tiles = [index, *rng.integers(len(self), size=3).tolist()]
+        rng.shuffle(tiles)
+        scene = mosaic4([self.scene(i) for i in tiles], self.size, rng)
+        scene = copy_paste(scene, self.hyp["copy_paste"], rng)
+        return random_affine(scene, (self.size, self.size), self.hyp, rng)
+
+
+class EvalSet(Dataset):
+    """Images as they are, letterboxed. ``rect``: sorted by aspect ratio, so that each batch is padded as little as can be."""
+
+    def __init__(
+        self,
+        annotations: list[Annotation],
+        size: int,
+        batch_size: int,
+        stride: int = 32,
+        rect: bool = True,
+        pad: float = 0.5,
+    ):
+        self.size = size
+        self.annotations = annotations
+        self.shapes = [(size, size)] * len(annotations)
+        if rect:
+            aspects = [a.shape[0] / a.shape[1] for a in annotations]
+            order = np.argsort(aspects, kind="stable").tolist()
+            self.annotations = [annotations[i] for i in order]
+            self.shapes = batch_shapes([aspects[i] for i in order], size, batch_size, stride, pad)
+
+    def __len__(self) -> int:
+        return len(self.annotations)
+
+    def __getitem__(self, index: int) -> Item:
+        annotation = self.annotations[index]
+        image, native = load_resized(annotation.image, self.size, training=False)
+        resized = image.shape[:2]
+        image, (rw, rh), (dw, dh) = letterbox(image, self.shapes[index], auto=False, scaleup=False)
+        labels, _ = to_pixels(annotation.labels, [], (rw * resized[1], rh * resized[0]), (dw, dh))
+        ratio = (rw * resized[1] / native[1], rh * resized[0] / native[0])
+        return Item(image, to_normalised(labels, image.shape[:2]), annotation.image, native, ratio, (dw, dh))
+
+
+def batch_shapes(aspects: list[float], size: int, batch_size: int, stride: int, pad: float) -> list[tuple[int, int]]:
+    """The letterbox shape (h, w) of every image, one per batch, given aspect ratios (h / w) in rising order."""
+    shapes = []
+    for start in range(0, len(aspects), batch_size):
+        group = aspects[start : start + batch_size]
+        if group[-1] < 1:
+            height, width = group[-1], 1.0
+        elif group[0] > 1:
+            height, width = 1.0, 1 / group[0]
+        else:
+            height, width = 1.0, 1.0
+        shape = tuple(math.ceil(side * size / stride + pad) * stride for side in (height, width))
+        shapes += [shape] * len(group)
+    return shapes
+
+
+def collate(items: list[Item]) -> Batch:
+    """Items of one shape → a batch."""
+    images = torch.from_numpy(np.stack([item.image for item in items])).permute(0, 3, 1, 2)
+    numbered = [
+        np.column_stack((np.full(len(item.labels), i, np.float32), item.labels)) for i, item in enumerate(items)
+    ]
+    targets = torch.from_numpy(np.concatenate(numbered).astype(np.float32).reshape(-1, 6))
+    rest = [[getattr(item, name) for item in items] for name in ("path", "native", "ratio", "pad")]
+    return Batch(images, targets, *rest)
+
+
+class EpochSampler:
+    """Batches of (epoch, index), in an order that depends on (seed, epoch) alone.
+
+    ``set_epoch`` names the epoch that the next iteration gives, and how many of its batches are done already.
+    """
+
+    def __init__(self, count: int, batch_size: int, seed: int):
+        self.count = count
+        self.batch_size = batch_size
+        self.seed = seed
+        self.epoch = 0
+        self.skip = 0
+
+    def set_epoch(self, epoch: int, skip: int = 0) -> None:
+        self.epoch, self.skip = epoch, skip
+
+    def __len__(self) -> int:
+        return math.ceil(self.count / self.batch_size)
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.count).tolist()
+        for start in range(self.skip * self.batch_size, self.count, self.batch_size):
+            yield [(self.epoch, index) for index in order[start : start + self.batch_size]]
+
+
+def train_loader(dataset: TrainSet, batch_size: int, workers: int, pin: bool) -> DataLoader:
+    """Shuffled batches; ``loader.batch_sampler.set_epoch(epoch)`` before each epoch."""
+    sampler = EpochSampler(len(dataset), min(batch_size, len(dataset)), dataset.seed)
+    return _loader(dataset, workers, pin, batch_sampler=sampler, persistent_workers=workers > 0)
+
+
+def eval_loader(dataset: EvalSet, batch_size: int, workers: int, pin: bool) -> DataLoader:
+    """The images in the order of ``dataset``, once."""
+    return _loader(dataset, workers, pin, batch_size=batch_size)
+
+
+def _loader(dataset: Dataset, workers: int, pin: bool, **kwargs) -> DataLoader:
+    return DataLoader(
+        dataset, num_workers=workers, collate_fn=collate, pin_memory=pin, worker_init_fn=_one_thread, **kwargs
+    )
+
+
+def _one_thread(_: int) -> None:
+    cv2.setNumThreads(0)  # workers are the parallelism: threads within them only get in each other's way
+
+
+def worker_count(asked: int, batch_size: int) -> int:
+    """Workers that make sense: no more than asked for, than there are cores, and than images in a batch."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(asked, cores, batch_size if batch_size > 1 else 0)

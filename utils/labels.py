@@ -1,0 +1,330 @@
+"""Labels: every image and label file of a data set is checked once, and the result kept in a cache file."""
+
+import hashlib
+import json
+import math
+import os
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from utils.errors import UserError
+from utils.images import ImageError, read_image
+
+CACHE_VERSION = 1  # raise it whenever the checks or the layout of the cache change
+ROUNDING = 1e-3  # label tools round: so far outside 0..1 a coordinate is clipped, beyond it is a fault
+
+
+@dataclass
+class Annotation:
+    """One usable image and its labels."""
+
+    image: str  # path as it was listed
+    shape: tuple[int, int]  # height, width in pixels, upright (after EXIF orientation)
+    labels: np.ndarray  # float32 [n, 5]: class, x, y, w, h as fractions of the image size
+    segments: list[np.ndarray]  # n polygons, float32 [k, 2], if the label file holds polygons, else empty
+
+
+@dataclass
+class Fault:
+    """Something wrong with a file, and what was done about it."""
+
+    kind: str  # "image refused", "class", "coordinate", … : what the counts are per
+    file: str
+    line: int | None  # 1-based; None for the file as a whole
+    detail: str
+
+    def __str__(self) -> str:
+        place = self.file if self.line is None else f"{self.file} line {self.line}"
+        return f"{place}: {self.detail}"
+
+
+@dataclass
+class Index:
+    """The usable images of a split, and all that was found wrong on the way."""
+
+    annotations: list[Annotation]  # in the order of the image list
+    faults: list[Fault]
+    missing: int  # usable images without a label file: background
+    empty: int  # usable images with an empty label file: background
+
+    @property
+    def instances(self) -> int:
+        """Number of boxes over all images."""
+        return sum(len(a.labels) for a in self.annotations)
+
+    @property
+    def summary(self) -> str:
+        """One line: images, boxes, background images, faults."""
+        return (
+            f"{len(self.annotations)} images, {self.instances} boxes, "
+            f"{self.missing} without a label file, {self.empty} with an empty one, {len(self.faults)} faults"
+        )
+
+    def print_faults(self, limit: int = 10) -> None:
+        """Print the first ``limit`` faults, and how many there are of each kind if that is not all of them."""
+        for fault in self.faults[:limit]:
+            print(f"warning: {fault}")
+        if len(self.faults) > limit:
+            counts = Counter(fault.kind for fault in self.faults).most_common()
+            print(f"warning: {len(self.faults)} faults in all: {', '.join(f'{n} × {kind}' for kind, n in counts)}")
+
+
+def label_path(image_path: str | Path) -> Path:
+    """The label file of an image: its last folder named ``images`` becomes ``labels``, its suffix .txt.
+
+    An image under no such folder has its labels beside it.
+    """
+    path = Path(image_path)
+    folders = list(path.parent.parts)
+    if "images" in folders:
+        folders[-1 - folders[::-1].index("images")] = "labels"
+    return Path(*folders, f"{path.stem}.txt")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# One label file
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+class _RowError(Exception):
+    def __init__(self, kind: str, detail: str):
+        self.kind, self.detail = kind, detail
+
+
+def parse_label_text(text: str, nc: int, file: str = "") -> tuple[np.ndarray, list[np.ndarray], list[Fault]]:
+    """Read the text of a label file: rows ``class x y w h``, or polygons ``class x1 y1 x2 y2 x3 y3 …``.
+
+    A polygon has three or more points; its box is its extent. If there is one polygon, every row has a segment: that of
+    a plain box is its corners. Faulty rows are left out, each with a Fault that names ``file`` and the line.
+
+    Returns labels float32 [n, 5], segments (n arrays float32 [k, 2], or none), faults.
+    """
+    rows: list[tuple[float, ...]] = []
+    faults = []
+    first_line: dict[tuple[float, ...], int] = {}
+    for line, content in enumerate(text.removeprefix("\ufeff").splitlines(), start=1):
+        columns = content.split()
+        if not columns:
+            continue
+        try:
+            row = _parse_row(columns, nc)
+            if row in first_line:
+                raise _RowError("duplicate row", f"the same as line {first_line[row]}")
+        except _RowError as e:
+            faults.append(Fault(e.kind, file, line, f"{e.detail}; line skipped"))
+            continue
+        first_line[row] = line
+        rows.append(row)
+
+    labels = np.array([(row[0], *_box(row)) for row in rows], np.float32).reshape(-1, 5)
+    has_polygon = any(len(row) > 5 for row in rows)
+    segments = [_polygon(row) for row in rows] if has_polygon else []
+    return labels, segments, faults
+
+
+def _parse_row(columns: list[str], nc: int) -> tuple[float, ...]:
+    """The numbers of one row, coordinates clipped to 0..1. Raises _RowError."""
+    if len(columns) != 5 and (len(columns) < 7 or len(columns) % 2 == 0):
+        hint = " (is the last one a saved confidence?)" if len(columns) == 6 else ""
+        raise _RowError(
+            "column count",
+            f"{len(columns)} columns{hint}, expected `class x y w h`, or `class x1 y1 x2 y2 x3 y3 …` for a polygon",
+        )
+    cls, *coordinates = map(_number, columns)
+    if cls != int(cls):
+        raise _RowError("class", f"class {columns[0]} is not an integer")
+    if not 0 <= cls < nc:
+        raise _RowError("class", f"class {int(cls)}, but nc is {nc}")
+
+    for i, value in enumerate(coordinates):
+        if not -ROUNDING <= value <= 1 + ROUNDING:
+            name = "xywh"[i] if len(columns) == 5 else f"{'xy'[i % 2]}{i // 2 + 1}"
+            raise _RowError("coordinate", f"{name} is {columns[i + 1]}, outside 0..1 (fractions of the image size)")
+    row = (cls, *(min(max(value, 0.0), 1.0) for value in coordinates))
+    width, height = _box(row)[2:]
+    if width <= 0 or height <= 0:
+        raise _RowError("box size", f"a box of width {width:g} and height {height:g}")
+    return row
+
+
+def _number(column: str) -> float:
+    try:
+        value = float(column)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise _RowError("not a number", f"{column[:20]!r} is not a number")
+    return value
+
+
+def _box(row: tuple[float, ...]) -> tuple[float, float, float, float]:
+    """x, y, w, h of a row."""
+    if len(row) == 5:
+        return row[1:]
+    xs, ys = row[1::2], row[2::2]
+    left, right, top, bottom = min(xs), max(xs), min(ys), max(ys)
+    return (left + right) / 2, (top + bottom) / 2, right - left, bottom - top
+
+
+def _polygon(row: tuple[float, ...]) -> np.ndarray:
+    """Points [k, 2] of a row; of a box its corners."""
+    if len(row) > 5:
+        return np.array(row[1:], np.float32).reshape(-1, 2)
+    x, y, w, h = row[1:]
+    left, right, top, bottom = x - w / 2, x + w / 2, y - h / 2, y + h / 2
+    return np.array([(left, top), (right, top), (right, bottom), (left, bottom)], np.float32)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# All files of a split
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def index_images(
+    images: list[str], nc: int, cache: str | Path | None, description: str, workers: int | None = None
+) -> Index:
+    """Decode every image and read its label file once; the next call, with nothing changed, takes all from ``cache``.
+
+    A file listed twice counts once. Images that can't be read are left out and stand among the faults. The cache holds
+    for the paths, sizes and modification times it was made with; any other content of that file is replaced.
+    ``description`` stands before the progress bar, ``workers`` is the number of threads (default: one per CPU).
+
+    Raises UserError if no image is usable. Whether images without boxes will do is for the caller: Index.instances.
+    """
+    unique: dict[str, str] = {}
+    for image in images:
+        unique.setdefault(os.path.abspath(image), image)
+    images = list(unique.values())
+
+    key = _cache_key(images, nc) if cache else ""
+    index = _load_cache(Path(cache), key, images) if cache else None
+    if index is None:
+        index = _check_all(images, nc, description, workers)
+        if cache:
+            _save_cache(Path(cache), key, images, index)
+    if not index.annotations:
+        folder = os.path.dirname(images[0]) if images else description
+        first = "".join(f"; {fault}" for fault in index.faults[:3])
+        raise UserError(f"{folder}: none of {len(images)} images is usable{first}")
+    return index
+
+
+def _check_all(images: list[str], nc: int, description: str, workers: int | None) -> Index:
+    index = Index([], [], missing=0, empty=0)
+    pool = ThreadPoolExecutor(workers or os.cpu_count())  # threads will do: decoding leaves Python's lock
+    try:
+        results = pool.map(lambda image: _check(image, nc), images)
+        for annotation, faults, background in tqdm(results, desc=description, total=len(images), unit="image"):
+            index.faults += faults
+            if annotation is not None:
+                index.annotations.append(annotation)
+                index.missing += background == "missing"
+                index.empty += background == "empty"
+    finally:
+        pool.shutdown(cancel_futures=True)  # Ctrl-C shall not wait for the rest of the images
+    return index
+
+
+def _check(image: str, nc: int) -> tuple[Annotation | None, list[Fault], str]:
+    """One image's annotation or None, its faults, and whether its label file is "missing", "empty" or neither ("")."""
+    try:
+        shape = read_image(image).shape[:2]
+    except ImageError as e:
+        return None, [Fault("image refused", image, None, f"{e}; image left out")], ""
+    no_labels = np.zeros((0, 5), np.float32)
+    file = label_path(image)
+    try:
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return Annotation(image, shape, no_labels, []), [], "missing"
+    except UnicodeDecodeError as e:
+        # What isn't known to be empty must not be learnt as background: without its labels the image goes too.
+        detail = f"not UTF-8 text (byte {e.start}); its image is left out"
+        return None, [Fault("not UTF-8", str(file), None, detail)], ""
+    except OSError as e:
+        return None, [Fault("label file unreadable", str(file), None, f"{e.strerror}; its image is left out")], ""
+    if not text.removeprefix("\ufeff").strip():
+        return Annotation(image, shape, no_labels, []), [], "empty"
+    labels, segments, faults = parse_label_text(text, nc, str(file))
+    return Annotation(image, shape, labels, segments), faults, ""
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The cache: flat arrays with offsets, and JSON for the rest; nothing in it is ever executed (no pickle)
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _cache_key(images: list[str], nc: int) -> str:
+    """A digest over what the index depends on: the checks, nc, and path, size and time of each image and label file."""
+    digest = hashlib.sha256(repr((CACHE_VERSION, nc)).encode())
+    for image in images:
+        digest.update(repr((image, _stamp(image), _stamp(label_path(image)))).encode())
+    return digest.hexdigest()
+
+
+def _stamp(path: str | Path) -> tuple[int, int] | None:
+    try:
+        stat = os.stat(path)
+    except OSError:
+        return None
+    return stat.st_size, stat.st_mtime_ns
+
+
+def _save_cache(path: Path, key: str, images: list[str], index: Index) -> None:
+    position = {image: i for i, image in enumerate(images)}
+    annotations = index.annotations
+    polygons = [polygon for a in annotations for polygon in a.segments]
+    rest = {"faults": [asdict(f) for f in index.faults], "missing": index.missing, "empty": index.empty}
+    arrays = {
+        "key": np.frombuffer(key.encode(), np.uint8),
+        "rest": np.frombuffer(json.dumps(rest).encode(), np.uint8),
+        "positions": np.array([position[a.image] for a in annotations], np.int64),  # in the list of images
+        "shapes": np.array([a.shape for a in annotations], np.int64).reshape(-1, 2),
+        "labels": np.concatenate([np.zeros((0, 5), np.float32), *(a.labels for a in annotations)]),
+        "label_counts": np.array([len(a.labels) for a in annotations], np.int64),
+        "points": np.concatenate([np.zeros((0, 2), np.float32), *polygons]),
+        "point_counts": np.array([len(p) for p in polygons], np.int64),
+        "segment_counts": np.array([len(a.segments) for a in annotations], np.int64),
+    }
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        try:
+            with open(temporary, "xb") as f:
+                np.savez(f, **arrays)
+            os.replace(temporary, path)  # a crash leaves the old cache or the new one
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as e:
+        print(f"note: {path} can't be written ({e.strerror}): the images will be checked again next time")
+
+
+def _load_cache(path: Path, key: str, images: list[str]) -> Index | None:
+    """The index kept in the cache, or None if there is none for this key."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            if archive["key"].tobytes().decode() != key:
+                return None
+            arrays = {name: archive[name] for name in archive.files}
+    except Exception:  # a cache only saves time: whatever is wrong with the file, checking the images anew mends it
+        return None
+    rest = json.loads(arrays["rest"].tobytes())
+    labels = _split(arrays["labels"], arrays["label_counts"])
+    segments = _split(_split(arrays["points"], arrays["point_counts"]), arrays["segment_counts"])
+    annotations = [
+        Annotation(images[i], (height, width), boxes, polygons)
+        for i, (height, width), boxes, polygons in zip(
+            arrays["positions"].tolist(), arrays["shapes"].tolist(), labels, segments, strict=True
+        )
+    ]
+    return Index(annotations, [Fault(**fault) for fault in rest["faults"]], rest["missing"], rest["empty"])
+
+
+def _split(items: np.ndarray | list, counts: np.ndarray) -> list:
+    """Cut a sequence into consecutive pieces of the given lengths."""
+    ends = np.cumsum(counts).tolist()
+    return [items[end - count : end] for end, count in zip(ends, counts.tolist(), strict=True)]
