@@ -7,6 +7,7 @@ python train.py --weights yolov5n.pt --data data/bccd.yaml --imgsz 320 --epochs 
 import argparse
 from pathlib import Path
 
+from utils.cli import merge_options
 from utils.errors import exit_on_user_error
 from utils.paths import ROOT
 
@@ -46,13 +47,8 @@ def run(**options) -> Path:
     """
     from engine.trainer import Trainer
 
-    defaults = build_parser().parse_args([])
-    unknown = set(options) - set(vars(defaults))
-    if unknown:
-        raise TypeError(f"train.run() has no option {', '.join(sorted(unknown))}")
-    return Trainer(argparse.Namespace(**{**vars(defaults), **options})).run()
+    return Trainer(merge_options(build_parser(), options)).run()
 
 
 if __name__ == "__main__":
-    parsed = build_parser().parse_args()
-    exit_on_user_error(lambda: run(**vars(parsed)))
+    exit_on_user_error(lambda: run(**vars(build_parser().parse_args())))

@@ -19,6 +19,7 @@ class Ensemble(nn.Module):
         self.members = nn.ModuleList(models)
         self.names = models[0].names
         self.nc = models[0].nc
+        self.trained_size = models[0].trained_size
         self.stride = max((m.stride for m in models), key=lambda stride: stride.max())
 
     def forward(self, x: torch.Tensor, augment: bool = False):
@@ -61,6 +62,7 @@ def detector_from(checkpoint: Checkpoint) -> DetectionModel:
         )
     model.load_state_dict(given)
     model.names = checkpoint.names
+    model.trained_size = (checkpoint.training.get("args") or {}).get("imgsz")  # None where the file doesn't say
     return model.eval()
 
 

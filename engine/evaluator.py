@@ -87,7 +87,6 @@ def evaluate(
     iou_thres: float = 0.6,
     max_det: int = 300,
     augment: bool = False,
-    half: bool = False,
     single_cls: bool = False,
     loss: DetectionLoss | None = None,
     recorder: "Recorder | None" = None,
@@ -107,7 +106,7 @@ def evaluate(
         times = [_now(device)]
         pixels = batch.images.to(device, non_blocking=True)
         targets = batch.targets.to(device)
-        pixels = (pixels.half() if half else pixels.float()) / 255
+        pixels = pixels.float() / 255
         times.append(_now(device))
         predictions, maps = model(pixels, augment=augment)
         times.append(_now(device))

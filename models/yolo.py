@@ -103,9 +103,8 @@ class Detect(nn.Module):
         self.no = nc + 5
         self.nl = len(anchors)
         self.na = len(anchors[0]) // 2
-        self.register_buffer(
-            "anchors", torch.tensor(anchors).float().view(self.nl, -1, 2)
-        )  # in grid units once strides are known
+        # in pixels until the strides are known, in grid units from then on
+        self.register_buffer("anchors", torch.tensor(anchors).float().view(self.nl, -1, 2))
         self.register_buffer("stride", torch.ones(self.nl), persistent=False)
         self.m = nn.ModuleList(nn.Conv2d(c, self.no * self.na, 1) for c in ch)
 
@@ -298,7 +297,7 @@ class DetectionModel(nn.Module):
         anchors = self.yaml["anchors"]
         if not (isinstance(anchors, int) and anchors > 0) and not (isinstance(anchors, list) and anchors):
             raise UserError(
-                f"{self.yaml_file}: anchors is {anchors!r}; give one list of width,height pairs per output, or a count"
+                f"{self.yaml_file}: anchors is {anchors!r}; give a list of width,height pairs per output, or a count"
             )
 
     @property

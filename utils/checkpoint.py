@@ -160,9 +160,9 @@ def _load(path: Path) -> Any:
             raise UserError(
                 f"{path}: its pickle calls {name}, which is code and not weights; refused, and nothing was run"
             )
-        if root != "torch" or name.startswith("torch.nn.modules."):
-            if name != "collections.OrderedDict":
-                stand_ins.append(_stand_in(name))
+        known_to_torch = root == "torch" and not name.startswith("torch.nn.modules.")
+        if not known_to_torch and name != "collections.OrderedDict":
+            stand_ins.append(_stand_in(name))
     before = torch.serialization.get_safe_globals()
     torch.serialization.add_safe_globals(stand_ins)
     try:

@@ -137,7 +137,8 @@ class EvalSet(Dataset):
         self.shapes = [(size, size)] * len(annotations)
         if rect:
             aspects = [a.shape[0] / a.shape[1] for a in annotations]
-            order = np.argsort(aspects, kind="stable").tolist()
+            # not a stable sort: which of many equal aspects share a batch decides its padding, and stock sorts like this
+            order = np.argsort(aspects).tolist()
             self.annotations = [annotations[i] for i in order]
             self.shapes = batch_shapes([aspects[i] for i in order], size, batch_size, stride, pad)
 

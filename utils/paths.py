@@ -12,21 +12,15 @@ def new_run_folder(project: str | Path, name: str, exist_ok: bool = False) -> Pa
     first = Path(project) / name
     folder, number = first, 1
     try:
-        while True:
-            try:
-                folder.mkdir(parents=True, exist_ok=exist_ok)
-                return folder
-            except FileExistsError:
-                number += 1
-                folder = first.with_name(f"{name}{number}")
-                if exist_ok:
-                    raise UserError(
-                        f"{first}: is a file, a folder for the run was to be made there; choose another --name"
-                    ) from None
+        while folder.exists() and not exist_ok:
+            number += 1
+            folder = first.with_name(f"{name}{number}")
+        folder.mkdir(parents=True, exist_ok=exist_ok)
     except OSError as e:
         raise UserError(
-            f"{folder}: the folder of the run can't be made ({e.strerror}); choose another --project"
+            f"{folder}: the run's folder can't be made ({e.strerror}); choose another --project or --name"
         ) from None
+    return folder
 
 
 def newest_weights(root: Path | None = None) -> Path:

@@ -269,6 +269,26 @@ def _plot_curves(
     return _save(figure, path)
 
 
+def plot_study(curves: dict[str, np.ndarray], path: str | Path) -> Path:
+    """study.png: accuracy over image size, and over milliseconds, a line per checkpoint.
+
+    ``curves``: name → rows of size, P, R, mAP50, mAP50-95, then milliseconds of pre-processing, inference and NMS.
+    """
+    figure = _new_figure(14, 6)
+    by_size, by_time = figure.subplots(1, 2, sharey=True)
+    for i, (name, rows) in enumerate(curves.items()):
+        for axes, x in ((by_size, rows[:, 0]), (by_time, rows[:, 5:8].sum(1))):
+            axes.plot(x, rows[:, 4], "o-", color=_color(i), label=_shortened(printable(name), 40))
+        for size, x, y in zip(rows[:, 0], rows[:, 5:8].sum(1), rows[:, 4], strict=True):
+            by_time.annotate(f"{size:.0f}", (x, y), textcoords="offset points", xytext=(4, -12), fontsize=8)
+    by_size.set(xlabel="image size (px)", ylabel="mAP50-95", title="Accuracy by image size")
+    by_time.set(xlabel="ms per image", title="Accuracy by time (image sizes at the points)")
+    for axes in (by_size, by_time):
+        axes.grid(alpha=0.3)
+        axes.legend()
+    return _save(figure, path)
+
+
 def plot_confusion_matrix(matrix: np.ndarray, names: dict[int, str], path: str | Path) -> Path:
     """Which class is predicted for which, as a share of each true class (confusion_matrix.png).
 

@@ -1,0 +1,57 @@
+"""Find objects in pictures and videos.
+
+python detect.py --weights runs/train/exp/weights/best.pt --source data/images
+python detect.py --source video.mp4 --save-txt
+"""
+
+import argparse
+from pathlib import Path
+
+from utils.cli import merge_options
+from utils.errors import exit_on_user_error
+from utils.paths import ROOT
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--weights", nargs="+", default=None, help="checkpoint, or several as an ensemble; default: the newest best.pt")
+    add(
+        "--source",
+        default=str(ROOT / "data" / "images"),
+        help="image, folder, glob, .txt list, or video (default: data/images)",
+    )
+    add(
+        "--imgsz",
+        "--img",
+        "--img-size",
+        type=int,
+        nargs="+",
+        default=[640],
+        help="size, or height width (default: 640)",
+    )
+    add("--conf-thres", type=float, default=0.25, help="least confidence of a box (default: %(default)s)")
+    add("--iou-thres", type=float, default=0.45, help="overlap above which the weaker box goes (default: %(default)s)")
+    add("--max-det", type=int, default=1000, help="most boxes per image (default: %(default)s)")
+    add("--device", default="", help="cpu, mps, or a CUDA index such as 0; default: the best there is")
+    add("--classes", type=int, nargs="+", default=None, help="only these classes: --classes 0 2")
+    add("--agnostic-nms", action="store_true", help="let boxes of different classes suppress each other")
+    add("--save-txt", action="store_true", help="write boxes to labels/*.txt")
+    add("--save-conf", action="store_true", help="with --save-txt: the confidence, too")
+    add("--save-crop", action="store_true", help="cut every box out, to crops/CLASS/")
+    add("--save-csv", action="store_true", help="write boxes to predictions.csv")
+    add("--project", default=str(ROOT / "runs" / "detect"), help="folder of the runs (default: runs/detect)")
+    add("--name", default="exp", help="name of the run in --project (default: %(default)s)")
+    add("--exist-ok", action="store_true", help="write into an existing run's folder instead of numbering a new one")
+    return parser
+
+
+def run(**options) -> Path:
+    """Detect with the flags given as keywords, the others at their defaults; returns the folder of the results."""
+    from engine.predictor import predict
+
+    return predict(merge_options(build_parser(), options))
+
+
+if __name__ == "__main__":
+    exit_on_user_error(lambda: run(**vars(build_parser().parse_args())))

@@ -1,0 +1,152 @@
+"""What val.py does: one validation, a measurement of speed, or a study over image sizes."""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from engine.detector import load_detector
+from engine.evaluator import Evaluation, Recorder, evaluate, plot_evaluation
+from utils.data_yaml import DataConfig, index_split, prepare_data, read_data_yaml
+from utils.dataset import EvalSet, eval_loader, worker_count
+from utils.device import describe_device, select_device
+from utils.errors import UserError
+from utils.labels import Index
+from utils.paths import new_run_folder, newest_weights
+from utils.plots import plot_study
+
+STUDY_SIZES = range(256, 1537, 128)
+
+
+def validate(options: argparse.Namespace) -> Evaluation | list[Evaluation]:
+    """Run the task of ``options``; see val.py for what they mean."""
+    for name, value in (("conf-thres", options.conf_thres), ("iou-thres", options.iou_thres)):
+        if not 0 <= value <= 1:
+            raise UserError(f"--{name} {value}: must lie between 0 and 1")
+    for name, value in (
+        ("batch-size", options.batch_size),
+        ("imgsz", options.imgsz or 640),
+        ("max-det", options.max_det),
+    ):
+        if value < 1:
+            raise UserError(f"--{name} {value}: must be 1 or more")
+    weights = options.weights or [newest_weights()]
+    device = select_device(options.device)
+    split = options.task if options.task in ("train", "test") else "val"
+    config = read_data_yaml(options.data)
+    config = prepare_data(config, [split])
+    if options.task == "study":
+        return study(weights, config, device, options)
+    if options.task == "speed":
+        return [speed(path, config, device, options) for path in weights]
+
+    model = _load(weights, config, device, options.single_cls)
+    index = _index(config, split, options.single_cls)
+    folder = new_run_folder(options.project, options.name, options.exist_ok)
+    names = {0: "object"} if options.single_cls else config.names
+    size = options.imgsz or 640
+    recorder = Recorder(folder, names, True, options.save_txt, options.save_conf, options.save_json)
+    print(f"{' '.join(map(str, weights))} on {describe_device(device)}")
+    evaluation = _evaluate(model, index, names, size, device, options, recorder)
+    print(evaluation.table(options.verbose))
+    plot_evaluation(evaluation, folder)
+    recorder.finish()
+    print(_speed_line(evaluation, options.batch_size, size))
+    print(f"results are in {folder}")
+    return evaluation
+
+
+def speed(weights: str | Path, config: DataConfig, device: torch.device, options: argparse.Namespace) -> Evaluation:
+    """Milliseconds per image of one checkpoint at the thresholds of everyday use (conf 0.25, iou 0.45)."""
+    usual = argparse.Namespace(**{**vars(options), "conf_thres": 0.25, "iou_thres": 0.45})
+    model = _load([weights], config, device, options.single_cls)
+    index = _index(config, "val", options.single_cls)
+    size = options.imgsz or 640
+    evaluation = _evaluate(model, index, model.names, size, device, usual, None)
+    print(f"{weights}: {_speed_line(evaluation, options.batch_size, size)}")
+    return evaluation
+
+
+def study(
+    weights: list[str | Path], config: DataConfig, device: torch.device, options: argparse.Namespace
+) -> list[Evaluation]:
+    """Every checkpoint at sizes from 256 px in steps of 128: a text file each, and one picture of all."""
+    index = _index(config, "val", options.single_cls)
+    names = {0: "object"} if options.single_cls else config.names
+    sizes = [s for s in STUDY_SIZES if s <= (options.imgsz or STUDY_SIZES[-1])]
+    if not sizes:
+        raise UserError(f"--imgsz {options.imgsz}: a study begins at {STUDY_SIZES[0]} px")
+    folder = new_run_folder(options.project, options.name, options.exist_ok)
+    curves, evaluations = {}, []
+    for path in weights:
+        model = _load([path], config, device, options.single_cls)
+        rows = []
+        for size in sizes:
+            print(f"{path} at {size} px")
+            evaluation = _evaluate(model, index, names, size, device, options, None)
+            print(evaluation.table())
+            figures = (evaluation.p, evaluation.r, evaluation.map50, evaluation.map50_95)
+            rows.append([size, *figures, *evaluation.speed])
+            evaluations.append(evaluation)
+        label = Path(path).stem if Path(path).stem not in curves else str(path)
+        curves[label] = np.array(rows)
+        file = folder / f"study_{config.file.stem}_{label.replace('/', '_')}.txt"
+        header = "size P R mAP50 mAP50-95 pre-process_ms inference_ms NMS_ms"
+        np.savetxt(file, curves[label], fmt="%10.4g", header=header)
+    plot_study(curves, folder / "study.png")
+    print(f"results are in {folder}")
+    return evaluations
+
+
+def _load(weights: list[str | Path], config: DataConfig, device: torch.device, single_cls: bool) -> torch.nn.Module:
+    model = load_detector(weights, device)
+    if not single_cls and model.nc != config.nc:
+        raise UserError(
+            f"{weights[0]} knows {model.nc} classes, {config.file} has {config.nc}; "
+            "name the data it was trained on, or compare without classes by --single-cls"
+        )
+    return model
+
+
+def _index(config: DataConfig, split: str, single_cls: bool) -> Index:
+    index = index_split(config, split)
+    if single_cls:
+        for annotation in index.annotations:
+            annotation.labels[:, 0] = 0
+    return index
+
+
+def _evaluate(
+    model: torch.nn.Module,
+    index: Index,
+    names: dict[int, str],
+    size: int,
+    device: torch.device,
+    options: argparse.Namespace,
+    recorder: Recorder | None,
+) -> Evaluation:
+    stride = max(int(model.stride.max()), 32)
+    dataset = EvalSet(index.annotations, size, options.batch_size, stride)
+    workers = worker_count(options.workers, options.batch_size)
+    loader = eval_loader(dataset, options.batch_size, workers, device.type == "cuda")
+    return evaluate(
+        model,
+        loader,
+        device,
+        names,
+        conf_thres=options.conf_thres,
+        iou_thres=options.iou_thres,
+        max_det=options.max_det,
+        augment=options.augment,
+        single_cls=options.single_cls,
+        recorder=recorder,
+    )
+
+
+def _speed_line(evaluation: Evaluation, batch_size: int, size: int) -> str:
+    before, inference, nms = evaluation.speed
+    return (
+        f"speed: {before:.1f} ms pre-process, {inference:.1f} ms inference, {nms:.1f} ms NMS per image "
+        f"(batches of {batch_size}, longer side {size} px)"
+    )
