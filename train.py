@@ -36,6 +36,15 @@ def build_parser() -> argparse.ArgumentParser:
         default=100,
         help="epochs without improvement before stopping; 0: never (default: %(default)s)",
     )
+    add("--optimizer", choices=["SGD", "Adam", "AdamW"], default="SGD", help="optimiser (default: %(default)s)")
+    add(
+        "--resume",
+        nargs="?",
+        const=True,
+        default=False,
+        help="go on with an unfinished run: its last.pt, or the newest",
+    )
+    add("--save-minutes", type=float, default=0, help="also save within an epoch, this often; 0: at epoch ends only")
     add("--noautoanchor", action="store_true", help="keep the anchors of the YAML, whatever the data")
     return parser
 

@@ -10,6 +10,7 @@ import argparse
 import csv
 import random
 import time
+from collections.abc import Iterator
 from copy import deepcopy
 from datetime import datetime
 from pathlib import Path
@@ -21,15 +22,17 @@ from tqdm import tqdm
 
 from engine.detector import detector_from, transfer_weights
 from engine.evaluator import Evaluation, Recorder, evaluate, plot_evaluation
+from engine.resume import StopSignal, capture, find_resumable, restore
 from models.yolo import DetectionModel
 from utils.anchors import fit_anchors
-from utils.checkpoint import read_checkpoint, save_checkpoint
+from utils.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
 from utils.data_yaml import index_split, prepare_data, read_data_yaml
 from utils.dataset import Batch, EvalSet, TrainSet, eval_loader, train_loader, worker_count
 from utils.device import describe_device, select_device
 from utils.ema import ModelEMA
 from utils.errors import UserError
 from utils.hyp import read_hyp
+from utils.images import ImageError
 from utils.labels import Index
 from utils.loss import DetectionLoss, scale_gains
 from utils.metrics import fitness
@@ -49,25 +52,43 @@ class Trainer:
     """One training run. ``options`` are those of train.py."""
 
     def __init__(self, options: argparse.Namespace):
+        resumed = None
+        if options.resume:
+            path, resumed = find_resumable(options.resume)
+            present = {"device": options.device, "workers": options.workers}  # these do not change what is learnt
+            options = argparse.Namespace(**{**vars(options), **resumed.training["args"], **present})
         self.options = options
-        self.device = select_device(options.device)
-        self.amp = self.device.type == "cuda"
-        self.hyp = read_hyp(options.hyp)
-        self.data = prepare_data(read_data_yaml(options.data))
-        self.names = self.data.names
         for flag, minimum in (("epochs", 1), ("batch_size", 1), ("imgsz", 32), ("workers", 0), ("patience", 0)):
             if getattr(options, flag) < minimum:
                 raise UserError(f"--{flag.replace('_', '-')} {getattr(options, flag)}: must be {minimum} or more")
+        self.device = select_device(options.device)
+        self.amp = self.device.type == "cuda"
+        self.hyp = resumed.training["hyp"] if resumed else read_hyp(options.hyp)
+        self.data = prepare_data(read_data_yaml(options.data))
+        self.names = self.data.names
         seed_everything(options.seed)
-        self.model = self.build_model()
+        self.model = self.rebuild_model(resumed) if resumed else self.build_model()
         self.imgsz = fit_size(options.imgsz, int(self.model.stride.max()))
         self.train_index, self.val_index = self.index_data()
-        self.folder = new_run_folder(options.project, options.name, options.exist_ok)
+        if not resumed and not options.noautoanchor:
+            fit_anchors(self.model.detect, self.train_index.annotations, self.imgsz, self.hyp["anchor_t"], options.seed)
+        self.folder = path.parents[1] if resumed else new_run_folder(options.project, options.name, options.exist_ok)
         self.weights = self.folder / "weights"
         self.weights.mkdir(exist_ok=True)
-        self.best_fitness, self.best_epoch = -1.0, 0
+
+        self.epoch, self.batches_done = 0, 0  # where the run stands
+        self.mean_losses = torch.zeros(3, device=self.device)  # box, obj, cls, of this epoch so far
         self.last_update = -1  # the step after which the weights last changed
+        self.best_fitness, self.best_epoch = -1.0, 0
+        self.results: list[list[str]] = []  # the rows of results.csv
+        self.saved_at = time.time()
+        self.stop = StopSignal()
         self.set_up()
+        if resumed:
+            restore(self, resumed.training)
+            print(f"resuming {path} at epoch {self.epoch}, batch {self.batches_done}")
+        else:
+            self.record_settings()
 
     # Setting up -----------------------------------------------------------------------------------------------------
 
@@ -88,6 +109,13 @@ class Trainer:
             print(transfer_weights(model, checkpoint))
         return model.to(self.device, memory_format=torch.channels_last)
 
+    def rebuild_model(self, checkpoint: Checkpoint) -> DetectionModel:
+        """The model of an unfinished run."""
+        model = detector_from(checkpoint)
+        if list(model.names.values()) != list(self.names.values()):
+            raise UserError(f"{self.data.file}: its classes are no longer those of {checkpoint.path}")
+        return model.to(self.device, memory_format=torch.channels_last)
+
     def index_data(self) -> tuple[Index, Index]:
         """Check every image and label of both splits. A training split without a single box is refused."""
         train, val = (index_split(self.data, split) for split in ("train", "val"))
@@ -98,11 +126,8 @@ class Trainer:
         return train, val
 
     def set_up(self) -> None:
-        """Anchors, optimiser, loss, averages and loaders."""
-        options, hyp, model = self.options, self.hyp, self.model
-        if not options.noautoanchor:
-            fit_anchors(model.detect, self.train_index.annotations, self.imgsz, hyp["anchor_t"], options.seed)
-        detect = model.detect
+        """Loaders, optimiser, average and loss."""
+        options, hyp, model, detect = self.options, self.hyp, self.model, self.model.detect
         workers = worker_count(options.workers, options.batch_size)
         pin = self.device.type == "cuda"
         train_set = TrainSet(self.train_index.annotations, self.imgsz, hyp, options.seed)
@@ -111,16 +136,21 @@ class Trainer:
         val_set = EvalSet(self.val_index.annotations, self.imgsz, options.batch_size * 2, stride)
         self.val_loader = eval_loader(val_set, options.batch_size * 2, workers, pin)
         self.schedule = Schedule(hyp, options.epochs, len(self.train_loader), options.batch_size)
-        self.optimizer = build_optimizer(model, hyp, options.batch_size, self.schedule.accumulate)
+        self.optimizer = build_optimizer(model, hyp, options.batch_size, self.schedule.accumulate, options.optimizer)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.amp)
         self.ema = ModelEMA(model)
         self.loss = DetectionLoss(detect.anchors, detect.nc, scale_gains(hyp, detect.nl, detect.nc, self.imgsz))
-        write_yaml(
-            self.folder / "opt.yaml", {k: str(v) if isinstance(v, Path) else v for k, v in vars(options).items()}
-        )
-        write_yaml(self.folder / "hyp.yaml", hyp)
+
+    def record_settings(self) -> None:
+        """What the run was asked for, and a picture of its labels."""
+        write_yaml(self.folder / "opt.yaml", self.arguments())
+        write_yaml(self.folder / "hyp.yaml", self.hyp)
         labels = np.concatenate([a.labels for a in self.train_index.annotations])
         plot_labels(labels, self.names, self.folder / "labels.jpg")
+
+    def arguments(self) -> dict:
+        """The options as plain data."""
+        return {k: str(v) if isinstance(v, Path) else v for k, v in vars(self.options).items() if k != "resume"}
 
     # Training -------------------------------------------------------------------------------------------------------
 
@@ -133,35 +163,36 @@ class Trainer:
             f"{self.imgsz} px, {options.epochs} epochs, batch {options.batch_size}, {self.train_loader.num_workers} workers; "
             f"results in {self.folder}"
         )
-        for epoch in range(options.epochs):
-            losses = self.train_epoch(epoch)
-            evaluation = self.validate()
-            self.log(epoch, losses, evaluation)
-            score = fitness(evaluation.map50, evaluation.map50_95)
-            if score > self.best_fitness:
-                self.best_fitness, self.best_epoch = score, epoch
-            self.save(epoch)
-            if options.patience and epoch - self.best_epoch >= options.patience:
-                print(
-                    f"no better epoch since {self.best_epoch}: stopped early (--patience {options.patience}, 0 never stops)"
-                )
-                break
+        with self.stop:
+            while self.epoch < options.epochs:
+                self.train_epoch()
+                evaluation = self.validate()
+                self.log(evaluation)
+                score = fitness(evaluation.map50, evaluation.map50_95)
+                if is_best := score > self.best_fitness:
+                    self.best_fitness, self.best_epoch = score, self.epoch
+                self.epoch, self.batches_done = self.epoch + 1, 0
+                self.save(is_best)
+                if options.patience and self.epoch - 1 - self.best_epoch >= options.patience:
+                    print(f"no better epoch since {self.best_epoch}: stopped early by --patience {options.patience}")
+                    break
+                self.leave_if_asked()
         hours = (time.time() - started) / 3600
-        print(f"{epoch + 1} epochs completed in {hours:.3f} hours; the best was epoch {self.best_epoch}")
+        print(f"{self.epoch} epochs completed, {hours:.3f} hours; the best was epoch {self.best_epoch}")
         self.finish()
         return self.folder
 
-    def train_epoch(self, epoch: int) -> np.ndarray:
-        """One pass over the images; returns the mean of the three losses."""
+    def train_epoch(self) -> None:
+        """One pass over the images, or over what a resumed run has left of it."""
         model, optimizer = self.model.train(), self.optimizer
-        means = torch.zeros(3, device=self.device)
-        self.train_loader.batch_sampler.set_epoch(epoch)
-        print(
-            f"{'Epoch':>11}{'GPU_mem':>11}{'box_loss':>11}{'obj_loss':>11}{'cls_loss':>11}{'Instances':>11}{'Size':>11}"
-        )
-        bar = tqdm(self.train_loader, bar_format="{l_bar}{bar:10}{r_bar}")
-        for i, batch in enumerate(bar):
-            step = epoch * len(self.train_loader) + i
+        if not self.batches_done:
+            self.mean_losses.zero_()
+        self.train_loader.batch_sampler.set_epoch(self.epoch, self.batches_done)
+        print("".join(f"{word:>11}" for word in "Epoch GPU_mem box_loss obj_loss cls_loss Instances Size".split()))
+        total = len(self.train_loader)
+        bar = tqdm(self.batches(), total=total, initial=self.batches_done, bar_format="{l_bar}{bar:10}{r_bar}")
+        for batch in bar:
+            step = self.epoch * total + self.batches_done
             accumulate = self.schedule.apply(optimizer, step)
             images = batch.images.to(self.device, non_blocking=True).float() / 255
             targets = batch.targets.to(self.device)
@@ -171,18 +202,37 @@ class Trainer:
             loss, items = self.loss(maps, targets)
             if not finite(loss):
                 raise UserError(
-                    f"epoch {epoch}, batch {i}: the loss is {loss.item()}; lower lr0 in {self.options.hyp}, or check the labels"
+                    f"epoch {self.epoch}, batch {self.batches_done}: the loss is {loss.item()}; "
+                    f"lower lr0 in {self.options.hyp}, or check the labels; {self.last_words()}"
                 )
             self.scaler.scale(loss).backward()
 
             if step - self.last_update >= accumulate:
                 self.update_weights()
                 self.last_update = step
-            means = (means * i + items) / (i + 1)
-            bar.set_description(self.progress(epoch, means, batch))
-            if epoch == 0 and i < 3:
-                self.draw_batch(i, batch)
-        return means.cpu().numpy()
+            if step < 3:
+                self.draw_batch(step, batch)
+            self.mean_losses = (self.mean_losses * self.batches_done + items) / (self.batches_done + 1)
+            self.batches_done += 1
+            bar.set_description(self.progress(batch))
+            self.save_if_due()
+            self.leave_if_asked()
+
+    def batches(self) -> Iterator[Batch]:
+        """The batches of this epoch; what goes wrong in loading them becomes one line, and loses nothing."""
+        try:
+            yield from self.train_loader
+        except ImageError as e:  # wrapped by the worker's traceback: the last line is the reason
+            reason = str(e).strip().splitlines()[-1].removeprefix("utils.images.ImageError: ")
+            self.save()
+            raise UserError(f"an image can no longer be read: {reason}; {self.last_words()}") from None
+        except RuntimeError as e:
+            if "DataLoader worker" not in str(e):
+                raise
+            self.save()
+            raise UserError(
+                f"a process that loads images has died (out of memory? try fewer --workers); {self.last_words()}"
+            ) from None
 
     def update_weights(self) -> None:
         """One optimiser step on what has accumulated, and the average after it."""
@@ -200,11 +250,11 @@ class Trainer:
         print(evaluation.table())
         return evaluation
 
-    def progress(self, epoch: int, means: torch.Tensor, batch: Batch) -> str:
+    def progress(self, batch: Batch) -> str:
         """The left part of the progress bar."""
         reserved = torch.cuda.memory_reserved(self.device) / 1e9 if self.device.type == "cuda" else 0
-        box, obj, cls = means.tolist()
-        place = f"{epoch}/{self.options.epochs - 1}"
+        box, obj, cls = self.mean_losses.tolist()
+        place = f"{self.epoch}/{self.options.epochs - 1}"
         return (
             f"{place:>11}{f'{reserved:.3g}G':>11}{box:>11.4g}{obj:>11.4g}{cls:>11.4g}"
             f"{len(batch.targets):>11}{batch.images.shape[-1]:>11}"
@@ -218,37 +268,48 @@ class Trainer:
         titles = [Path(p).name for p in batch.paths]
         plot_images(images, batch.targets.numpy(), self.folder / f"train_batch{number}.jpg", self.names, titles)
 
-    def log(self, epoch: int, losses: np.ndarray, evaluation: Evaluation) -> None:
-        """A row of results.csv, and the curves so far."""
+    def log(self, evaluation: Evaluation) -> None:
+        """A row of results.csv. The file is written whole, so that a resumed run has no row twice."""
         figures = [evaluation.p, evaluation.r, evaluation.map50, evaluation.map50_95]
         rates = [group["lr"] for group in self.optimizer.param_groups]
-        path = self.folder / "results.csv"
-        with open(path, "a", newline="", encoding="utf-8") as f:
-            writer = csv.writer(f)
-            if f.tell() == 0:
-                writer.writerow(RESULT_COLUMNS)
-            writer.writerow([epoch, *(f"{v:.5g}" for v in (*losses, *figures, *evaluation.loss, *rates))])
+        losses = self.mean_losses.tolist()
+        self.results.append([str(self.epoch), *(f"{v:.5g}" for v in (*losses, *figures, *evaluation.loss, *rates))])
+        with open(self.folder / "results.csv", "w", newline="", encoding="utf-8") as f:
+            csv.writer(f).writerows([RESULT_COLUMNS, *self.results])
 
-    def save(self, epoch: int) -> None:
-        """last.pt, and best.pt where this epoch is the best."""
+    def save(self, is_best: bool = False) -> None:
+        """last.pt, from which the run can go on; and best.pt, the same, where this epoch is the best."""
         data = {
+            **capture(self),
             "yaml": self.model.yaml | {"yaml_file": self.model.yaml_file},
             "names": self.names,
-            "model": self.model.state_dict(),
-            "ema": self.ema.model.state_dict(),
-            "updates": self.ema.updates,
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
-            "epoch": epoch,
-            "best_fitness": self.best_fitness,
-            "best_epoch": self.best_epoch,
             "hyp": self.hyp,
-            "args": {k: str(v) if isinstance(v, Path) else v for k, v in vars(self.options).items()},
+            "args": self.arguments(),
             "date": datetime.now().isoformat(timespec="seconds"),
         }
         save_checkpoint(self.weights / "last.pt", data)
-        if self.best_epoch == epoch:
+        if is_best:
             save_checkpoint(self.weights / "best.pt", data)
+        self.saved_at = time.time()
+
+    def save_if_due(self) -> None:
+        """Within an epoch: every --save-minutes."""
+        minutes = self.options.save_minutes
+        if minutes and time.time() - self.saved_at >= minutes * 60:
+            self.save()
+
+    def leave_if_asked(self) -> None:
+        """After Ctrl-C or SIGTERM: save, say how to go on, and exit as the signal would."""
+        if self.stop.received:
+            if self.batches_done:  # between epochs it has just been done
+                self.save()
+            print(f"\nstopped; {self.last_words()}", flush=True)
+            raise SystemExit(128 + self.stop.received)
+
+    def last_words(self) -> str:
+        """How to go on."""
+        last = self.weights / "last.pt"
+        return f"go on with: python train.py --resume {last}" if last.exists() else "nothing was saved yet"
 
     def finish(self) -> None:
         """Reduce the checkpoints to what inference needs, validate the best once more, draw everything."""
@@ -263,9 +324,7 @@ class Trainer:
         evaluation = evaluate(model, self.val_loader, self.device, self.names, recorder=recorder)
         print(evaluation.table(verbose=True))
         plot_evaluation(evaluation, self.folder)
-        print(
-            f"results are in {self.folder}; detect with: python detect.py --weights {best} --imgsz {self.imgsz} --source IMAGES"
-        )
+        print(f"results are in {self.folder}; next: python detect.py --weights {best} --imgsz {self.imgsz}")
 
 
 def seed_everything(seed: int) -> None:
@@ -285,9 +344,11 @@ def fit_size(size: int, stride: int) -> int:
 
 def strip_checkpoint(path: Path) -> None:
     """Leave the averaged weights in half precision and what describes them: the file to keep and to share."""
-    if not path.exists():
-        return
     data = read_checkpoint(path).training
+    if "optimizer" not in data:
+        return  # done already
     weights = {k: v.half() if v.is_floating_point() else v for k, v in data["ema"].items()}
-    kept = {k: data[k] for k in ("yaml", "names", "epoch", "best_fitness", "best_epoch", "hyp", "args", "date")}
+    kept = {
+        k: data[k] for k in ("yaml", "names", "epoch", "best_fitness", "best_epoch", "hyp", "args", "date", "results")
+    }
     save_checkpoint(path, {**kept, "model": weights})

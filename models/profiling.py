@@ -1,17 +1,13 @@
-"""Timing of a model and of its layers, and a check over every YAML."""
+"""Timing of a model and of its layers."""
 
 import statistics
 import time
 from collections.abc import Callable
 from copy import deepcopy
-from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
-from models import yolo
 from utils.device import describe_device, synchronize
-from utils.errors import UserError
 
 
 def median_ms(call: Callable[[], object], device: torch.device, repeats: int = 10) -> float:
@@ -43,7 +39,7 @@ def profile_model(model: torch.nn.Module, image: torch.Tensor, device: torch.dev
 
 
 def profile_layers(model: torch.nn.Module, image: torch.Tensor, device: torch.device) -> str:
-    """Milliseconds, share and GFLOPs-free facts of each layer in eval mode, fused."""
+    """Parameters, milliseconds and share of the whole of each layer, in eval mode, fused."""
     model = deepcopy(model).fuse().to(device, memory_format=torch.channels_last)
     x = image.to(device).contiguous(memory_format=torch.channels_last)
     outputs, times = [], []
@@ -60,23 +56,3 @@ def profile_layers(model: torch.nn.Module, image: torch.Tensor, device: torch.de
     for row, ms in zip(model.rows, times, strict=True):
         lines.append(f"{row.index:>5}  {row.block:<32}{row.parameters:>10}{ms:>9.2f}{ms / total:>8.1%}")
     return "\n".join([*lines, f"{'':>5}  {'total':<32}{'':>10}{total:>9.2f}"])
-
-
-def check_all(files: list[Path]) -> None:
-    """Build and run every YAML in ``files`` on a small image. Raises UserError naming those that fail."""
-    failures = []
-    for file in tqdm(files, desc="models"):
-        try:
-            model = yolo.DetectionModel(file).eval()
-            side = int(model.stride.max()) * 2
-            with torch.inference_mode():
-                boxes = model(torch.zeros(1, model.yaml["ch"], side, side))[0]
-            tqdm.write(
-                f"{file.name:<36} ok   {boxes.shape[1]} boxes at {side} px, strides {model.stride.int().tolist()}"
-            )
-        except UserError as e:
-            failures.append(file.name)
-            tqdm.write(f"{file.name:<36} error: {e}")
-    print(f"{len(files) - len(failures)} of {len(files)} models built and ran")
-    if failures:
-        raise UserError(f"these YAMLs do not build: {', '.join(failures)}")

@@ -22,10 +22,12 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import nn
+from tqdm import tqdm
 
 from models import common
 from models.common import FusedMBConv, MBConv, default_activation
 from models.fuse import fuse_conv_bn
+from models.profiling import profile_layers, profile_model
 from models.rows import (
     Row,
     check_concat,
@@ -39,6 +41,7 @@ from models.rows import (
     scale_number,
 )
 from utils.anchors import anchors_in_stride_order
+from utils.device import select_device
 from utils.errors import UserError, exit_on_user_error
 from utils.flops import count_gflops, count_layers, count_parameters
 from utils.yaml_file import read_yaml
@@ -393,6 +396,25 @@ def scale_image(x: torch.Tensor, ratio: float, multiple: int) -> torch.Tensor:
     return F.pad(x, (0, target[1] - x.shape[3], 0, target[0] - x.shape[2]), value=0.447)
 
 
+def check_all(files: list[Path]) -> None:
+    """Build and run every YAML in ``files`` on a small image. Raises UserError naming those that fail."""
+    failures = []
+    for file in tqdm(files, desc="models"):
+        try:
+            model = DetectionModel(file).eval()
+        except UserError as e:
+            failures.append(file.name)
+            tqdm.write(f"{file.name:<36} error: {e}")
+            continue
+        side = int(model.stride.max()) * 2
+        with torch.inference_mode():
+            boxes = model(torch.zeros(1, model.yaml["ch"], side, side))[0]
+        tqdm.write(f"{file.name:<36} ok   {boxes.shape[1]} boxes at {side} px, strides {model.stride.int().tolist()}")
+    print(f"{len(files) - len(failures)} of {len(files)} models built and ran")
+    if failures:
+        raise UserError(f"these YAMLs do not build: {', '.join(failures)}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Build a model from its YAML and print it layer by layer.")
     parser.add_argument("--cfg", default="yolov5s_EfficientNetV2.yaml", help="model YAML, by path or by name")
@@ -403,9 +425,6 @@ def main() -> None:
     parser.add_argument("--line-profile", action="store_true", help="time every layer")
     parser.add_argument("--test", action="store_true", help="build and run every YAML in models/ and models/hub/")
     opt = parser.parse_args()
-    from models.profiling import check_all, profile_layers, profile_model
-    from utils.device import select_device
-
     device = select_device(opt.device)
     if opt.test:
         check_all(model_yamls())

@@ -9,6 +9,7 @@ What TrainSet gives is a function of (seed, epoch, index) alone: any number of w
 
 import math
 import os
+import signal
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -28,7 +29,7 @@ from utils.augment import (
     to_normalised,
     to_pixels,
 )
-from utils.images import letterbox, read_image
+from utils.images import ImageError, letterbox, read_image
 from utils.labels import Annotation
 
 
@@ -59,7 +60,10 @@ def load_resized(path: str, size: int, training: bool) -> tuple[np.ndarray, tupl
 
     Training resizes bilinearly, for speed; validation shrinks by area, which does not alias.
     """
-    image = read_image(path)
+    try:
+        image = read_image(path)
+    except ImageError as e:
+        raise ImageError(f"{path}: {e}") from None
     height, width = image.shape[:2]
     ratio = size / max(height, width)
     if ratio != 1:
@@ -220,12 +224,19 @@ def eval_loader(dataset: EvalSet, batch_size: int, workers: int, pin: bool) -> D
 
 def _loader(dataset: Dataset, workers: int, pin: bool, **kwargs) -> DataLoader:
     return DataLoader(
-        dataset, num_workers=workers, collate_fn=collate, pin_memory=pin, worker_init_fn=_one_thread, **kwargs
+        dataset,
+        num_workers=workers,
+        collate_fn=collate,
+        pin_memory=pin,
+        worker_init_fn=_prepare_worker,
+        generator=torch.Generator(),  # a loader draws a seed that nobody uses; not from the state that a run saves
+        **kwargs,
     )
 
 
-def _one_thread(_: int) -> None:
+def _prepare_worker(_: int) -> None:
     cv2.setNumThreads(0)  # workers are the parallelism: threads within them only get in each other's way
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: the main process ends its workers
 
 
 def worker_count(asked: int, batch_size: int) -> int:

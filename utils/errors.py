@@ -1,10 +1,14 @@
 """The one exception that means: the user can mend this."""
 
+import errno
 import sys
 from collections.abc import Callable
 from typing import TypeVar
 
 T = TypeVar("T")
+
+
+STORAGE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
 
 class UserError(Exception):
@@ -27,3 +31,8 @@ def exit_on_user_error(run: Callable[[], T]) -> T:
     except BrokenPipeError:  # the reader of our output (`| head`) has left: nobody to report to
         sys.stderr.close()
         raise SystemExit(1) from None
+    except OSError as e:
+        if e.errno not in STORAGE_ERRORS:
+            raise
+        print(f"error: {e.filename or 'a file'}: could not be written: {e.strerror}; free some space", file=sys.stderr)
+        raise SystemExit(2) from None

@@ -7,28 +7,36 @@ import numpy as np
 import torch
 from torch import nn
 
-NOMINAL_BATCH = 64  # gradients are accumulated until about this many images have been seen
+OPTIMIZERS = ("SGD", "Adam", "AdamW")
 
 
-def build_optimizer(model: nn.Module, hyp: dict, batch_size: int, accumulate: int) -> torch.optim.Optimizer:
-    """SGD with Nesterov momentum over three groups, in stock's order: biases; weights, which decay; weights of norms.
+def build_optimizer(
+    model: nn.Module, hyp: dict, batch_size: int, accumulate: int, name: str = "SGD"
+) -> torch.optim.Optimizer:
+    """The optimiser over three groups, in stock's order: biases; weights, which decay; weights of norms.
 
-    The decay is that of ``hyp`` for a batch of 64, scaled to the images seen per step.
+    SGD has Nesterov momentum; Adam and AdamW take the momentum as beta1.
+
+    The decay is that of ``hyp`` for the nominal batch (64), scaled to the images really seen per step.
     """
-    norms = tuple(m for name, m in vars(nn).items() if isinstance(m, type) and "Norm" in name)
+    norms = tuple(m for key, m in vars(nn).items() if isinstance(m, type) and "Norm" in key)
     biases, weights, norm_weights = [], [], []
     for module in model.modules():
-        for name, parameter in module.named_parameters(recurse=False):
+        for key, parameter in module.named_parameters(recurse=False):
             if not parameter.requires_grad:
                 continue
-            if name == "bias" or name.endswith("_bias"):
+            if key == "bias" or key.endswith("_bias"):
                 biases.append(parameter)
             elif isinstance(module, norms):
                 norm_weights.append(parameter)
             else:
                 weights.append(parameter)
-    optimizer = torch.optim.SGD(biases, lr=hyp["lr0"], momentum=hyp["momentum"], nesterov=True)
-    decay = hyp["weight_decay"] * batch_size * accumulate / NOMINAL_BATCH
+    if name == "SGD":
+        optimizer = torch.optim.SGD(biases, lr=hyp["lr0"], momentum=hyp["momentum"], nesterov=True)
+    else:
+        kind = {"Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW}[name]
+        optimizer = kind(biases, lr=hyp["lr0"], betas=(hyp["momentum"], 0.999), weight_decay=0.0)
+    decay = hyp["weight_decay"] * batch_size * accumulate / hyp["nominal_batch"]
     optimizer.add_param_group({"params": weights, "weight_decay": decay})
     optimizer.add_param_group({"params": norm_weights, "weight_decay": 0.0})
     return optimizer
@@ -42,6 +50,7 @@ def linear_schedule(hyp: dict, epochs: int) -> Callable[[float], float]:
 class Schedule:
     """Learning rates, momentum and accumulation at every step of a run, warm-up included.
 
+    Gradients are accumulated over batches until about ``nominal_batch`` images (64) have been seen.
     Warm-up lasts warmup_epochs, at least 100 steps: the biases' rate falls from warmup_bias_lr, all others rise from 0,
     the momentum rises from warmup_momentum, and the accumulation from 1.
     """
@@ -56,23 +65,29 @@ class Schedule:
     @property
     def accumulate(self) -> int:
         """Batches per optimiser step after the warm-up."""
-        return max(round(NOMINAL_BATCH / self.batch_size), 1)
+        return max(round(self.hyp["nominal_batch"] / self.batch_size), 1)
 
     def apply(self, optimizer: torch.optim.Optimizer, step: int) -> int:
         """Set rates and momentum for a step (counted over the run); returns the batches to accumulate."""
         rate = self.hyp["lr0"] * self.factor(step // self.steps_per_epoch)
         if step > self.warmup or not self.warmup:
             for group in optimizer.param_groups:
-                group["lr"], group["momentum"] = rate, self.hyp["momentum"]
+                group["lr"] = rate
+                _set_momentum(group, self.hyp["momentum"])
             return self.accumulate
         progress = step / self.warmup
         for i, group in enumerate(optimizer.param_groups):
             start = self.hyp["warmup_bias_lr"] if i == 0 else 0.0
             group["lr"] = start + (rate - start) * progress
-            group["momentum"] = (
-                self.hyp["warmup_momentum"] + (self.hyp["momentum"] - self.hyp["warmup_momentum"]) * progress
-            )
-        return max(1, round(float(np.interp(step, [0, self.warmup], [1, NOMINAL_BATCH / self.batch_size]))))
+            momentum = self.hyp["warmup_momentum"] + (self.hyp["momentum"] - self.hyp["warmup_momentum"]) * progress
+            _set_momentum(group, momentum)
+        return max(1, round(float(np.interp(step, [0, self.warmup], [1, self.hyp["nominal_batch"] / self.batch_size]))))
+
+
+def _set_momentum(group: dict, momentum: float) -> None:
+    """Stock warms up the momentum of SGD, and leaves Adam's beta1 as it is."""
+    if "momentum" in group:
+        group["momentum"] = momentum
 
 
 def finite(loss: torch.Tensor) -> bool:

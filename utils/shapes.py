@@ -18,22 +18,33 @@ SEED = 0
 VERSION = 1  # raise it whenever the pictures change, so that a set drawn earlier is not taken for this one
 
 # How hard the set is. Ranges are (lowest, highest), both included.
-SHAPES = (1, 6)  # labelled shapes in an image
-LOOK_ALIKES = (0, 4)  # unlabelled shapes in an image: what a detector must learn to leave alone
-CLUTTER = (2, 6)  # soft patches in the background, and as many lines
+SHAPES = (2, 7)  # labelled shapes in an image
+LOOK_ALIKES = (0, 2)  # unlabelled shapes in an image: what a detector must learn to leave alone
+CLUTTER = (1, 4)  # soft patches in the background, and as many lines
 EMPTY_EVERY = 14  # every 14th image holds no labelled shape
-SIZE = (28, 110)  # longer side of a shape's box in pixels, log-uniform
-SMALL_SIZE, SMALL_SHARE = (14, 28), 0.15  # … and this share of the labelled shapes is small instead
-CONTRAST = (60, 190)  # distance in RGB (0..255 each) of a shape's mean colour from its surroundings
-LOW_CONTRAST, LOW_CONTRAST_SHARE = (28, 60), 0.15  # … and this share of the shapes is hard to make out
-TEXTURE = (0, 45)  # how far a texture's two colours lie from their mean, in each channel
+SIZE = (34, 100)  # longer side of a shape's box in pixels, log-uniform
+SMALL_SIZE, SMALL_SHARE = (16, 36), 0.12  # … and this share of the labelled shapes is small instead
+CONTRAST = (100, 200)  # distance in RGB (0..255 each) of a shape's mean colour from its surroundings
+LOW_CONTRAST, LOW_CONTRAST_SHARE = (35, 80), 0.10  # … and this share of the shapes is hard to make out
+HUES = (
+    0,
+    220,
+    120,
+    50,
+    290,
+)  # degrees: the typical hue of each class, ± HUE_SPREAD, which this share of its shapes has …
+HUE_SPREAD, TYPICAL_SHARE = (
+    25,
+    0.75,
+)  # … and of the look-alikes as many bear some class's hue: colour helps, and misleads
+TEXTURE = (0, 35)  # how far a texture's two colours lie from their mean, in each channel
 TILT = (0.85, 1.0)  # a shape is seen from a slant: squeezed by this factor in some direction
 MIN_INSIDE = 0.7  # the share of a shape that the image's border must leave
-MIN_VISIBLE = 0.4  # the share of a labelled shape that border and later shapes together must leave
+MIN_VISIBLE = 0.5  # the share of a labelled shape that border and later shapes together must leave
 LOOK_ALIKE_VISIBLE = 0.95  # the same for a look-alike: what tells it from a labelled shape must not be hidden
-BLUR = (0.0, 1.1)  # standard deviation in pixels
-BRIGHTNESS = (0.65, 1.25)
-NOISE = (2.0, 12.0)  # standard deviation of the sensor noise, of 255
+BLUR = (0.0, 0.9)  # standard deviation in pixels
+BRIGHTNESS = (0.75, 1.2)
+NOISE = (2.0, 9.0)  # standard deviation of the sensor noise, of 255
 
 MARGIN = 48  # masks are drawn with this much room around the image, to know what the border cuts off
 TRIES = 30  # places tried for a shape before the scene goes without it
@@ -141,7 +152,7 @@ def draw_scene(split: str, index: int) -> Scene:
         if place is None:
             continue
         alpha, shape = place
-        _paint_shape(paint, canvas, alpha)
+        _paint_shape(paint, canvas, alpha, name)
         for below in placed:
             below.claim &= ~shape.mask
         placed.append(shape)
@@ -295,12 +306,25 @@ def _fill(contours: list[np.ndarray], side: int, offset: float = 0.0) -> np.ndar
 # The canvas is float32 [h, w, 3], RGB 0..255, and painted in place.
 
 
-def _paint_shape(rng: np.random.Generator, canvas: np.ndarray, alpha: np.ndarray) -> None:
-    """Paint a shape in colours that stand out from its surroundings by a drawn contrast."""
+def _paint_shape(rng: np.random.Generator, canvas: np.ndarray, alpha: np.ndarray, name: str) -> None:
+    """Paint a shape in colours that stand out from its surroundings by a drawn contrast, most often of a class's hue."""
     around = (cv2.dilate(alpha, np.ones((9, 9), np.uint8)) > 0) & (alpha == 0)
     surroundings = canvas[around].mean(0)
     contrast = rng.uniform(*(LOW_CONTRAST if rng.random() < LOW_CONTRAST_SHARE else CONTRAST))
-    _paint(rng, canvas, alpha, _colour_at_distance(rng, surroundings, contrast))
+    if rng.random() < TYPICAL_SHARE:
+        hue = HUES[CLASSES.index(name)] if name in CLASSES else rng.choice(HUES)
+        colours = [_colour_of_hue(rng, hue) for _ in range(8)]
+        colour = min(colours, key=lambda c: abs(np.linalg.norm(c - surroundings) - contrast))
+    else:
+        colour = _colour_at_distance(rng, surroundings, contrast)
+    _paint(rng, canvas, alpha, colour)
+
+
+def _colour_of_hue(rng: np.random.Generator, hue: float) -> np.ndarray:
+    """A random RGB colour (0..255) near ``hue`` (degrees), from dull to bright."""
+    hue = (hue + rng.uniform(-HUE_SPREAD, HUE_SPREAD)) % 360
+    hsv = np.array([[[hue, rng.uniform(0.45, 1), rng.uniform(0.35, 1)]]], np.float32)
+    return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)[0, 0] * 255
 
 
 def _colour_at_distance(rng: np.random.Generator, colour: np.ndarray, distance: float) -> np.ndarray:

@@ -1,0 +1,115 @@
+"""Stopping and going on: everything a run needs to continue as if nothing had happened.
+
+capture(trainer)              → plain data and tensors, part of every last.pt
+restore(trainer, data)        the reverse
+find_resumable("…/last.pt")   the checkpoint to go on from, or an error that offers another
+StopSignal                    Ctrl-C and SIGTERM, noted between batches
+"""
+
+import signal
+import threading
+from pathlib import Path
+
+import torch
+
+from utils.checkpoint import Checkpoint, read_checkpoint
+from utils.errors import UserError
+from utils.paths import ROOT
+
+
+def capture(trainer) -> dict:
+    """All that changes while a Trainer runs, the random state and gradients not yet applied among it."""
+    gradients = {k: p.grad for k, p in trainer.model.named_parameters() if p.grad is not None}
+    cuda = torch.cuda.get_rng_state_all() if trainer.device.type == "cuda" else []
+    return {
+        "model": trainer.model.state_dict(),
+        "ema": trainer.ema.model.state_dict(),
+        "updates": trainer.ema.updates,
+        "optimizer": trainer.optimizer.state_dict(),
+        "scaler": trainer.scaler.state_dict(),
+        "gradients": gradients,
+        "rng": {"cpu": torch.get_rng_state(), "cuda": cuda},
+        "epoch": trainer.epoch,
+        "batches_done": trainer.batches_done,
+        "mean_losses": trainer.mean_losses.cpu(),
+        "last_update": trainer.last_update,
+        "best_fitness": trainer.best_fitness,
+        "best_epoch": trainer.best_epoch,
+        "results": trainer.results,
+    }
+
+
+def restore(trainer, data: dict) -> None:
+    """Put a freshly set-up Trainer where ``capture`` found the other."""
+    trainer.model.load_state_dict(data["model"])
+    trainer.ema.model.load_state_dict(data["ema"])
+    trainer.ema.updates = data["updates"]
+    trainer.optimizer.load_state_dict(data["optimizer"])
+    trainer.scaler.load_state_dict(data["scaler"])
+    for name, parameter in trainer.model.named_parameters():
+        if name in data["gradients"]:
+            parameter.grad = data["gradients"][name].to(trainer.device)
+    torch.set_rng_state(data["rng"]["cpu"])
+    if trainer.device.type == "cuda" and len(data["rng"]["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(data["rng"]["cuda"])
+    trainer.mean_losses = data["mean_losses"].to(trainer.device)
+    for name in ("epoch", "batches_done", "last_update", "best_fitness", "best_epoch", "results"):
+        setattr(trainer, name, data[name])
+
+
+def find_resumable(path: str | Path | bool) -> tuple[Path, Checkpoint]:
+    """The checkpoint of an unfinished run: ``path``, or True for the newest last.pt under runs/train.
+
+    Raises UserError where there is none, where the run is finished, and where the file is damaged; it then names the
+    newest sound one of the same run.
+    """
+    if path is True:
+        found = sorted((ROOT / "runs" / "train").glob("*/weights/last.pt"), key=lambda p: p.stat().st_mtime)
+        if not found:
+            raise UserError("--resume: runs/train holds no */weights/last.pt; name the checkpoint to go on from")
+        path = found[-1]
+    path = Path(path)
+    try:
+        checkpoint = read_checkpoint(path)
+    except UserError as e:
+        sound = [p for p in _newest_first(path.parent) if p != path and _can_be_resumed(p)]
+        offer = f"; the newest sound checkpoint of this run is {sound[0]}: --resume {sound[0]}" if sound else ""
+        raise UserError(f"{e}{offer}") from None
+    if "optimizer" not in checkpoint.training:
+        raise UserError(f"{path}: its training is finished; to train on, give it as --weights with new --epochs")
+    return path, checkpoint
+
+
+def _newest_first(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.pt"), key=lambda p: p.stat().st_mtime, reverse=True)
+
+
+def _can_be_resumed(path: Path) -> bool:
+    try:
+        return "optimizer" in read_checkpoint(path).training
+    except UserError:
+        return False
+
+
+class StopSignal:
+    """While in use, Ctrl-C and SIGTERM set ``received`` to their number; a second one acts at once."""
+
+    def __init__(self):
+        self.received = 0
+
+    def __enter__(self) -> "StopSignal":
+        self.before = {}
+        if threading.current_thread() is threading.main_thread():  # Python takes signals nowhere else
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self.before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *_) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, _) -> None:
+        if self.received:
+            raise KeyboardInterrupt
+        self.received = number
+        print("\nstopping after this batch (once more to stop at once)", flush=True)

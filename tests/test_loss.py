@@ -1,0 +1,110 @@
+"""The loss by small cases whose answer is known; the reference arrays are in test_parity.py."""
+
+import math
+
+import pytest
+import torch
+
+from utils.loss import DetectionLoss, binary_cross_entropy, scale_gains
+
+HYP = {"box": 0.05, "obj": 1.0, "cls": 0.5, "cls_pw": 1.0, "obj_pw": 1.0, "fl_gamma": 0.0, "anchor_t": 4.0}
+ANCHORS = torch.tensor([[[2.0, 2.0], [8.0, 8.0]]])  # one level, grid units
+
+
+def match(x, y, w, h, size=8):
+    """Match one target of a size × size map, in cells; returns the matches."""
+    loss = DetectionLoss(ANCHORS, 2, HYP)
+    target = torch.tensor([[0, 1, x / size, y / size, w / size, h / size]])
+    return loss.match(target, 0, torch.Size((1, 2, size, size, 7)))
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "cells"),
+    [
+        (3.3, 4.3, {(4, 3), (4, 2), (3, 3)}),  # nearest neighbours: left and above
+        (3.7, 4.7, {(4, 3), (4, 4), (5, 3)}),  # right and below
+        (0.3, 0.3, {(0, 0)}),  # nothing left of or above the first cell
+        (7.7, 7.7, {(7, 7)}),  # nor right of and below the last
+    ],
+)
+def test_a_target_goes_to_its_cell_and_the_two_nearest(x, y, cells):
+    matches = match(x, y, 2, 2)
+    image, anchor, row, column = matches.cells
+    own = anchor == 0
+    assert set(zip(row[own].tolist(), column[own].tolist(), strict=True)) == cells
+    torch.testing.assert_close(matches.boxes[0, :2], torch.tensor([x % 1, y % 1]), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("size", "anchors"), [(2.0, {0}), (4.0, {0, 1}), (7.9, {0, 1}), (8.1, {1}), (1.9, {0}), (33, set())]
+)
+def test_anchors_match_within_a_factor_of_four(size, anchors):
+    # anchor 0 has side 2, anchor 1 has side 8
+    loss = DetectionLoss(ANCHORS, 2, HYP)
+    target = torch.tensor([[0, 1, 0.5, 0.5, size / 40, size / 40]])
+    assert set(loss.match(target, 0, torch.Size((1, 2, 40, 40, 7))).cells[1].tolist()) == anchors
+
+
+def perfect_maps(target, size=8):
+    """Raw maps that predict ``target`` exactly wherever it is matched, and nothing elsewhere."""
+    loss = DetectionLoss(ANCHORS, 2, HYP)
+    raw = torch.full((1, 2, size, size, 7), -12.0)
+    m = loss.match(target, 0, raw.shape)
+    logit = torch.logit
+    raw[(*m.cells, slice(0, 2))] = logit((m.boxes[:, :2] + 0.5) / 2)
+    raw[(*m.cells, slice(2, 4))] = logit((m.boxes[:, 2:] / m.anchors).sqrt() / 2)
+    raw[(*m.cells, torch.tensor(4))] = 12.0
+    raw[(*m.cells, 5 + m.classes)] = 12.0
+    return raw, loss
+
+
+def test_a_perfect_prediction_costs_next_to_nothing():
+    raw, loss = perfect_maps(torch.tensor([[0, 1, 0.41, 0.54, 0.3, 0.26]]))
+    total, items = loss([raw], torch.tensor([[0, 1, 0.41, 0.54, 0.3, 0.26]]))
+    assert total.item() < 1e-3
+    assert items[0].item() < 1e-5
+
+
+def test_without_targets_only_objectness_is_left():
+    raw = torch.zeros(3, 2, 8, 8, 7)
+    total, items = DetectionLoss(ANCHORS, 2, HYP)([raw], torch.zeros(0, 6))
+    assert items.tolist() == [0, pytest.approx(4 * math.log(2)), 0]  # the first level weighs 4
+    assert total.item() == pytest.approx(3 * 4 * math.log(2))  # times the batch
+
+
+def test_a_single_class_has_no_class_loss():
+    raw = torch.zeros(1, 2, 8, 8, 6)
+    _, items = DetectionLoss(ANCHORS, 1, HYP)([raw], torch.tensor([[0, 0, 0.5, 0.5, 0.3, 0.3]]))
+    assert items[2] == 0 and items[0] > 0
+
+
+def test_gains_follow_levels_classes_and_size():
+    scaled = scale_gains(HYP | {"lr0": 0.01}, nl=4, nc=8, imgsz=320)
+    assert scaled["box"] == pytest.approx(0.05 * 3 / 4)
+    assert scaled["cls"] == pytest.approx(0.5 * 8 / 80 * 3 / 4)
+    assert scaled["obj"] == pytest.approx(0.25 * 3 / 4)
+    assert scaled["lr0"] == 0.01 and HYP["box"] == 0.05
+
+
+def test_focal_loss_forgives_the_easy():
+    logits, targets = torch.tensor([4.0, -4.0]), torch.tensor([1.0, 1.0])
+    plain = [binary_cross_entropy(logits[i : i + 1], targets[i : i + 1], 1.0, 0.0).item() for i in (0, 1)]
+    focal = [binary_cross_entropy(logits[i : i + 1], targets[i : i + 1], 1.0, 2.0).item() for i in (0, 1)]
+    p = 1 / (1 + math.exp(-4))
+    assert focal[0] / plain[0] == pytest.approx(0.25 * (1 - p) ** 2, rel=1e-4)
+    assert focal[1] / plain[1] == pytest.approx(0.25 * p**2, rel=1e-4)
+
+
+def test_positive_weight():
+    args = torch.zeros(1), torch.ones(1)
+    assert binary_cross_entropy(*args, 3.0, 0.0).item() == pytest.approx(3 * math.log(2))
+
+
+def test_mixed_precision_stays_finite_and_close():
+    torch.manual_seed(0)
+    target = torch.tensor([[0, 1, 0.41, 0.54, 0.3, 0.26], [1, 0, 0.7, 0.2, 0.2, 0.5]])
+    raw = torch.randn(2, 2, 8, 8, 7)
+    loss = DetectionLoss(ANCHORS, 2, HYP)
+    full, half = loss([raw], target)[0], loss([raw.bfloat16()], target)[0]
+    assert half.dtype == torch.float32
+    assert half.item() == pytest.approx(full.item(), rel=0.02)

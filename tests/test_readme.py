@@ -1,0 +1,59 @@
+"""What the READMEs say: both the same commands, all of them commands that exist."""
+
+import importlib
+import re
+import shlex
+import subprocess
+
+import pytest
+
+from tests.conftest import ROOT
+
+ENGLISH, CHINESE = (ROOT / name for name in ("README.md", "README.zh-CN.md"))
+
+
+def blocks(path) -> list[str]:
+    return re.findall(r"```\w+\n(.*?)```", path.read_text(encoding="utf-8"), re.S)
+
+
+def commands(path) -> list[list[str]]:
+    """Every `python x.py …` of the file, in code blocks and in running text."""
+    found = re.findall(r"python ((?:models/)?\w+\.py[^`&\n]*)", path.read_text(encoding="utf-8"))
+    return [shlex.split(line) for line in found]
+
+
+def test_both_languages_have_the_same_code_and_figures():
+    assert blocks(ENGLISH) == blocks(CHINESE)
+    assert commands(ENGLISH) == commands(CHINESE)
+    numbers = [re.findall(r"\d[\d,.]*\d", path.read_text(encoding="utf-8")) for path in (ENGLISH, CHINESE)]
+    assert [n for n in numbers[0] if "," in n or "." in n] == [n for n in numbers[1] if "," in n or "." in n]
+
+
+def test_every_command_has_the_flags_it_is_shown_with():
+    assert len(commands(ENGLISH)) >= 8
+    for script, *flags in commands(ENGLISH):
+        if script == "models/yolo.py":
+            known = subprocess.run(["python", str(ROOT / script), "--help"], capture_output=True, text=True).stdout
+            assert all(flag in known for flag in flags if flag.startswith("--"))
+        else:
+            importlib.import_module(script.removesuffix(".py")).build_parser().parse_args(flags)
+
+
+def test_ci_runs_the_command_of_the_readme():
+    command = re.search(r"<!-- tests -->\n```bash\n(.*?)\n```", ENGLISH.read_text(), re.S).group(1)
+    assert "requirements-dev.txt" in command and command.endswith("pytest")
+    script = (ROOT / ".ci" / "run").read_text().replace("exec bash -euo pipefail -c", "echo RUN:")
+    script = script.replace("if [ -e .venv ]; then", "if false; then").replace('"$(dirname "$0")/.."', f'"{ROOT}"')
+    said = subprocess.run(["bash", "-c", script], capture_output=True, text=True).stdout
+    assert f"RUN: {command}" in said
+
+
+@pytest.mark.parametrize("path", [ENGLISH, CHINESE], ids=["en", "zh"])
+def test_files_that_are_named_exist(path):
+    text = path.read_text(encoding="utf-8")
+    for name in re.findall(r"`((?:models|data|utils)/[\w./-]+)`", text):
+        if name != "data/images":
+            assert (ROOT / name).exists(), name
+    for name in re.findall(r"`(yolov\w[\w.-]*\.yaml)`", text):
+        assert (ROOT / "models" / name).exists(), name
+    assert len(list((ROOT / "models" / "hub").glob("*.yaml"))) == 18  # «eighteen more»

@@ -1,0 +1,212 @@
+"""Runs that are stopped, killed or starved go on as if nothing had happened."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+import train
+from engine.trainer import Trainer
+from tests.conftest import ROOT, assert_user_error, command, make_set
+from tests.test_train import hyp_file, options, rows
+from utils.checkpoint import read_checkpoint
+from utils.cli import merge_options
+from utils.errors import UserError
+
+
+def start(data, tmp_path, *flags, name="run") -> subprocess.Popen:
+    """Start train.py in the background, with stochastic depth, mixup and gradients that accumulate."""
+    hyp = hyp_file(tmp_path, mixup=0.5, nominal_batch=6, warmup_epochs=1.0)
+    line = [
+        sys.executable,
+        str(ROOT / "train.py"),
+        "--data",
+        str(data),
+        "--cfg",
+        "yolov5s_EfficientNetV2.yaml",
+        "--hyp",
+        hyp,
+    ]
+    line += "--imgsz 64 --batch-size 2 --epochs 4 --workers 0 --device cpu --save-minutes 0.00001".split()
+    line += ["--project", str(tmp_path / "runs"), "--name", name, *flags]
+    return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
+
+
+def wait_for_saves(process: subprocess.Popen, last, saves: int) -> None:
+    """Return when last.pt has been written anew this many times, or the run has ended."""
+    seen, stamps = None, 0
+    deadline = time.time() + 120
+    while stamps < saves and process.poll() is None and time.time() < deadline:
+        stamp = last.stat().st_mtime_ns if last.exists() else None
+        if stamp != seen:
+            seen, stamps = stamp, stamps + 1
+        time.sleep(0.005)
+
+
+def assert_same_state(a, b, where: str = "") -> None:
+    """Equal to the bit, through containers; the clock and the arguments of the command aside."""
+    assert type(a) is type(b), where
+    if isinstance(a, dict):
+        assert set(a) == set(b), where
+        for key in set(a) - {"date", "args"}:
+            assert_same_state(a[key], b[key], f"{where}.{key}")
+    elif isinstance(a, list | tuple):
+        assert len(a) == len(b), where
+        for i, (x, y) in enumerate(zip(a, b, strict=True)):
+            assert_same_state(x, y, f"{where}[{i}]")
+    elif isinstance(a, torch.Tensor):
+        assert torch.equal(a, b), where
+    else:
+        assert a == b or a != a, where
+
+
+@pytest.mark.slow
+def test_a_run_killed_three_times_ends_in_the_very_same_state(tmp_path):
+    data = make_set(tmp_path / "set", train=10, val=4)
+    assert start(data, tmp_path, name="whole").wait(300) == 0
+    process = start(data, tmp_path, name="killed")
+    folder = tmp_path / "runs" / "killed"
+    last = folder / "weights" / "last.pt"
+    for saves, workers in ((3, 0), (4, 2), (6, 1)):
+        wait_for_saves(process, last, saves)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait(60)
+        line = [
+            sys.executable,
+            str(ROOT / "train.py"),
+            "--resume",
+            str(last),
+            "--workers",
+            str(workers),
+            "--device",
+            "cpu",
+        ]
+        process = subprocess.Popen(
+            line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        )
+    said, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, said[-2000:]
+    assert "resuming" in said
+    whole = tmp_path / "runs" / "whole"
+    assert (whole / "results.csv").read_bytes() == (folder / "results.csv").read_bytes()
+    for name in ("last.pt", "best.pt"):
+        states = [read_checkpoint(f / "weights" / name).training for f in (whole, folder)]
+        assert_same_state(*states)
+
+
+def trainer_of(data, tmp_path, **changes):
+    hyp = hyp_file(tmp_path, nominal_batch=6, warmup_epochs=0.0)
+    return Trainer(
+        merge_options(train.build_parser(), options(data, tmp_path, batch_size=2, epochs=2, hyp=hyp, **changes))
+    )
+
+
+def test_a_checkpoint_within_an_epoch_restores_everything(tmp_path):
+    """Optimizer, averages, random state and gradients not yet applied: equal to the bit right after the resume."""
+    data = make_set(tmp_path / "set", train=10, val=2)
+    first = trainer_of(data, tmp_path, cfg="yolov5s_EfficientNetV2.yaml")
+    original = first.save_if_due
+
+    class Enough(Exception):
+        pass
+
+    def stop_after_four():
+        original()
+        if first.batches_done == 4:
+            raise Enough
+
+    first.save_if_due = stop_after_four
+    with pytest.raises(Enough):
+        first.train_epoch()
+    first.save()
+    saved = read_checkpoint(first.weights / "last.pt").training
+    assert saved["gradients"] and (saved["epoch"], saved["batches_done"]) == (0, 4)
+    second = Trainer(merge_options(train.build_parser(), {"resume": str(first.weights / "last.pt"), "device": "cpu"}))
+    second.save()
+    assert_same_state(saved, read_checkpoint(first.weights / "last.pt").training)
+    first.save_if_due = original
+    first.batches_done = 4
+    for trainer in (first, second):
+        torch.set_rng_state(saved["rng"]["cpu"])
+        trainer.train_epoch()
+    assert_same_state(dict(first.model.state_dict()), dict(second.model.state_dict()))
+    assert_same_state(dict(first.ema.model.state_dict()), dict(second.ema.model.state_dict()))
+    assert torch.equal(first.mean_losses, second.mean_losses)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_leave_a_checkpoint_and_say_how_to_go_on(number, tmp_path):
+    data = make_set(tmp_path / "set", train=10, val=2)
+    process = start(data, tmp_path, "--epochs", "500")
+    last = tmp_path / "runs" / "run" / "weights" / "last.pt"
+    wait_for_saves(process, last, 2)
+    process.send_signal(number)
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == 128 + number
+    assert f"go on with: python train.py --resume {last}" in said
+    assert "Traceback" not in said
+    assert "optimizer" in read_checkpoint(last).training
+
+
+def test_a_finished_run_cannot_be_resumed(tiny_set, tmp_path):
+    folder = train.run(**options(tiny_set, tmp_path))
+    result = command("train.py", "--resume", folder / "weights" / "last.pt")
+    assert_user_error(result, "last.pt", "its training is finished")
+
+
+def test_a_damaged_checkpoint_is_named_and_a_sound_one_offered(tiny_set, tmp_path):
+    trainer = trainer_of(tiny_set, tmp_path)
+    trainer.train_epoch()
+    trainer.save(is_best=True)
+    last = trainer.weights / "last.pt"
+    last.write_bytes(last.read_bytes()[:1000])
+    result = command("train.py", "--resume", last)
+    assert_user_error(result, "last.pt", "damaged", f"--resume {trainer.weights / 'best.pt'}")
+
+
+def test_a_vanished_data_set_is_one_line_and_loses_nothing(tmp_path):
+    data = make_set(tmp_path / "set", train=10, val=2)
+    process = start(data, tmp_path, "--epochs", "500")
+    last = tmp_path / "runs" / "run" / "weights" / "last.pt"
+    wait_for_saves(process, last, 2)
+    shutil.move(tmp_path / "set" / "images", tmp_path / "elsewhere")
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == 2
+    errors = [line for line in said.replace("\r", "\n").splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1 and ".png: no such file" in errors[0] and "--resume" in errors[0]
+    assert "optimizer" in read_checkpoint(last).training
+
+
+def test_a_killed_worker_is_one_line_and_loses_nothing(tmp_path):
+    data = make_set(tmp_path / "set", train=10, val=2)
+    process = start(data, tmp_path, "--epochs", "500", "--workers", "2")
+    last = tmp_path / "runs" / "run" / "weights" / "last.pt"
+    wait_for_saves(process, last, 2)
+    children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
+    for child in children:
+        os.kill(int(child), signal.SIGKILL)
+    said, _ = process.communicate(timeout=120)
+    assert children
+    errors = [line for line in said.replace("\r", "\n").splitlines() if line.startswith("error: ")]
+    assert process.returncode == 2 and len(errors) == 1, said[-3000:]
+    assert "fewer --workers" in errors[0]
+    assert "optimizer" in read_checkpoint(last).training
+
+
+def test_resume_without_any_run(monkeypatch, tmp_path):
+    import engine.resume
+
+    monkeypatch.setattr(engine.resume, "ROOT", tmp_path)
+    with pytest.raises(UserError, match="holds no"):
+        train.run(resume=True)
+
+
+def test_results_are_not_doubled_by_exist_ok(tiny_set, tmp_path):
+    for _ in range(2):
+        folder = train.run(**options(tiny_set, tmp_path, name="same", exist_ok=True))
+    assert [row["epoch"] for row in rows(folder)] == ["0"]
