@@ -63,10 +63,10 @@ def test_the_affine_box_frames_the_moved_rectangle(change):
 def test_the_box_encloses_what_is_turned_sheared_or_tilted(change):
     moved = 0
     for seed in range(20):
-        original = scene((128, 128), (40, 40, 90, 90))
+        original = scene((128, 128), (15, 20, 60, 65))
         out = random_affine(original, (128, 128), STILL | change, np.random.default_rng(seed))
         np.testing.assert_allclose(out.labels[0, 1:], extent(out.image), atol=2.5)
-        moved += not np.allclose(out.labels, original.labels, atol=3)
+        moved += not np.allclose(out.labels, original.labels, atol=1)
     assert moved > 10
 
 
@@ -91,7 +91,7 @@ def test_polygons_give_tighter_boxes_than_the_corners_of_their_box():
     loose = random_affine(original, (128, 128), turned, np.random.default_rng(3)).labels[0]
     tight = random_affine(Scene(original.image, original.labels, [circle]), (128, 128), turned, rng).labels[0]
     np.testing.assert_allclose(tight[1:], [34, 34, 94, 94], atol=1)
-    assert loose[3] - loose[1] > 70
+    assert loose[3] - loose[1] > 65  # the circle's width is 60
 
 
 def test_mosaic_puts_four_images_around_a_point():

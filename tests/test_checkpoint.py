@@ -46,6 +46,10 @@ def test_the_average_is_preferred(tmp_path):
     assert read_checkpoint(tmp_path / "a.pt").model["model.0.conv.weight"].eq(1).all()
 
 
+def holding(tensor: torch.Tensor) -> dict:
+    return {"yaml": {}, "names": {}, "model": {"a": tensor}}
+
+
 def test_a_full_disk_leaves_the_old_checkpoint(tmp_path):
     """On a small file system of its own; where that can't be made, a limit on the size of files does the same."""
     folder = tmp_path / "small"
@@ -55,10 +59,10 @@ def test_a_full_disk_leaves_the_old_checkpoint(tmp_path):
         == 0
     )
     try:
-        save_checkpoint(folder / "last.pt", {"model": {"a": torch.ones(10)}})
+        save_checkpoint(folder / "last.pt", holding(torch.ones(10)))
         if mounted:
             with pytest.raises(UserError, match=os.strerror(errno.ENOSPC)):
-                save_checkpoint(folder / "last.pt", {"model": {"a": torch.ones(10**6)}})
+                save_checkpoint(folder / "last.pt", holding(torch.ones(10**6)))
         else:
             import resource
             import signal
@@ -68,7 +72,7 @@ def test_a_full_disk_leaves_the_old_checkpoint(tmp_path):
             resource.setrlimit(resource.RLIMIT_FSIZE, (10**6, before[1]))
             try:
                 with pytest.raises(UserError, match=os.strerror(errno.EFBIG)):
-                    save_checkpoint(folder / "last.pt", {"model": {"a": torch.ones(10**6)}})
+                    save_checkpoint(folder / "last.pt", holding(torch.ones(10**6)))
             finally:
                 resource.setrlimit(resource.RLIMIT_FSIZE, before)
         assert read_checkpoint(folder / "last.pt").model["a"].tolist() == [1] * 10
@@ -121,7 +125,7 @@ def evil_files(folder):
         "system": (os.system, (command,)),
         "exec": (exec, (f"import os; os.system({command!r})",)),
         "popen": (subprocess.Popen, (["touch", str(folder / "ran")],)),
-        "getattr": (getattr, (os, "system")),
+        "getattr": (getattr, ("", "upper")),
     }
     for name, call in calls.items():
         for protocol in (2, 4):
@@ -175,19 +179,23 @@ def fake_fork(tmp_path, save=torch.save, **extra):
         del sys.modules["fork_of_yolo"]
 
 
-@pytest.mark.parametrize("new_format", [True, False])
-def test_checkpoint_of_a_fork(tmp_path, new_format):
-    state = fake_fork(
-        tmp_path,
-        lambda data, path: torch.save(data, path, _use_new_zipfile_serialization=new_format),
-        opt={"path": module.Path("x")},
-    )
+def test_the_oldest_format_is_named(tmp_path):
+    fake_fork(tmp_path, lambda data, path: torch.save(data, path, _use_new_zipfile_serialization=False))
+    with pytest.raises(UserError, match="format before PyTorch 1.6"):
+        read_checkpoint(tmp_path / "fork.pt")
+    torch.save({"a": torch.ones(3)}, tmp_path / "state.pt", _use_new_zipfile_serialization=False)
+    assert read_checkpoint(tmp_path / "state.pt").model["a"].tolist() == [1, 1, 1]  # bare weights are fine
+
+
+def test_checkpoint_of_a_fork(tmp_path):
+    state = fake_fork(tmp_path, opt={"path": module.Path("x")})
+    known = set(torch.serialization.get_safe_globals())
     checkpoint = read_checkpoint(tmp_path / "fork.pt")
+    assert set(torch.serialization.get_safe_globals()) == known
     assert checkpoint.names == {0: "cat", 1: "dog"}
     assert list(checkpoint.model) == list(state)
     model = load_detector(tmp_path / "fork.pt", CPU)
     assert model.nc == 2
-    assert torch.serialization.get_safe_globals() == []
 
 
 def test_bare_weights_are_a_start_for_training_but_no_detector(tmp_path):

@@ -4,6 +4,7 @@ import importlib
 import re
 import shlex
 import subprocess
+import sys
 
 import pytest
 
@@ -33,7 +34,9 @@ def test_every_command_has_the_flags_it_is_shown_with():
     assert len(commands(ENGLISH)) >= 8
     for script, *flags in commands(ENGLISH):
         if script == "models/yolo.py":
-            known = subprocess.run(["python", str(ROOT / script), "--help"], capture_output=True, text=True).stdout
+            known = subprocess.run(
+                [sys.executable, str(ROOT / script), "--help"], capture_output=True, text=True
+            ).stdout
             assert all(flag in known for flag in flags if flag.startswith("--"))
         else:
             importlib.import_module(script.removesuffix(".py")).build_parser().parse_args(flags)

@@ -163,7 +163,7 @@ def test_augment_and_ensemble_see_more(tiny_weights, tiny_set, tmp_path):
     plain = val.run(**options(tiny_weights, tiny_set, tmp_path))
     augmented = val.run(**options(tiny_weights, tiny_set, tmp_path, augment=True))
     second = make_weights(tmp_path / "second.pt", seed=1)
-    ensemble = val.run(**options(tiny_weights, tiny_set, tmp_path, weights=[str(tiny_weights), str(second)]))
+    ensemble = val.run(**options(tiny_weights, tiny_set, tmp_path) | {"weights": [str(tiny_weights), str(second)]})
     figures = [(e.p, e.r, e.map50, e.map50_95) for e in (plain, augmented, ensemble)]
     assert len(set(figures)) == 3
 
@@ -198,7 +198,7 @@ def test_speed(tiny_weights, tiny_set, tmp_path, capsys):
 def test_study_measures_every_checkpoint_at_every_size(tiny_weights, tiny_set, tmp_path):
     second = make_weights(tmp_path / "second.pt", seed=1)
     weights = [str(tiny_weights), str(second)]
-    evaluations = val.run(**options(tiny_weights, tiny_set, tmp_path, task="study", weights=weights, imgsz=384))
+    evaluations = val.run(**options(tiny_weights, tiny_set, tmp_path, task="study", imgsz=384) | {"weights": weights})
     assert len(evaluations) == 4
     for name in ("tiny", "second"):
         table = np.loadtxt(tmp_path / "runs" / "exp" / f"study_data_{name}.txt")

@@ -109,6 +109,10 @@ HARMLESS = {
     "collections",
 }  # of the standard library, in the records beside the weights
 
+# … and what torch.load(weights_only=True) itself reads as plain data: sets, and the bytes of numpy arrays
+TORCH_READS = {f"{module}.{name}" for module in ("builtins", "__builtin__") for name in ("set", "bytearray", "complex")}
+TORCH_READS |= {"_codecs.encode"}
+
 
 def _stand_in(name: str) -> type[PickledObject]:
     """An inert class that torch.load will take for ``name``, module path and all."""
@@ -124,6 +128,8 @@ def _globals_in(path: Path) -> set[str]:
             members = [m for m in archive.namelist() if m.endswith("data.pkl")]
             if not members or any(m.endswith("constants.pkl") for m in archive.namelist()):
                 raise UserError(f"{path}: is no training checkpoint (a TorchScript or other archive)")
+            if (bad := archive.testzip()) is not None:  # torch.load itself doesn't look at the check sums
+                raise zipfile.BadZipFile(bad)
             streams = [io.BytesIO(archive.read(members[0]))]
     else:
         stream = io.BytesIO(path.read_bytes())  # the format before torch 1.6: four short pickles, then raw storage
@@ -155,7 +161,7 @@ def _load(path: Path) -> Any:
         if root in {"__builtin__", "builtins", "copy_reg", "__torch__"} or (
             root in sys.stdlib_module_names and root not in HARMLESS
         ):
-            if name.rpartition(".")[2] in {"set", "bytearray", "complex"}:
+            if name in TORCH_READS:
                 continue
             raise UserError(
                 f"{path}: its pickle calls {name}, which is code and not weights; refused, and nothing was run"
@@ -168,7 +174,13 @@ def _load(path: Path) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError as e:
-        raise UserError(f"{path}: cannot be read as weights: {str(e).splitlines()[0]}") from None
+        if not zipfile.is_zipfile(path):
+            raise UserError(
+                f"{path}: holds whole objects in the format before PyTorch 1.6, which can't be read as plain data; "
+                "save it anew with a later PyTorch where you trust the file"
+            ) from None
+        reason = str(e).partition("WeightsUnpickler error:")[2].strip() or str(e)
+        raise UserError(f"{path}: cannot be read as weights: {reason.splitlines()[0]}") from None
     except (RuntimeError, EOFError, ValueError, KeyError, AttributeError, OSError) as e:
         raise UserError(f"{path}: is damaged ({str(e).splitlines()[0]}); take another copy of the file") from None
     finally:
