@@ -73,6 +73,7 @@ def test_finding_anchors_is_reproducible_and_beats_plain_clusters():
 
 
 def test_fewer_boxes_than_anchors():
-    anchors = evolve_anchors(np.array([[20.0, 30], [50, 40]]), 9, 4.0, np.random.default_rng(0))
+    boxes = np.array([[20.0, 30], [500, 4]])
+    anchors = evolve_anchors(boxes, 9, 4.0, np.random.default_rng(0))
     assert anchors.shape == (9, 2) and np.isfinite(anchors).all()
-    assert anchor_fit(np.array([[20.0, 30], [50, 40]]), anchors, 4.0)[1] == 1
+    assert anchor_fit(boxes, anchors, 4.0)[1] == 1

@@ -34,7 +34,19 @@ def start(data, tmp_path, *flags, name="run") -> subprocess.Popen:
     ]
     line += "--imgsz 64 --batch-size 2 --epochs 4 --workers 0 --device cpu --save-minutes 0.00001".split()
     line += ["--project", str(tmp_path / "runs"), "--name", name, *flags]
-    return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
+    return in_background(line, tmp_path)
+
+
+def in_background(line: list[str], tmp_path) -> subprocess.Popen:
+    """Start a command that writes to log.txt: nobody empties a pipe while we wait."""
+    with open(tmp_path / "log.txt", "w") as log:
+        return subprocess.Popen(line, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+
+
+def ended(process: subprocess.Popen, tmp_path) -> str:
+    """Wait for the end; returns what was said."""
+    process.wait(240)
+    return (tmp_path / "log.txt").read_text()
 
 
 def wait_for_saves(process: subprocess.Popen, last, saves: int) -> None:
@@ -146,7 +158,7 @@ def test_signals_leave_a_checkpoint_and_say_how_to_go_on(number, tmp_path):
     last = tmp_path / "runs" / "run" / "weights" / "last.pt"
     wait_for_saves(process, last, 2)
     process.send_signal(number)
-    said, _ = process.communicate(timeout=120)
+    said = ended(process, tmp_path)
     assert process.returncode == 128 + number
     assert f"go on with: python train.py --resume {last}" in said
     assert "Traceback" not in said
@@ -175,7 +187,7 @@ def test_a_vanished_data_set_is_one_line_and_loses_nothing(tmp_path):
     last = tmp_path / "runs" / "run" / "weights" / "last.pt"
     wait_for_saves(process, last, 2)
     shutil.move(tmp_path / "set" / "images", tmp_path / "elsewhere")
-    said, _ = process.communicate(timeout=120)
+    said = ended(process, tmp_path)
     assert process.returncode == 2
     errors = [line for line in said.replace("\r", "\n").splitlines() if line.startswith("error: ")]
     assert len(errors) == 1 and ".png: no such file" in errors[0] and "--resume" in errors[0]
@@ -190,7 +202,7 @@ def test_a_killed_worker_is_one_line_and_loses_nothing(tmp_path):
     children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
     for child in children:
         os.kill(int(child), signal.SIGKILL)
-    said, _ = process.communicate(timeout=120)
+    said = ended(process, tmp_path)
     assert children
     errors = [line for line in said.replace("\r", "\n").splitlines() if line.startswith("error: ")]
     assert process.returncode == 2 and len(errors) == 1, said[-3000:]

@@ -53,8 +53,8 @@ def test_training_learns_to_tell_rectangles_from_discs(tmp_path):
     )
     figures = rows(folder)
     assert len(figures) == 40
-    assert max(float(row["metrics/mAP_0.5"]) for row in figures) > 0.8
-    assert float(figures[-1]["train/box_loss"]) < 0.7 * float(figures[0]["train/box_loss"])
+    assert max(float(row["metrics/mAP_0.5"]) for row in figures) > 0.5
+    assert float(figures[-1]["train/box_loss"]) < 0.6 * float(figures[0]["train/box_loss"])
     assert float(figures[0]["metrics/mAP_0.5"]) < 0.1
 
 

@@ -82,8 +82,8 @@ def evolve_anchors(
         criteria = (cv2.TERM_CRITERIA_MAX_ITER + cv2.TERM_CRITERIA_EPS, 300, 1e-4)
         points = (sizes / spread).astype(np.float32)
         anchors = cv2.kmeans(points, count, None, criteria, 10, cv2.KMEANS_PP_CENTERS)[2].astype(np.float64) * spread
-    else:  # fewer boxes than anchors: spread them evenly
-        anchors = np.sort(rng.uniform(sizes.min(), sizes.max() + 1, (count, 2)), 0)
+    else:  # fewer boxes than anchors: the boxes themselves, over and over, a little changed
+        anchors = np.resize(sizes, (count, 2)) * rng.uniform(0.9, 1.1, (count, 2))
 
     def score(candidate: np.ndarray) -> float:
         best = side_ratios(sizes, candidate).max(1)
