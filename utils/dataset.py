@@ -219,7 +219,7 @@ def train_loader(dataset: TrainSet, batch_size: int, workers: int, pin: bool) ->
 
 def eval_loader(dataset: EvalSet, batch_size: int, workers: int, pin: bool) -> DataLoader:
     """The images in the order of ``dataset``, once."""
-    return _loader(dataset, workers, pin, batch_size=batch_size)
+    return _loader(dataset, workers, pin, batch_size=batch_size, persistent_workers=workers > 0)
 
 
 def _loader(dataset: Dataset, workers: int, pin: bool, **kwargs) -> DataLoader:

@@ -20,12 +20,12 @@ VERSION = 1  # raise it whenever the pictures change, so that a set drawn earlie
 # How hard the set is. Ranges are (lowest, highest), both included.
 SHAPES = (2, 7)  # labelled shapes in an image
 LOOK_ALIKES = (0, 2)  # unlabelled shapes in an image: what a detector must learn to leave alone
-CLUTTER = (1, 4)  # soft patches in the background, and as many lines
+CLUTTER = (1, 3)  # soft patches in the background, and as many lines
 EMPTY_EVERY = 14  # every 14th image holds no labelled shape
-SIZE = (34, 100)  # longer side of a shape's box in pixels, log-uniform
-SMALL_SIZE, SMALL_SHARE = (16, 36), 0.12  # … and this share of the labelled shapes is small instead
+SIZE = (40, 100)  # longer side of a shape's box in pixels, log-uniform
+SMALL_SIZE, SMALL_SHARE = (16, 40), 0.08  # … and this share of the labelled shapes is small instead
 CONTRAST = (100, 200)  # distance in RGB (0..255 each) of a shape's mean colour from its surroundings
-LOW_CONTRAST, LOW_CONTRAST_SHARE = (35, 80), 0.10  # … and this share of the shapes is hard to make out
+LOW_CONTRAST, LOW_CONTRAST_SHARE = (35, 80), 0.06  # … and this share of the shapes is hard to make out
 HUES = (
     0,
     220,
@@ -40,7 +40,7 @@ HUE_SPREAD, TYPICAL_SHARE = (
 TEXTURE = (0, 35)  # how far a texture's two colours lie from their mean, in each channel
 TILT = (0.85, 1.0)  # a shape is seen from a slant: squeezed by this factor in some direction
 MIN_INSIDE = 0.7  # the share of a shape that the image's border must leave
-MIN_VISIBLE = 0.5  # the share of a labelled shape that border and later shapes together must leave
+MIN_VISIBLE = 0.6  # the share of a labelled shape that border and later shapes together must leave
 LOOK_ALIKE_VISIBLE = 0.95  # the same for a look-alike: what tells it from a labelled shape must not be hidden
 BLUR = (0.0, 0.9)  # standard deviation in pixels
 BRIGHTNESS = (0.75, 1.2)
