@@ -46,6 +46,17 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add("--save-minutes", type=float, default=0, help="also save within an epoch, this often; 0: at epoch ends only")
     add("--noautoanchor", action="store_true", help="keep the anchors of the YAML, whatever the data")
+    add("--cos-lr", action="store_true", help="let the learning rate fall along a cosine instead of a line")
+    add("--label-smoothing", type=float, default=0.0, help="of the class targets, 0 to 1 (default: %(default)s)")
+    add(
+        "--freeze",
+        type=int,
+        nargs="+",
+        default=[0],
+        help="layers that do not learn: 10 means 0 to 9, or list them: 0 1 2",
+    )
+    add("--single-cls", action="store_true", help="treat all classes as one")
+    add("--save-period", type=int, default=0, help="also keep epochN.pt every N epochs; 0: none (default: %(default)s)")
     return parser
 
 

@@ -45,7 +45,8 @@ def restore(trainer, data: dict) -> None:
     trainer.ema.model.load_state_dict(data["ema"])
     trainer.ema.updates = data["updates"]
     trainer.optimizer.load_state_dict(data["optimizer"])
-    trainer.scaler.load_state_dict(data["scaler"])
+    if data["scaler"]:  # empty where the run had no mixed precision
+        trainer.scaler.load_state_dict(data["scaler"])
     for name, parameter in trainer.model.named_parameters():
         if name in data["gradients"]:
             parameter.grad = data["gradients"][name].to(trainer.device)

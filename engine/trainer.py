@@ -10,10 +10,11 @@ import argparse
 import csv
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from copy import deepcopy
 from datetime import datetime
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -30,7 +31,7 @@ from utils.data_yaml import index_split, prepare_data, read_data_yaml
 from utils.dataset import Batch, EvalSet, TrainSet, eval_loader, train_loader, worker_count
 from utils.device import describe_device, select_device
 from utils.ema import ModelEMA
-from utils.errors import UserError
+from utils.errors import UserError, one_line
 from utils.hyp import read_hyp
 from utils.images import ImageError
 from utils.labels import Index
@@ -41,6 +42,7 @@ from utils.paths import new_run_folder
 from utils.plots import plot_images, plot_labels, plot_results
 from utils.yaml_file import write_yaml
 
+T = TypeVar("T")
 GRADIENT_NORM = 10.0
 RESULT_COLUMNS = (
     "epoch train/box_loss train/obj_loss train/cls_loss metrics/precision metrics/recall metrics/mAP_0.5 "
@@ -63,9 +65,9 @@ class Trainer:
                 raise UserError(f"--{flag.replace('_', '-')} {getattr(options, flag)}: must be {minimum} or more")
         self.device = select_device(options.device)
         self.amp = self.device.type == "cuda"
-        self.hyp = resumed.training["hyp"] if resumed else read_hyp(options.hyp)
+        self.hyp = resumed.training["hyp"] if resumed else self.read_hyp()
         self.data = prepare_data(read_data_yaml(options.data))
-        self.names = self.data.names
+        self.names = {0: "object"} if options.single_cls else self.data.names
         seed_everything(options.seed)
         self.model = self.rebuild_model(resumed) if resumed else self.build_model()
         self.imgsz = fit_size(options.imgsz, int(self.model.stride.max()))
@@ -92,9 +94,17 @@ class Trainer:
 
     # Setting up -----------------------------------------------------------------------------------------------------
 
+    def read_hyp(self) -> dict:
+        """The hyper-parameters of --hyp, with the label smoothing of the flag where it is given."""
+        smoothing = self.options.label_smoothing
+        if not 0 <= smoothing <= 1:
+            raise UserError(f"--label-smoothing {smoothing}: must lie between 0 and 1")
+        hyp = read_hyp(self.options.hyp)
+        return hyp | {"label_smoothing": smoothing} if smoothing else hyp
+
     def build_model(self) -> DetectionModel:
         """The model of --cfg, or of the checkpoint where no --cfg is given, with what fits of --weights."""
-        options, nc = self.options, self.data.nc
+        options, nc = self.options, len(self.names)
         checkpoint = read_checkpoint(options.weights) if options.weights else None
         cfg = options.cfg or (checkpoint.yaml if checkpoint else "yolov5s_EfficientNetV2.yaml")
         if cfg is None:
@@ -119,6 +129,9 @@ class Trainer:
     def index_data(self) -> tuple[Index, Index]:
         """Check every image and label of both splits. A training split without a single box is refused."""
         train, val = (index_split(self.data, split) for split in ("train", "val"))
+        if self.options.single_cls:
+            for annotation in train.annotations + val.annotations:
+                annotation.labels[:, 0] = 0
         if not train.instances:
             raise UserError(
                 f"{self.data.file}: the training images have no boxes at all; check that the labels lie in labels/"
@@ -135,7 +148,8 @@ class Trainer:
         stride = max(int(model.stride.max()), 32)
         val_set = EvalSet(self.val_index.annotations, self.imgsz, options.batch_size * 2, stride)
         self.val_loader = eval_loader(val_set, options.batch_size * 2, workers, pin)
-        self.schedule = Schedule(hyp, options.epochs, len(self.train_loader), options.batch_size)
+        self.schedule = Schedule(hyp, options.epochs, len(self.train_loader), options.batch_size, options.cos_lr)
+        freeze_layers(model, options.freeze)
         self.optimizer = build_optimizer(model, hyp, options.batch_size, self.schedule.accumulate, options.optimizer)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.amp)
         self.ema = ModelEMA(model)
@@ -164,23 +178,26 @@ class Trainer:
             f"results in {self.folder}"
         )
         with self.stop:
-            while self.epoch < options.epochs:
-                self.train_epoch()
-                evaluation = self.validate()
+            while self.epoch < options.epochs and not self.out_of_patience():
+                self.guarded(self.train_epoch)
+                evaluation = self.guarded(self.validate)
                 self.log(evaluation)
                 score = fitness(evaluation.map50, evaluation.map50_95)
                 if is_best := score > self.best_fitness:
                     self.best_fitness, self.best_epoch = score, self.epoch
                 self.epoch, self.batches_done = self.epoch + 1, 0
                 self.save(is_best)
-                if options.patience and self.epoch - 1 - self.best_epoch >= options.patience:
-                    print(f"no better epoch since {self.best_epoch}: stopped early by --patience {options.patience}")
-                    break
                 self.leave_if_asked()
+        if self.out_of_patience():
+            print(f"no better epoch since {self.best_epoch}: stopped early by --patience {options.patience}")
         hours = (time.time() - started) / 3600
         print(f"{self.epoch} epochs completed, {hours:.3f} hours; the best was epoch {self.best_epoch}")
         self.finish()
         return self.folder
+
+    def out_of_patience(self) -> bool:
+        """Whether --patience epochs have passed without a better one."""
+        return 0 < self.options.patience <= self.epoch - 1 - self.best_epoch
 
     def train_epoch(self) -> None:
         """One pass over the images, or over what a resumed run has left of it."""
@@ -190,7 +207,7 @@ class Trainer:
         self.train_loader.batch_sampler.set_epoch(self.epoch, self.batches_done)
         print("".join(f"{word:>11}" for word in "Epoch GPU_mem box_loss obj_loss cls_loss Instances Size".split()))
         total = len(self.train_loader)
-        bar = tqdm(self.batches(), total=total, initial=self.batches_done, bar_format="{l_bar}{bar:10}{r_bar}")
+        bar = tqdm(self.train_loader, total=total, initial=self.batches_done, bar_format="{l_bar}{bar:10}{r_bar}")
         for batch in bar:
             step = self.epoch * total + self.batches_done
             accumulate = self.schedule.apply(optimizer, step)
@@ -218,18 +235,20 @@ class Trainer:
             self.save_if_due()
             self.leave_if_asked()
 
-    def batches(self) -> Iterator[Batch]:
-        """The batches of this epoch; what goes wrong in loading them becomes one line, and loses nothing."""
+    def guarded(self, stage: Callable[[], T]) -> T:
+        """Run a stage of an epoch; what goes wrong in loading images becomes one line that says how to go on.
+
+        An image that is gone shows between two steps, where all can be saved. The death of a loading process is reported
+        from a signal handler, half-way through a step too: there the run goes on from its last checkpoint.
+        """
         try:
-            yield from self.train_loader
-        except ImageError as e:  # wrapped by the worker's traceback: the last line is the reason
-            reason = str(e).strip().splitlines()[-1].removeprefix("utils.images.ImageError: ")
+            return stage()
+        except ImageError as e:
             self.save()
-            raise UserError(f"an image can no longer be read: {reason}; {self.last_words()}") from None
+            raise UserError(f"an image can no longer be read: {one_line(e)}; {self.last_words()}") from None
         except RuntimeError as e:
             if "DataLoader worker" not in str(e):
                 raise
-            self.save()
             raise UserError(
                 f"a process that loads images has died (out of memory? try fewer --workers); {self.last_words()}"
             ) from None
@@ -290,6 +309,9 @@ class Trainer:
         save_checkpoint(self.weights / "last.pt", data)
         if is_best:
             save_checkpoint(self.weights / "best.pt", data)
+        period = self.options.save_period
+        if period > 0 and not self.batches_done and self.epoch % period == 0:
+            save_checkpoint(self.weights / f"epoch{self.epoch - 1}.pt", data)
         self.saved_at = time.time()
 
     def save_if_due(self) -> None:
@@ -332,6 +354,22 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
+
+
+def freeze_layers(model: DetectionModel, layers: list[int]) -> None:
+    """Exclude layers from learning: [10] the first ten, [3, 5, 7] these three, [0] none. BatchNorm goes on counting.
+
+    Raises UserError for a layer the model doesn't have.
+    """
+    frozen = list(range(layers[0])) if len(layers) == 1 else layers
+    count = len(model.model)
+    said = f"--freeze {' '.join(map(str, layers))}"
+    if min([*layers, *frozen]) < 0 or max([0, *frozen]) >= count:
+        raise UserError(f"{said}: {model.name} has layers 0 to {count - 1}")
+    if len(set(frozen)) == count:
+        raise UserError(f"{said}: that is all layers of {model.name}, and nothing would learn")
+    for i in frozen:
+        model.model[i].requires_grad_(False)
 
 
 def fit_size(size: int, stride: int) -> int:

@@ -181,9 +181,10 @@ def test_a_damaged_checkpoint_is_named_and_a_sound_one_offered(tiny_set, tmp_pat
     assert_user_error(result, "last.pt", "damaged", f"--resume {trainer.weights / 'best.pt'}")
 
 
-def test_a_vanished_data_set_is_one_line_and_loses_nothing(tmp_path):
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_a_vanished_data_set_is_one_line_and_loses_nothing(workers, tmp_path):
     data = make_set(tmp_path / "set", train=10, val=2)
-    process = start(data, tmp_path, "--epochs", "500")
+    process = start(data, tmp_path, "--epochs", "500", "--workers", workers)
     last = tmp_path / "runs" / "run" / "weights" / "last.pt"
     wait_for_saves(process, last, 2)
     shutil.move(tmp_path / "set" / "images", tmp_path / "elsewhere")
@@ -194,7 +195,7 @@ def test_a_vanished_data_set_is_one_line_and_loses_nothing(tmp_path):
     assert "optimizer" in read_checkpoint(last).training
 
 
-def test_a_killed_worker_is_one_line_and_loses_nothing(tmp_path):
+def test_a_killed_worker_is_one_line_and_leaves_the_last_checkpoint(tmp_path):
     data = make_set(tmp_path / "set", train=10, val=2)
     process = start(data, tmp_path, "--epochs", "500", "--workers", "2")
     last = tmp_path / "runs" / "run" / "weights" / "last.pt"

@@ -329,3 +329,62 @@ def test_missing_hyper_parameters_are_named(tmp_path):
 def test_unknown_keywords_are_refused():
     with pytest.raises(TypeError, match="no such option: epoch;"):
         train.run(epoch=3)
+
+
+def trainer_of(data, tmp_path, **changes) -> Trainer:
+    return Trainer(merge_options(train.build_parser(), options(data, tmp_path, **changes)))
+
+
+def test_cosine_schedule_lies_above_the_line_at_first_and_below_it_at_last():
+    hyp = read_hyp("hyp.scratch-low.yaml")
+    line, cosine = (Schedule(hyp, 100, 10, 16, cosine=c).factor for c in (False, True))
+    assert line(0) == cosine(0) == pytest.approx(1)
+    assert line(100) == pytest.approx(0.01) and cosine(100) == pytest.approx(0.01)
+    assert cosine(50) == pytest.approx(line(50))
+    assert cosine(25) == pytest.approx(0.99 * (1 + math.cos(math.pi / 4)) / 2 + 0.01)
+    assert cosine(25) > line(25) and cosine(75) < line(75)
+
+
+def test_cos_lr_reaches_the_schedule(tiny_set, tmp_path):
+    factors = [trainer_of(tiny_set, tmp_path, epochs=8, cos_lr=c).schedule.factor(2) for c in (False, True)]
+    assert factors[1] > factors[0] + 0.05
+
+
+def test_label_smoothing_reaches_the_loss(tiny_set, tmp_path):
+    loss = trainer_of(tiny_set, tmp_path, label_smoothing=0.2).loss
+    assert (loss.positive, loss.negative) == (0.9, 0.1)
+    with pytest.raises(UserError, match="--label-smoothing 2"):
+        trainer_of(tiny_set, tmp_path, label_smoothing=2)
+
+
+@pytest.mark.parametrize(("freeze", "frozen"), [([0], set()), ([3], {0, 1, 2}), ([1, 24], {1, 24})])
+def test_frozen_layers_stay_and_the_others_learn(freeze, frozen, tiny_set, tmp_path):
+    trainer = trainer_of(tiny_set, tmp_path, freeze=freeze)
+    before = {k: p.detach().clone() for k, p in trainer.model.named_parameters()}
+    trainer.train_epoch()
+    changed = {int(k.split(".")[1]) for k, p in trainer.model.named_parameters() if not torch.equal(p, before[k])}
+    learnable = {int(k.split(".")[1]) for k in before}
+    assert changed == learnable - frozen
+
+
+@pytest.mark.parametrize(
+    ("freeze", "words"),
+    [([99], "layers 0 to 24"), ([-1], "layers 0 to 24"), ([3, 25], "layers 0 to 24"), ([25], "all layers")],
+)
+def test_layers_that_cannot_be_frozen(freeze, words, tiny_set, tmp_path):
+    with pytest.raises(UserError, match=words):
+        trainer_of(tiny_set, tmp_path, freeze=freeze)
+
+
+def test_single_class_training(tiny_set, tmp_path):
+    trainer = trainer_of(tiny_set, tmp_path, single_cls=True)
+    assert trainer.model.nc == 1
+    trainer.train_epoch()
+    assert trainer.mean_losses[2] == 0 and trainer.mean_losses[0] > 0
+    assert trainer.validate().instances_per_class.tolist() == [8]
+
+
+def test_save_period_keeps_checkpoints(tiny_set, tmp_path):
+    folder = train.run(**options(tiny_set, tmp_path, epochs=4, save_period=2))
+    assert {p.name for p in (folder / "weights").iterdir()} == {"last.pt", "best.pt", "epoch1.pt", "epoch3.pt"}
+    assert read_checkpoint(folder / "weights" / "epoch1.pt").training["epoch"] == 2  # where it would go on

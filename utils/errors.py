@@ -18,6 +18,14 @@ class UserError(Exception):
     """
 
 
+def one_line(error: UserError) -> str:
+    """Its message without line breaks; of one that crossed a worker process, wrapped in that one's traceback, the end."""
+    message = str(error).strip()
+    if "Traceback (most recent call last)" in message:
+        message = message.splitlines()[-1].partition(": ")[2]
+    return " ".join(message.split())
+
+
 def exit_on_user_error(run: Callable[[], T]) -> T:
     """Call ``run()``; on a UserError print ``error: …`` to stderr and exit with status 2.
 
@@ -26,7 +34,7 @@ def exit_on_user_error(run: Callable[[], T]) -> T:
     try:
         return run()
     except UserError as e:
-        print(f"error: {' '.join(str(e).split())}", file=sys.stderr)
+        print(f"error: {one_line(e)}", file=sys.stderr)
         raise SystemExit(2) from None
     except BrokenPipeError:  # the reader of our output (`| head`) has left: nobody to report to
         sys.stderr.close()

@@ -7,6 +7,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from utils.errors import UserError
+
 # fmt: off
 IMAGE_SUFFIXES = {".avif", ".bmp", ".dib", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".mpo", ".pbm", ".pgm", ".png",
                   ".pnm", ".ppm", ".tif", ".tiff", ".webp"}
@@ -21,7 +23,7 @@ PADDING_COLOUR = (114, 114, 114)  # the grey that YOLOv5's weights have seen aro
 (cv2 if hasattr(cv2, "setLogLevel") else cv2.utils.logging).setLogLevel(0)  # OpenCV 5 moved it; 0 is silent
 
 
-class ImageError(Exception):
+class ImageError(UserError):
     """A file that can't be used as an image. The message is the short reason, without the path."""
 
 

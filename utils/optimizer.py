@@ -47,6 +47,11 @@ def linear_schedule(hyp: dict, epochs: int) -> Callable[[float], float]:
     return lambda epoch: (1 - epoch / epochs) * (1 - hyp["lrf"]) + hyp["lrf"]
 
 
+def cosine_schedule(hyp: dict, epochs: int) -> Callable[[float], float]:
+    """Epoch → factor on lr0, falling along half a cosine from 1 to lrf."""
+    return lambda epoch: (1 + math.cos(math.pi * epoch / epochs)) / 2 * (1 - hyp["lrf"]) + hyp["lrf"]
+
+
 class Schedule:
     """Learning rates, momentum and accumulation at every step of a run, warm-up included.
 
@@ -55,11 +60,11 @@ class Schedule:
     the momentum rises from warmup_momentum, and the accumulation from 1.
     """
 
-    def __init__(self, hyp: dict, epochs: int, steps_per_epoch: int, batch_size: int):
+    def __init__(self, hyp: dict, epochs: int, steps_per_epoch: int, batch_size: int, cosine: bool = False):
         self.hyp = hyp
         self.steps_per_epoch = steps_per_epoch
         self.batch_size = batch_size
-        self.factor = linear_schedule(hyp, epochs)
+        self.factor = (cosine_schedule if cosine else linear_schedule)(hyp, epochs)
         self.warmup = max(round(hyp["warmup_epochs"] * steps_per_epoch), 100) if hyp["warmup_epochs"] > 0 else 0
 
     @property

@@ -26,17 +26,9 @@ SIZE = (40, 100)  # longer side of a shape's box in pixels, log-uniform
 SMALL_SIZE, SMALL_SHARE = (16, 40), 0.08  # … and this share of the labelled shapes is small instead
 CONTRAST = (100, 200)  # distance in RGB (0..255 each) of a shape's mean colour from its surroundings
 LOW_CONTRAST, LOW_CONTRAST_SHARE = (35, 80), 0.06  # … and this share of the shapes is hard to make out
-HUES = (
-    0,
-    220,
-    120,
-    50,
-    290,
-)  # degrees: the typical hue of each class, ± HUE_SPREAD, which this share of its shapes has …
-HUE_SPREAD, TYPICAL_SHARE = (
-    25,
-    0.75,
-)  # … and of the look-alikes as many bear some class's hue: colour helps, and misleads
+HUES = (0, 220, 120, 50, 290)  # degrees: the typical hue of each class, give or take HUE_SPREAD
+HUE_SPREAD = 25
+TYPICAL_SHARE = 0.75  # of its shapes have it, and as many look-alikes that of some class: colour helps, and misleads
 TEXTURE = (0, 35)  # how far a texture's two colours lie from their mean, in each channel
 TILT = (0.85, 1.0)  # a shape is seen from a slant: squeezed by this factor in some direction
 MIN_INSIDE = 0.7  # the share of a shape that the image's border must leave
