@@ -19,6 +19,7 @@ import torch
 from engine.detector import load_detector
 from engine.evaluator import text_line
 from utils.boxes import non_max_suppression, scale_boxes
+from utils.cli import require_share
 from utils.device import describe_device, select_device, synchronize
 from utils.draw import draw_boxes, save_image
 from utils.errors import UserError
@@ -44,9 +45,8 @@ class Predictor:
         classes: list[int] | None = None,
         agnostic: bool = False,
     ):
-        for name, value in (("conf-thres", conf_thres), ("iou-thres", iou_thres)):
-            if not 0 <= value <= 1:
-                raise UserError(f"--{name} {value}: must lie between 0 and 1")
+        require_share("conf-thres", conf_thres)
+        require_share("iou-thres", iou_thres)
         self.device = select_device(device)
         self.model = load_detector(weights, self.device)
         self.names = self.model.names

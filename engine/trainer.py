@@ -27,6 +27,7 @@ from engine.resume import StopSignal, capture, find_resumable, restore
 from models.yolo import DetectionModel
 from utils.anchors import fit_anchors
 from utils.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
+from utils.cli import require_at_least, require_share
 from utils.data_yaml import index_split, prepare_data, read_data_yaml
 from utils.dataset import Batch, EvalSet, TrainSet, eval_loader, train_loader, worker_count
 from utils.device import describe_device, select_device
@@ -61,8 +62,7 @@ class Trainer:
             options = argparse.Namespace(**{**vars(options), **resumed.training["args"], **present})
         self.options = options
         for flag, minimum in (("epochs", 1), ("batch_size", 1), ("imgsz", 32), ("workers", 0), ("patience", 0)):
-            if getattr(options, flag) < minimum:
-                raise UserError(f"--{flag.replace('_', '-')} {getattr(options, flag)}: must be {minimum} or more")
+            require_at_least(flag.replace("_", "-"), getattr(options, flag), minimum)
         self.device = select_device(options.device)
         self.amp = self.device.type == "cuda"
         self.hyp = resumed.training["hyp"] if resumed else self.read_hyp()
@@ -97,8 +97,7 @@ class Trainer:
     def read_hyp(self) -> dict:
         """The hyper-parameters of --hyp, with the label smoothing of the flag where it is given."""
         smoothing = self.options.label_smoothing
-        if not 0 <= smoothing <= 1:
-            raise UserError(f"--label-smoothing {smoothing}: must lie between 0 and 1")
+        require_share("label-smoothing", smoothing)
         hyp = read_hyp(self.options.hyp)
         return hyp | {"label_smoothing": smoothing} if smoothing else hyp
 

@@ -8,6 +8,7 @@ import torch
 
 from engine.detector import load_detector
 from engine.evaluator import Evaluation, Recorder, evaluate, plot_evaluation
+from utils.cli import require_at_least, require_share
 from utils.data_yaml import DataConfig, index_split, prepare_data, read_data_yaml
 from utils.dataset import EvalSet, eval_loader, worker_count
 from utils.device import describe_device, select_device
@@ -21,16 +22,11 @@ STUDY_SIZES = range(256, 1537, 128)
 
 def validate(options: argparse.Namespace) -> Evaluation | list[Evaluation]:
     """Run the task of ``options``; see val.py for what they mean."""
-    for name, value in (("conf-thres", options.conf_thres), ("iou-thres", options.iou_thres)):
-        if not 0 <= value <= 1:
-            raise UserError(f"--{name} {value}: must lie between 0 and 1")
-    for name, value in (
-        ("batch-size", options.batch_size),
-        ("imgsz", options.imgsz or 640),
-        ("max-det", options.max_det),
-    ):
-        if value < 1:
-            raise UserError(f"--{name} {value}: must be 1 or more")
+    require_share("conf-thres", options.conf_thres)
+    require_share("iou-thres", options.iou_thres)
+    require_at_least("batch-size", options.batch_size, 1)
+    require_at_least("imgsz", options.imgsz or 640, 1)
+    require_at_least("max-det", options.max_det, 1)
     weights = options.weights or [newest_weights()]
     device = select_device(options.device)
     split = options.task if options.task in ("train", "test") else "val"
