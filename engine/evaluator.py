@@ -20,6 +20,7 @@ from utils.boxes import non_max_suppression, scale_boxes, xywh2xyxy
 from utils.coco import COCO_IDS, COCO_NAMES
 from utils.dataset import Batch
 from utils.device import synchronize
+from utils.distributed import World
 from utils.loss import DetectionLoss
 from utils.metrics import CONFIDENCE_GRID, APResult, ConfusionMatrix, ap_per_class, match_detections
 from utils.plots import plot_confusion_matrix, plot_images, plot_metric_curve, plot_pr_curve
@@ -55,6 +56,13 @@ class Evaluation:
     def map50_95(self) -> float:
         return _mean(self.ap.ap)
 
+    @property
+    def class_maps(self) -> np.ndarray:
+        """mAP50-95 of every class [nc]; of one that does not occur, the mean of the others."""
+        maps = np.full(len(self.names), self.map50_95)
+        maps[self.ap.classes] = self.ap.ap.mean(1)
+        return maps
+
     HEADER = f"{'Class':>22}{'Images':>11}{'Instances':>11}{'P':>11}{'R':>11}{'mAP50':>11}{'mAP50-95':>11}"
 
     def table(self, verbose: bool = False) -> str:
@@ -77,6 +85,28 @@ def _row(name: str, images: int, instances: int, figures: tuple) -> str:
     return f"{name:>22}{images:>11}{instances:>11}" + "".join(f"{v:>11.3g}" for v in figures)
 
 
+class Tally:
+    """What is counted while a set is evaluated, piece by piece; the pieces of several processes can be put together."""
+
+    def __init__(self, nc: int):
+        self.pieces: dict[
+            int, list[tuple[np.ndarray, ...]]
+        ] = {}  # batch number → images' hits, conf, cls, label classes
+        self.images_per_class = np.zeros(nc, int)
+        self.confusion = np.zeros((nc + 1, nc + 1))
+        self.losses = np.zeros(3)
+        self.clock = np.zeros(3)
+
+    def add(self, others: list["Tally"]) -> "Tally":
+        """Take in what other processes have counted; images are then in the order of the set again."""
+        for other in others:
+            self.pieces |= other.pieces
+            for name in ("images_per_class", "confusion", "losses", "clock"):
+                setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.pieces = dict(sorted(self.pieces.items()))
+        return self
+
+
 @torch.inference_mode()
 def evaluate(
     model: nn.Module,
@@ -91,18 +121,18 @@ def evaluate(
     loss: DetectionLoss | None = None,
     recorder: "Recorder | None" = None,
     progress: str | None = Evaluation.HEADER,
+    world: World | None = None,
 ) -> Evaluation:
-    """Run ``model`` (eval mode) over the batches of ``loader`` and hold its boxes against the labels, in native pixels."""
+    """Run ``model`` (eval mode) over the batches of ``loader`` and hold its boxes against the labels, in native pixels.
+
+    With ``world`` the loader has this process's share of the batches, and every process returns the figures of all.
+    """
+    world = world or World()
     nc = len(names)
+    tally = Tally(nc)
     confusion = ConfusionMatrix(nc)
-    hits, confidences, classes, label_classes = [], [], [], []
-    images_per_class = np.zeros(nc, int)
-    clock = np.zeros(3)
-    losses = torch.zeros(3, device=device)
-    images = 0
-    for number, batch in enumerate(
-        tqdm(loader, desc=progress, disable=progress is None, bar_format="{l_bar}{bar:10}{r_bar}")
-    ):
+    hidden = progress is None or not world.is_first
+    for number, batch in enumerate(tqdm(loader, desc=progress, disable=hidden, bar_format="{l_bar}{bar:10}{r_bar}")):
         times = [_now(device)]
         pixels = batch.images.to(device, non_blocking=True)
         targets = batch.targets.to(device)
@@ -111,15 +141,16 @@ def evaluate(
         predictions, maps = model(pixels, augment=augment)
         times.append(_now(device))
         if loss is not None:
-            losses += loss(maps, targets)[1]
+            tally.losses += loss(maps, targets)[1].cpu().numpy()
         started = _now(device)
         found = non_max_suppression(
             predictions, conf_thres, iou_thres, agnostic=single_cls, multi_label=True, max_det=max_det
         )
         finished = _now(device)
-        clock += np.diff(times).tolist() + [finished - started]
+        tally.clock += np.diff(times).tolist() + [finished - started]
         height, width = batch.images.shape[2:]
         size = torch.tensor([width, height, width, height], device=device)
+        images = []
         for i, detections in enumerate(found):
             where = (batch.ratios[i], batch.pads[i], batch.natives[i])
             labels = targets[targets[:, 0] == i, 1:]
@@ -129,29 +160,31 @@ def evaluate(
                 detections[:, 5] = 0
             iou = box_iou(boxes, detections[:, :4].float()).cpu().numpy()
             label_cls, (conf, cls) = labels[:, 0].cpu().numpy(), detections[:, 4:].T.float().cpu().numpy()
-            hits.append(match_detections(iou, label_cls, cls))
-            confidences.append(conf)
-            classes.append(cls)
-            label_classes.append(label_cls)
-            images_per_class[np.unique(label_cls).astype(int)] += 1
+            images.append((match_detections(iou, label_cls, cls), conf, cls, label_cls))
+            tally.images_per_class[np.unique(label_cls).astype(int)] += 1
             confusion.add(iou, label_cls, conf, cls)
-            images += 1
             if recorder is not None:
                 recorder.image(batch.paths[i], batch.natives[i], detections.cpu())
+        tally.pieces[number * world.size + world.rank] = images
         if recorder is not None:
             recorder.batch(number, batch, found)
-    all_labels = np.concatenate(label_classes)
-    ap = ap_per_class(np.concatenate(hits), np.concatenate(confidences), np.concatenate(classes), all_labels)
+    tally.confusion = confusion.matrix
+    return _evaluation(Tally(nc).add(world.gather(tally)), names)
+
+
+def _evaluation(tally: Tally, names: dict[int, str]) -> Evaluation:
+    images = [image for piece in tally.pieces.values() for image in piece]
+    hits, conf, cls, label_cls = (np.concatenate(column) for column in zip(*images, strict=True))
     return Evaluation(
         names=names,
-        images=images,
-        instances=len(all_labels),
-        ap=ap,
-        images_per_class=images_per_class,
-        instances_per_class=np.bincount(all_labels.astype(int), minlength=nc),
-        speed=tuple(clock / images * 1e3),
-        loss=(losses / len(loader)).cpu().numpy(),
-        confusion=confusion.matrix,
+        images=len(images),
+        instances=len(label_cls),
+        ap=ap_per_class(hits, conf, cls, label_cls),
+        images_per_class=tally.images_per_class,
+        instances_per_class=np.bincount(label_cls.astype(int), minlength=len(names)),
+        speed=tuple(tally.clock / len(images) * 1e3),
+        loss=tally.losses / len(tally.pieces),
+        confusion=tally.confusion,
     )
 
 

@@ -6,6 +6,7 @@ find_resumable("…/last.pt")   the checkpoint to go on from, or an error that o
 StopSignal                    Ctrl-C and SIGTERM, noted between batches
 """
 
+import argparse
 import signal
 import threading
 from pathlib import Path
@@ -18,9 +19,8 @@ from utils.paths import ROOT
 
 
 def capture(trainer) -> dict:
-    """All that changes while a Trainer runs, the random state and gradients not yet applied among it."""
+    """All that changes while a Trainer runs, gradients not yet applied among it. Random state is none: see seed_step."""
     gradients = {k: p.grad for k, p in trainer.model.named_parameters() if p.grad is not None}
-    cuda = torch.cuda.get_rng_state_all() if trainer.device.type == "cuda" else []
     return {
         "model": trainer.model.state_dict(),
         "ema": trainer.ema.model.state_dict(),
@@ -28,13 +28,13 @@ def capture(trainer) -> dict:
         "optimizer": trainer.optimizer.state_dict(),
         "scaler": trainer.scaler.state_dict(),
         "gradients": gradients,
-        "rng": {"cpu": torch.get_rng_state(), "cuda": cuda},
         "epoch": trainer.epoch,
         "batches_done": trainer.batches_done,
         "mean_losses": trainer.mean_losses.cpu(),
         "last_update": trainer.last_update,
         "best_fitness": trainer.best_fitness,
         "best_epoch": trainer.best_epoch,
+        "class_maps": torch.from_numpy(trainer.class_maps),
         "results": trainer.results,
     }
 
@@ -50,10 +50,8 @@ def restore(trainer, data: dict) -> None:
     for name, parameter in trainer.model.named_parameters():
         if name in data["gradients"]:
             parameter.grad = data["gradients"][name].to(trainer.device)
-    torch.set_rng_state(data["rng"]["cpu"])
-    if trainer.device.type == "cuda" and len(data["rng"]["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(data["rng"]["cuda"])
     trainer.mean_losses = data["mean_losses"].to(trainer.device)
+    trainer.class_maps = data["class_maps"].numpy()
     for name in ("epoch", "batches_done", "last_update", "best_fitness", "best_epoch", "results"):
         setattr(trainer, name, data[name])
 
@@ -65,7 +63,7 @@ def find_resumable(path: str | Path | bool) -> tuple[Path, Checkpoint]:
     newest sound one of the same run.
     """
     if path is True:
-        found = sorted((ROOT / "runs" / "train").glob("*/weights/last.pt"), key=lambda p: p.stat().st_mtime)
+        found = sorted((ROOT / "runs" / "train").glob("*/weights/last.pt"), key=_written)
         if not found:
             raise UserError("--resume: runs/train holds no */weights/last.pt; name the checkpoint to go on from")
         path = found[-1]
@@ -81,8 +79,23 @@ def find_resumable(path: str | Path | bool) -> tuple[Path, Checkpoint]:
     return path, checkpoint
 
 
+def find_restarted(options: argparse.Namespace, launch: str) -> Path | None:
+    """The last.pt that this very start of torchrun has written before it had to restart its processes, or None."""
+    for path in sorted(Path(options.project).glob(f"{options.name}*/weights/last.pt"), key=_written, reverse=True):
+        try:
+            if read_checkpoint(path).training.get("launch") == launch:
+                return path
+        except UserError:
+            continue
+    return None
+
+
+def _written(path: Path) -> float:
+    return path.stat().st_mtime
+
+
 def _newest_first(folder: Path) -> list[Path]:
-    return sorted(folder.glob("*.pt"), key=lambda p: p.stat().st_mtime, reverse=True)
+    return sorted(folder.glob("*.pt"), key=_written, reverse=True)
 
 
 def _can_be_resumed(path: Path) -> bool:
@@ -93,9 +106,13 @@ def _can_be_resumed(path: Path) -> bool:
 
 
 class StopSignal:
-    """While in use, Ctrl-C and SIGTERM set ``received`` to their number; a second one acts at once."""
+    """While in use, Ctrl-C and SIGTERM set ``received`` to their number; a second one acts at once.
 
-    def __init__(self):
+    ``patient``: a second one changes nothing. torchrun passes on the signal that its processes have had already.
+    """
+
+    def __init__(self, patient: bool = False):
+        self.patient = patient
         self.received = 0
 
     def __enter__(self) -> "StopSignal":
@@ -110,7 +127,7 @@ class StopSignal:
             signal.signal(number, handler)
 
     def _note(self, number: int, _) -> None:
-        if self.received:
+        if self.received and not self.patient:
             raise KeyboardInterrupt
         self.received = number
         print("\nstopping after this batch (once more to stop at once)", flush=True)

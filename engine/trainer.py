@@ -4,15 +4,18 @@ Trainer(options).run()
     set_up             data, model, optimiser
     for each epoch     train_epoch → validate → log → save
     finish             the best checkpoint, validated once more and drawn
+
+Several processes started by torchrun do the same in step (utils/distributed.py); the first one keeps the records.
 """
 
 import argparse
-import csv
+import math
 import random
 import time
 from collections.abc import Callable
 from copy import deepcopy
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,109 +24,116 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from engine.detector import detector_from, transfer_weights
-from engine.evaluator import Evaluation, Recorder, evaluate, plot_evaluation
-from engine.resume import StopSignal, capture, find_resumable, restore
-from models.yolo import DetectionModel
+from engine.evaluator import Evaluation, evaluate
+from engine.learner import build_model, freeze_layers, rebuild_model, scaled_at_random, set_drop_path
+from engine.records import Records, Silent
+from engine.resume import StopSignal, capture, find_restarted, find_resumable, restore
+from engine.settings import DEFAULT_BATCH, check_options, fit_size, read_run_hyp
+from utils.albument import make_transform
 from utils.anchors import fit_anchors
-from utils.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
-from utils.cli import require_at_least, require_share
-from utils.data_yaml import index_split, prepare_data, read_data_yaml
-from utils.dataset import Batch, EvalSet, TrainSet, eval_loader, train_loader, worker_count
+from utils.autobatch import find_batch_size
+from utils.checkpoint import read_checkpoint
+from utils.data_yaml import cache_path, index_split, prepare_data, read_data_yaml
+from utils.dataset import (
+    Batch,
+    EpochSampler,
+    EvalSet,
+    TrainSet,
+    eval_loader,
+    load_resized,
+    train_loader,
+    worker_count,
+)
 from utils.device import describe_device, select_device
+from utils.distributed import PeerLost, World
 from utils.ema import ModelEMA
 from utils.errors import UserError, one_line
-from utils.hyp import read_hyp
+from utils.image_cache import cached
 from utils.images import ImageError
-from utils.labels import Index
+from utils.labels import Index, changed_labels, label_stamps, labels_digest
 from utils.loss import DetectionLoss, scale_gains
 from utils.metrics import fitness
-from utils.optimizer import Schedule, build_optimizer, finite
+from utils.optimizer import Schedule, build_optimizer
 from utils.paths import new_run_folder
-from utils.plots import plot_images, plot_labels, plot_results
-from utils.yaml_file import write_yaml
 
 T = TypeVar("T")
 GRADIENT_NORM = 10.0
-RESULT_COLUMNS = (
-    "epoch train/box_loss train/obj_loss train/cls_loss metrics/precision metrics/recall metrics/mAP_0.5 "
-    "metrics/mAP_0.5:0.95 val/box_loss val/obj_loss val/cls_loss x/lr0 x/lr1 x/lr2"
-).split()
+PRESENT = (
+    "device workers cache save_minutes".split()
+)  # what a resumed run takes from the command line: not what is learnt
 
 
 class Trainer:
     """One training run. ``options`` are those of train.py."""
 
-    def __init__(self, options: argparse.Namespace):
-        resumed = None
-        if options.resume:
-            path, resumed = find_resumable(options.resume)
-            present = {"device": options.device, "workers": options.workers}  # these do not change what is learnt
+    def __init__(self, options: argparse.Namespace, hyp: dict | None = None):
+        self.device = select_device(options.device)
+        self.world = World.join(self.device)
+        path, resumed = self.find_unfinished(options)
+        if resumed:
+            present = {name: getattr(options, name) for name in PRESENT}
             options = argparse.Namespace(**{**vars(options), **resumed.training["args"], **present})
         self.options = options
-        for flag, minimum in (("epochs", 1), ("batch_size", 1), ("imgsz", 32), ("workers", 0), ("patience", 0)):
-            require_at_least(flag.replace("_", "-"), getattr(options, flag), minimum)
-        self.device = select_device(options.device)
+        check_options(options, self.world)
         self.amp = self.device.type == "cuda"
-        self.hyp = resumed.training["hyp"] if resumed else self.read_hyp()
-        self.data = prepare_data(read_data_yaml(options.data))
+        self.hyp = resumed.training["hyp"] if resumed else hyp or read_run_hyp(options)
+        with self.world.first_before_others():
+            self.data = prepare_data(read_data_yaml(options.data))
         self.names = {0: "object"} if options.single_cls else self.data.names
-        seed_everything(options.seed)
-        self.model = self.rebuild_model(resumed) if resumed else self.build_model()
-        self.imgsz = fit_size(options.imgsz, int(self.model.stride.max()))
-        self.train_index, self.val_index = self.index_data()
-        if not resumed and not options.noautoanchor:
-            fit_anchors(self.model.detect, self.train_index.annotations, self.imgsz, self.hyp["anchor_t"], options.seed)
-        self.folder = path.parents[1] if resumed else new_run_folder(options.project, options.name, options.exist_ok)
+        torch.manual_seed(options.seed)  # of the initial weights
+        build = partial(build_model, options, self.names, self.hyp)
+        model = rebuild_model(resumed, self.names, self.data.file) if resumed else build()
+        self.model = model.to(self.device, memory_format=torch.channels_last)
+        if options.drop_path is not None:
+            set_drop_path(model, options.drop_path)
+        self.imgsz = fit_size(options.imgsz, int(model.stride.max()))
+        if options.batch_size == -1:
+            options.batch_size = self.choose_batch_size()
+        with self.world.first_before_others():
+            self.train_index, self.val_index = self.index_data()
+        self.label_stamps = label_stamps(self.train_index.annotations)
+        if not resumed and not options.noautoanchor and self.world.is_first:
+            fit_anchors(model.detect, self.train_index.annotations, self.imgsz, self.hyp["anchor_t"], options.seed)
+        new_folder = partial(new_run_folder, options.project, options.name, options.exist_ok)
+        self.folder = path.parents[1] if resumed else self.world.from_first(new_folder)
         self.weights = self.folder / "weights"
-        self.weights.mkdir(exist_ok=True)
+        self.records = Records(self.folder, self.names, not options.noplots) if self.world.is_first else Silent()
 
         self.epoch, self.batches_done = 0, 0  # where the run stands
         self.mean_losses = torch.zeros(3, device=self.device)  # box, obj, cls, of this epoch so far
         self.last_update = -1  # the step after which the weights last changed
         self.best_fitness, self.best_epoch = -1.0, 0
+        self.class_maps = np.zeros(len(self.names))  # mAP50-95 of each class at the last validation
         self.results: list[list[str]] = []  # the rows of results.csv
         self.saved_at = time.time()
-        self.stop = StopSignal()
+        self.stop = StopSignal(patient=self.world.size > 1)
         self.set_up()
         if resumed:
             restore(self, resumed.training)
+            if resumed.training.get("labels") != labels_digest(self.train_index.annotations):
+                print(f"warning: the training labels of {self.data.file} are not those that this run began with")
             print(f"resuming {path} at epoch {self.epoch}, batch {self.batches_done}")
         else:
-            self.record_settings()
+            self.records.start(self.arguments(), self.hyp, self.train_index.annotations)
 
     # Setting up -----------------------------------------------------------------------------------------------------
 
-    def read_hyp(self) -> dict:
-        """The hyper-parameters of --hyp, with the label smoothing of the flag where it is given."""
-        smoothing = self.options.label_smoothing
-        require_share("label-smoothing", smoothing)
-        hyp = read_hyp(self.options.hyp)
-        return hyp | {"label_smoothing": smoothing} if smoothing else hyp
+    def find_unfinished(self, options: argparse.Namespace) -> tuple:
+        """The checkpoint to go on from and what it holds, or two None: that of --resume, or of a restart by torchrun."""
+        if options.resume:
+            return find_resumable(options.resume)
+        own = find_restarted(options, self.world.launch) if self.world.restarted else None
+        return find_resumable(own) if own else (None, None)
 
-    def build_model(self) -> DetectionModel:
-        """The model of --cfg, or of the checkpoint where no --cfg is given, with what fits of --weights."""
-        options, nc = self.options, len(self.names)
-        checkpoint = read_checkpoint(options.weights) if options.weights else None
-        cfg = options.cfg or (checkpoint.yaml if checkpoint else "yolov5s_EfficientNetV2.yaml")
-        if cfg is None:
-            raise UserError(f"{options.weights}: holds weights without their model YAML; name the model with --cfg")
-        if isinstance(cfg, dict):
-            cfg = cfg | {"yaml_file": cfg.get("yaml_file", options.weights)}
-        anchors = round(self.hyp["anchors"]) or None
-        model = DetectionModel(cfg, nc=nc, anchors=anchors)
-        model.names = self.names
-        print(model.summary())
-        if checkpoint:
-            print(transfer_weights(model, checkpoint))
-        return model.to(self.device, memory_format=torch.channels_last)
-
-    def rebuild_model(self, checkpoint: Checkpoint) -> DetectionModel:
-        """The model of an unfinished run."""
-        model = detector_from(checkpoint)
-        if list(model.names.values()) != list(self.names.values()):
-            raise UserError(f"{self.data.file}: its classes are no longer those of {checkpoint.path}")
-        return model.to(self.device, memory_format=torch.channels_last)
+    def choose_batch_size(self) -> int:
+        """--batch-size -1: what fits a CUDA device's memory."""
+        if self.device.type != "cuda":
+            print(f"--batch-size -1 measures the memory of a CUDA device; on {self.device.type} it is {DEFAULT_BATCH}")
+            return DEFAULT_BATCH
+        found = find_batch_size(self.model, self.imgsz, self.device, self.amp)
+        found = max(found // 4 * 4, 4) if self.options.quad else found
+        print(f"--batch-size -1: {found} images fit the memory of {describe_device(self.device)}")
+        return found
 
     def index_data(self) -> tuple[Index, Index]:
         """Check every image and label of both splits. A training split without a single box is refused."""
@@ -139,27 +149,55 @@ class Trainer:
 
     def set_up(self) -> None:
         """Loaders, optimiser, average and loss."""
-        options, hyp, model, detect = self.options, self.hyp, self.model, self.model.detect
-        workers = worker_count(options.workers, options.batch_size)
-        pin = self.device.type == "cuda"
-        train_set = TrainSet(self.train_index.annotations, self.imgsz, hyp, options.seed)
-        self.train_loader = train_loader(train_set, options.batch_size, workers, pin)
-        stride = max(int(model.stride.max()), 32)
-        val_set = EvalSet(self.val_index.annotations, self.imgsz, options.batch_size * 2, stride)
-        self.val_loader = eval_loader(val_set, options.batch_size * 2, workers, pin)
+        options, hyp, model, detect, world = self.options, self.hyp, self.model, self.model.detect, self.world
+        self.set_up_loaders()
         self.schedule = Schedule(hyp, options.epochs, len(self.train_loader), options.batch_size, options.cos_lr)
         freeze_layers(model, options.freeze)
         self.optimizer = build_optimizer(model, hyp, options.batch_size, self.schedule.accumulate, options.optimizer)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.amp)
-        self.ema = ModelEMA(model)
-        self.loss = DetectionLoss(detect.anchors, detect.nc, scale_gains(hyp, detect.nl, detect.nc, self.imgsz))
+        self.ema = ModelEMA(world.copy_first(model))
+        if options.sync_bn:
+            model = self.model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        self.parallel = world.wrap(model)
+        gains = scale_gains(hyp, detect.nl, detect.nc, self.imgsz)
+        self.loss = DetectionLoss(detect.anchors, detect.nc, gains, world.sum, world.size)
+        self.val_loss = DetectionLoss(detect.anchors, detect.nc, gains)  # every process has batches of its own there
 
-    def record_settings(self) -> None:
-        """What the run was asked for, and a picture of its labels."""
-        write_yaml(self.folder / "opt.yaml", self.arguments())
-        write_yaml(self.folder / "hyp.yaml", self.hyp)
-        labels = np.concatenate([a.labels for a in self.train_index.annotations])
-        plot_labels(labels, self.names, self.folder / "labels.jpg")
+    def set_up_loaders(self) -> None:
+        """Both splits, each process with its share of them."""
+        options, world, train, val = self.options, self.world, self.train_index.annotations, self.val_index.annotations
+        stride, pin = int(self.model.stride.max()), self.device.type == "cuda"
+        workers = worker_count(options.workers, options.batch_size, world.local_size)
+        batch = min(options.batch_size, max(len(train), 4 if options.quad else 1))
+        transform = make_transform(options.albumentations or None) if options.albumentations is not None else None
+        train_set = TrainSet(
+            train,
+            self.imgsz,
+            self.hyp,
+            options.seed,
+            rect_batch=batch if options.rect else 0,
+            stride=stride,
+            load=self.image_loader("train", True),
+            transform=transform,
+        )
+        multiple = 4 * world.size if options.quad else 1
+        sampler = EpochSampler(len(train), batch, options.seed, world.rank, world.size, options.rect, multiple)
+        if not len(sampler):
+            raise UserError(f"--quad: {len(train)} training images are too few for quads of four in every process")
+        self.train_loader = train_loader(train_set, sampler, workers, pin, options.quad)
+        load = self.image_loader("val", False)
+        val_set = EvalSet(val, self.imgsz, options.batch_size * 2, max(stride, 32), load=load)
+        self.val_loader = eval_loader(val_set, options.batch_size * 2, workers, pin, world.rank, world.size)
+
+    def image_loader(self, split: str, training: bool) -> Callable:
+        """Path → resized image, from a cache where --cache asks for one."""
+        load = partial(load_resized, size=self.imgsz, training=training)
+        if not self.options.cache:
+            return load
+        index = self.train_index if training else self.val_index
+        folder = cache_path(self.data, split, ".images")
+        with self.world.first_before_others():
+            return cached(load, index.annotations, self.imgsz, self.options.cache, folder, split)
 
     def arguments(self) -> dict:
         """The options as plain data."""
@@ -169,76 +207,106 @@ class Trainer:
 
     def run(self) -> Path:
         """Train all epochs; returns the folder of the run."""
-        options = self.options
         started = time.time()
+        images, processes = len(self.train_index.annotations), self.world.size
         print(
-            f"training {self.model.name} on {describe_device(self.device)}: {len(self.train_index.annotations)} images at "
-            f"{self.imgsz} px, {options.epochs} epochs, batch {options.batch_size}, {self.train_loader.num_workers} workers; "
+            f"training {self.model.name} on {describe_device(self.device)}"
+            f"{f' × {processes} processes' if processes > 1 else ''}: {images} images at {self.imgsz} px, "
+            f"{self.options.epochs} epochs, batch {self.options.batch_size}, {self.train_loader.num_workers} workers; "
             f"results in {self.folder}"
         )
-        with self.stop:
-            while self.epoch < options.epochs and not self.out_of_patience():
-                self.guarded(self.train_epoch)
-                evaluation = self.guarded(self.validate)
-                self.log(evaluation)
-                score = fitness(evaluation.map50, evaluation.map50_95)
-                if is_best := score > self.best_fitness:
-                    self.best_fitness, self.best_epoch = score, self.epoch
-                self.epoch, self.batches_done = self.epoch + 1, 0
-                self.save(is_best)
-                self.leave_if_asked()
+        self.fit()
         if self.out_of_patience():
-            print(f"no better epoch since {self.best_epoch}: stopped early by --patience {options.patience}")
+            print(f"no better epoch since {self.best_epoch}: stopped early by --patience {self.options.patience}")
         hours = (time.time() - started) / 3600
         print(f"{self.epoch} epochs completed, {hours:.3f} hours; the best was epoch {self.best_epoch}")
-        self.finish()
+        self.guarded(self.finish)
+        self.world.leave()
         return self.folder
 
+    def fit(self) -> None:
+        """All epochs that are left."""
+        options = self.options
+        with self.stop:
+            while not self.done():
+                self.guarded(self.train_epoch)
+                last = self.epoch == options.epochs - 1
+                evaluation = self.guarded(self.validate) if last or not options.noval else None
+                is_best = evaluation is not None and self.judge(evaluation)
+                self.log(evaluation)
+                self.epoch, self.batches_done = self.epoch + 1, 0
+                if not options.nosave or self.done():
+                    self.save(is_best)
+                self.leave_if_asked()
+
+    def done(self) -> bool:
+        return self.epoch >= self.options.epochs or self.out_of_patience()
+
     def out_of_patience(self) -> bool:
-        """Whether --patience epochs have passed without a better one."""
-        return 0 < self.options.patience <= self.epoch - 1 - self.best_epoch
+        """Whether --patience epochs have passed without a better one; without validation nobody knows."""
+        options = self.options
+        return not options.noval and 0 < options.patience <= self.epoch - 1 - self.best_epoch
+
+    def judge(self, evaluation: Evaluation) -> bool:
+        """Note the figures of an epoch; whether it is the best so far."""
+        self.class_maps = evaluation.class_maps
+        score = fitness(evaluation.map50, evaluation.map50_95)
+        is_best = score > self.best_fitness
+        if is_best:
+            self.best_fitness, self.best_epoch = score, self.epoch
+        return is_best
 
     def train_epoch(self) -> None:
         """One pass over the images, or over what a resumed run has left of it."""
-        model, optimizer = self.model.train(), self.optimizer
+        model, optimizer = self.parallel.train(), self.optimizer
+        self.check_labels()
         if not self.batches_done:
             self.mean_losses.zero_()
-        self.train_loader.batch_sampler.set_epoch(self.epoch, self.batches_done)
+        sampler = self.train_loader.batch_sampler
+        sampler.set_epoch(self.epoch, self.batches_done)
+        if self.options.image_weights:
+            sampler.weights = image_weights(self.train_loader.dataset.annotations, self.class_maps)
         print("".join(f"{word:>11}" for word in "Epoch GPU_mem box_loss obj_loss cls_loss Instances Size".split()))
         total = len(self.train_loader)
-        bar = tqdm(self.train_loader, total=total, initial=self.batches_done, bar_format="{l_bar}{bar:10}{r_bar}")
+        bar = tqdm(
+            self.train_loader,
+            total=total,
+            initial=self.batches_done,
+            bar_format="{l_bar}{bar:10}{r_bar}",
+            disable=not self.world.is_first,
+        )
         for batch in bar:
             step = self.epoch * total + self.batches_done
             accumulate = self.schedule.apply(optimizer, step)
+            rng = seed_step(self.options.seed, step, self.world.rank)
             images = batch.images.to(self.device, non_blocking=True).float() / 255
             targets = batch.targets.to(self.device)
+            if self.options.multi_scale:
+                images = scaled_at_random(images, int(self.model.stride.max()), rng)
 
             with torch.amp.autocast(self.device.type, enabled=self.amp):
                 maps = model(images)
             loss, items = self.loss(maps, targets)
-            if not finite(loss):
-                raise UserError(
-                    f"epoch {self.epoch}, batch {self.batches_done}: the loss is {loss.item()}; "
-                    f"lower lr0 in {self.options.hyp}, or check the labels; {self.last_words()}"
-                )
-            self.scaler.scale(loss).backward()
+            self.require_finite("loss", items.sum())
+            self.scaler.scale(loss * 4 if self.options.quad else loss).backward()
 
             if step - self.last_update >= accumulate:
                 self.update_weights()
                 self.last_update = step
-            if step < 3:
-                self.draw_batch(step, batch)
+            if self.epoch == 0:
+                self.records.batch(self.batches_done, batch)
             self.mean_losses = (self.mean_losses * self.batches_done + items) / (self.batches_done + 1)
             self.batches_done += 1
-            bar.set_description(self.progress(batch))
+            bar.set_description(self.progress(batch, images.shape[-1]))
             self.save_if_due()
             self.leave_if_asked()
 
     def guarded(self, stage: Callable[[], T]) -> T:
-        """Run a stage of an epoch; what goes wrong in loading images becomes one line that says how to go on.
+        """Run a stage of an epoch; what goes wrong around it becomes one line that says how to go on.
 
         An image that is gone shows between two steps, where all can be saved. The death of a loading process is reported
-        from a signal handler, half-way through a step too: there the run goes on from its last checkpoint.
+        from a signal handler, half-way through a step too, and that of another process of the run in the middle of one:
+        there the run goes on from its last checkpoint.
         """
         try:
             return stage()
@@ -246,71 +314,91 @@ class Trainer:
             self.save()
             raise UserError(f"an image can no longer be read: {one_line(e)}; {self.last_words()}") from None
         except RuntimeError as e:
-            if "DataLoader worker" not in str(e):
+            if "DataLoader worker" in str(e):
+                e = UserError("a process that loads images has died (out of memory? try fewer --workers)")
+            else:
+                e = self.world.lost(e)
+            if not isinstance(e, UserError):
                 raise
-            raise UserError(
-                f"a process that loads images has died (out of memory? try fewer --workers); {self.last_words()}"
-            ) from None
+            raise type(e)(f"{e}; {self.last_words()}") from None
+        except PeerLost as e:
+            raise PeerLost(f"{e}; {self.last_words()}") from None
 
     def update_weights(self) -> None:
         """One optimiser step on what has accumulated, and the average after it."""
         self.scaler.unscale_(self.optimizer)
-        nn.utils.clip_grad_norm_(self.model.parameters(), GRADIENT_NORM)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), GRADIENT_NORM)
+        if (
+            not self.amp or self.scaler.get_scale() < 1
+        ):  # above that the scaler skips the step and tries a smaller scale
+            self.require_finite("gradient", norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad()
         self.ema.update(self.model)
 
+    def require_finite(self, what: str, value: torch.Tensor) -> None:
+        """Stop before a number that is none reaches the weights."""
+        if not math.isfinite(value.item()):
+            raise UserError(
+                f"epoch {self.epoch}, batch {self.batches_done}: the {what} is {value.item()}; "
+                f"lower lr0 in {self.options.hyp}, or check the labels; {self.last_words()}"
+            )
+
+    def check_labels(self) -> None:
+        """Labels are read once. Raises UserError where a file has changed since, instead of training on old ones."""
+        if self.world.is_first and (changed := changed_labels(self.label_stamps)):
+            self.save()
+            more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+            raise UserError(
+                f"{changed[0]}{more}: changed since the labels were read; resume to train on with the new labels, or put "
+                f"the old ones back; {self.last_words()}"
+            )
+
     def validate(self) -> Evaluation:
         """The averaged model on the validation images."""
-        model = deepcopy(self.ema.model).fuse()
-        evaluation = evaluate(model, self.val_loader, self.device, self.names, loss=self.loss)
+        model = deepcopy(self.world.copy_first(self.ema.model)).fuse()
+        evaluation = evaluate(model, self.val_loader, self.device, self.names, loss=self.val_loss, world=self.world)
         print(evaluation.table())
         return evaluation
 
-    def progress(self, batch: Batch) -> str:
+    def progress(self, batch: Batch, size: int) -> str:
         """The left part of the progress bar."""
         reserved = torch.cuda.memory_reserved(self.device) / 1e9 if self.device.type == "cuda" else 0
         box, obj, cls = self.mean_losses.tolist()
         place = f"{self.epoch}/{self.options.epochs - 1}"
-        return (
-            f"{place:>11}{f'{reserved:.3g}G':>11}{box:>11.4g}{obj:>11.4g}{cls:>11.4g}"
-            f"{len(batch.targets):>11}{batch.images.shape[-1]:>11}"
-        )
+        memory = f"{reserved:.3g}G"
+        return f"{place:>11}{memory:>11}{box:>11.4g}{obj:>11.4g}{cls:>11.4g}{len(batch.targets):>11}{size:>11}"
 
     # Records --------------------------------------------------------------------------------------------------------
 
-    def draw_batch(self, number: int, batch: Batch) -> None:
-        """One of the first batches, as the model sees it."""
-        images = batch.images.permute(0, 2, 3, 1).contiguous().numpy()
-        titles = [Path(p).name for p in batch.paths]
-        plot_images(images, batch.targets.numpy(), self.folder / f"train_batch{number}.jpg", self.names, titles)
-
-    def log(self, evaluation: Evaluation) -> None:
-        """A row of results.csv. The file is written whole, so that a resumed run has no row twice."""
-        figures = [evaluation.p, evaluation.r, evaluation.map50, evaluation.map50_95]
+    def log(self, evaluation: Evaluation | None) -> None:
+        """A row of results.csv; zeros where the epoch was not validated."""
+        figures = [0.0] * 7
+        if evaluation:
+            figures = [evaluation.p, evaluation.r, evaluation.map50, evaluation.map50_95, *evaluation.loss]
         rates = [group["lr"] for group in self.optimizer.param_groups]
         losses = self.mean_losses.tolist()
-        self.results.append([str(self.epoch), *(f"{v:.5g}" for v in (*losses, *figures, *evaluation.loss, *rates))])
-        with open(self.folder / "results.csv", "w", newline="", encoding="utf-8") as f:
-            csv.writer(f).writerows([RESULT_COLUMNS, *self.results])
+        self.results.append([str(self.epoch), *(f"{v:.5g}" for v in (*losses, *figures, *rates))])
+        self.records.results(self.results)
 
     def save(self, is_best: bool = False) -> None:
-        """last.pt, from which the run can go on; and best.pt, the same, where this epoch is the best."""
+        """last.pt, from which the run can go on; best.pt, the same, where this epoch is the best; those of --save-period."""
         data = {
             **capture(self),
             "yaml": self.model.yaml | {"yaml_file": self.model.yaml_file},
             "names": self.names,
             "hyp": self.hyp,
             "args": self.arguments(),
+            "labels": labels_digest(self.train_index.annotations),
+            "launch": self.world.launch,
             "date": datetime.now().isoformat(timespec="seconds"),
         }
-        save_checkpoint(self.weights / "last.pt", data)
-        if is_best:
-            save_checkpoint(self.weights / "best.pt", data)
+        names = ["last.pt", "best.pt"] if is_best else ["last.pt"]
         period = self.options.save_period
-        if period > 0 and not self.batches_done and self.epoch % period == 0:
-            save_checkpoint(self.weights / f"epoch{self.epoch - 1}.pt", data)
+        if period > 0 and not self.batches_done and self.epoch and self.epoch % period == 0:
+            names.append(f"epoch{self.epoch - 1}.pt")
+        self.records.checkpoints(data, names)
         self.saved_at = time.time()
 
     def save_if_due(self) -> None:
@@ -321,11 +409,13 @@ class Trainer:
 
     def leave_if_asked(self) -> None:
         """After Ctrl-C or SIGTERM: save, say how to go on, and exit as the signal would."""
-        if self.stop.received:
-            if self.batches_done:  # between epochs it has just been done
+        if self.world.any(bool(self.stop.received)):
+            if self.batches_done or self.options.nosave:  # between epochs it has just been done
                 self.save()
+            self.world.any(False)  # nobody leaves before all is saved
             print(f"\nstopped; {self.last_words()}", flush=True)
-            raise SystemExit(128 + self.stop.received)
+            self.world.leave()
+            raise SystemExit(128 + (self.stop.received or 15))
 
     def last_words(self) -> str:
         """How to go on."""
@@ -334,58 +424,38 @@ class Trainer:
 
     def finish(self) -> None:
         """Reduce the checkpoints to what inference needs, validate the best once more, draw everything."""
-        for name in ("last.pt", "best.pt"):
-            strip_checkpoint(self.weights / name)
-        plot_results(self.folder / "results.csv", self.folder / "results.png")
-        best = self.weights / "best.pt"
-        print(f"validating {best}")
-        model = detector_from(read_checkpoint(best)).fuse().to(self.device, memory_format=torch.channels_last)
+        self.records.strip()
+        model = self.ema.model
+        best, last = self.weights / "best.pt", self.weights / "last.pt"
+        weights = best if best.exists() else last
+        print(f"validating {weights}")
+        if self.world.is_first:
+            model.load_state_dict(read_checkpoint(weights).model)
+        model = self.world.copy_first(model).fuse()
         print(model.summary(fused=True))
-        recorder = Recorder(self.folder, self.names)
-        evaluation = evaluate(model, self.val_loader, self.device, self.names, recorder=recorder)
+        evaluation = evaluate(
+            model, self.val_loader, self.device, self.names, recorder=self.records.recorder(), world=self.world
+        )
         print(evaluation.table(verbose=True))
-        plot_evaluation(evaluation, self.folder)
-        print(f"results are in {self.folder}; next: python detect.py --weights {best} --imgsz {self.imgsz}")
+        self.records.curves(evaluation)
+        print(f"results are in {self.folder}; next: python detect.py --weights {weights} --imgsz {self.imgsz}")
 
 
-def seed_everything(seed: int) -> None:
-    """Seed what draws from global state: the initial weights and stochastic depth (augmentation has its own generators)."""
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.manual_seed(seed)
+def seed_step(*key: int) -> np.random.Generator:
+    """Seed what blocks draw from global state, such as stochastic depth; returns one more generator for ``key``.
 
-
-def freeze_layers(model: DetectionModel, layers: list[int]) -> None:
-    """Exclude layers from learning: [10] the first ten, [3, 5, 7] these three, [0] none. BatchNorm goes on counting.
-
-    Raises UserError for a layer the model doesn't have.
+    Done anew for every (seed, step, rank): so there is no random state that a checkpoint would have to carry.
     """
-    frozen = list(range(layers[0])) if len(layers) == 1 else layers
-    count = len(model.model)
-    said = f"--freeze {' '.join(map(str, layers))}"
-    if min([*layers, *frozen]) < 0 or max([0, *frozen]) >= count:
-        raise UserError(f"{said}: {model.name} has layers 0 to {count - 1}")
-    if len(set(frozen)) == count:
-        raise UserError(f"{said}: that is all layers of {model.name}, and nothing would learn")
-    for i in frozen:
-        model.model[i].requires_grad_(False)
+    torch_seed, python_seed = (int(n) for n in np.random.SeedSequence(key).generate_state(2))
+    random.seed(python_seed)
+    np.random.seed(python_seed)
+    torch.manual_seed(torch_seed)
+    return np.random.default_rng(key)
 
 
-def fit_size(size: int, stride: int) -> int:
-    """The image size, raised to a multiple of the largest stride."""
-    fitted = -(-size // stride) * stride
-    if fitted != size:
-        print(f"warning: --imgsz {size} is no multiple of the largest stride {stride}; {fitted} is used")
-    return fitted
-
-
-def strip_checkpoint(path: Path) -> None:
-    """Leave the averaged weights in half precision and what describes them: the file to keep and to share."""
-    data = read_checkpoint(path).training
-    if "optimizer" not in data:
-        return  # done already
-    weights = {k: v.half() if v.is_floating_point() else v for k, v in data["ema"].items()}
-    kept = {
-        k: data[k] for k in ("yaml", "names", "epoch", "best_fitness", "best_epoch", "hyp", "args", "date", "results")
-    }
-    save_checkpoint(path, {**kept, "model": weights})
+def image_weights(annotations: list, class_maps: np.ndarray) -> np.ndarray:
+    """The odds of every image: more with each box of a class that is rare, or still found badly (``class_maps``)."""
+    counts = np.array([np.bincount(a.labels[:, 0].astype(int), minlength=len(class_maps)) for a in annotations])
+    rarity = 1 / counts.sum(0).clip(1)
+    weights = (counts * rarity / rarity.sum() * (1 - class_maps) ** 2).sum(1)
+    return weights + weights.mean() * 1e-3 + 1e-12  # images without boxes are not forgotten altogether

@@ -119,7 +119,7 @@ def trainer_of(data, tmp_path, **changes):
 
 
 def test_a_checkpoint_within_an_epoch_restores_everything(tmp_path):
-    """Optimizer, averages, random state and gradients not yet applied: equal to the bit right after the resume."""
+    """Optimizer, averages and gradients not yet applied: equal to the bit right after the resume, and after the epoch."""
     data = make_set(tmp_path / "set", train=10, val=2)
     first = trainer_of(data, tmp_path, cfg="yolov5s_EfficientNetV2.yaml")
     original = first.save_if_due
@@ -144,7 +144,6 @@ def test_a_checkpoint_within_an_epoch_restores_everything(tmp_path):
     first.save_if_due = original
     first.batches_done = 4
     for trainer in (first, second):
-        torch.set_rng_state(saved["rng"]["cpu"])
         trainer.train_epoch()
     assert_same_state(dict(first.model.state_dict()), dict(second.model.state_dict()))
     assert_same_state(dict(first.ema.model.state_dict()), dict(second.ema.model.state_dict()))

@@ -54,6 +54,30 @@ def mosaic4(tiles: list[Scene], size: int, rng: np.random.Generator) -> Scene:
     return _join(canvas, placed)
 
 
+def mosaic9(tiles: list[Scene], size: int, rng: np.random.Generator) -> Scene:
+    """Nine scenes, the first in the middle and the others around it edge to edge; a random part of twice ``size``."""
+    canvas = np.full((size * 3, size * 3, 3), GREY, np.uint8)
+    (h0, w0), (h1, w1), (h2, _), (h3, _), _, (_, w5), (_, w6), (h7, w7), (h8, w8) = (t.image.shape[:2] for t in tiles)
+    corners = [
+        (size, size),
+        (size, size - h1),  # above the first, and on clockwise
+        (size + w1, size - h2),
+        (size + w0, size),
+        (size + w0, size + h3),
+        (size + w0 - w5, size + h0),
+        (size + w0 - w5 - w6, size + h0),
+        (size - w7, size + h0 - h7),
+        (size - w8, size + h0 - h7 - h8),
+    ]
+    placed = [_place(canvas, tile, left, top) for tile, (left, top) in zip(tiles, corners, strict=True)]
+    whole = _join(canvas, placed)
+    left, top = (int(v) for v in rng.integers(0, size + 1, 2))
+    part = np.ascontiguousarray(canvas[top : top + 2 * size, left : left + 2 * size])
+    labels = whole.labels - np.array([0, left, top, left, top], np.float32)
+    segments = [s - np.array([left, top], np.float32) for s in whole.segments]
+    return _clipped(Scene(part, labels, segments), 2 * size)
+
+
 def _place(canvas: np.ndarray, tile: Scene, left: int, top: int) -> Scene:
     """Draw a scene with its corner at (left, top), cut to the canvas; returns it in the canvas's pixels."""
     h, w = tile.image.shape[:2]

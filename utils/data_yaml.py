@@ -133,13 +133,16 @@ def index_split(config: DataConfig, split: str) -> Index:
     """
     if split not in config.splits:
         raise UserError(f"{config.file}: no `{split}:`; name the folder (or .txt list) of the {split} images there")
-    entries = config.splits[split]
-    # images/train → labels/train.cache, a list train.txt → train.cache
-    cache = label_path(os.path.join(entries[0], "_")).parent.with_suffix(".cache")
-    index = index_images(image_files(entries), config.nc, cache, f"{split}: checking images and labels")
+    files = image_files(config.splits[split])
+    index = index_images(files, config.nc, cache_path(config, split, ".cache"), f"{split}: checking images and labels")
     print(f"{split}: {index.summary}")
     index.print_faults()
     return index
+
+
+def cache_path(config: DataConfig, split: str, suffix: str) -> Path:
+    """Where what was learnt about a split is kept: images/train → labels/train.cache, a list train.txt → train.cache."""
+    return label_path(os.path.join(config.splits[split][0], "_")).parent.with_suffix(suffix)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

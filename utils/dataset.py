@@ -2,6 +2,7 @@
 
     TrainSet[(epoch, index)], EvalSet[index]  → Item      one image uint8 [h, w, 3] RGB with labels, letterboxed or augmented
     collate([Item, …])                        → Batch     images uint8 [b, 3, h, w], targets [n, 6]
+    EpochSampler                                          which images a batch has, and which of them are this process's
     train_loader, eval_loader                             DataLoaders of these
 
 What TrainSet gives is a function of (seed, epoch, index) alone: any number of workers gives the same batches.
@@ -10,7 +11,8 @@ What TrainSet gives is a function of (seed, epoch, index) alone: any number of w
 import math
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import NamedTuple
 
 import cv2
@@ -23,6 +25,7 @@ from utils.augment import (
     copy_paste,
     mixup,
     mosaic4,
+    mosaic9,
     random_affine,
     random_flips,
     shift_colours,
@@ -42,6 +45,7 @@ class Item(NamedTuple):
     native: tuple[int, int]
     ratio: tuple[float, float]
     pad: tuple[float, float]
+    key: tuple[int, int] = (0, 0)  # epoch and index, of training images
 
 
 class Batch(NamedTuple):
@@ -73,13 +77,37 @@ def load_resized(path: str, size: int, training: bool) -> tuple[np.ndarray, tupl
 
 
 class TrainSet(Dataset):
-    """Augmented training images of ``size`` × ``size``; items are asked for by (epoch, index)."""
+    """Augmented training images of ``size`` × ``size``; items are asked for by (epoch, index).
 
-    def __init__(self, annotations: list[Annotation], size: int, hyp: dict, seed: int = 0):
+    ``rect_batch``: instead, images sorted by aspect ratio, in batches of so many of one shape each (a multiple of
+    ``stride``), as they are or warped, without mosaics. ``load`` reads and resizes an image (see utils/image_cache.py);
+    ``transform`` is one more augmentation, (image, labels, rng) → (image, labels), before the flips.
+    """
+
+    def __init__(
+        self,
+        annotations: list[Annotation],
+        size: int,
+        hyp: dict,
+        seed: int = 0,
+        rect_batch: int = 0,
+        stride: int = 32,
+        load: Callable | None = None,
+        transform: Callable | None = None,
+    ):
         self.annotations = annotations
         self.size = size
         self.hyp = hyp
         self.seed = seed
+        self.rect = rect_batch > 0
+        self.shapes = [(size, size)] * len(annotations)
+        self.load = load or partial(load_resized, size=size, training=True)
+        self.transform = transform
+        if self.rect:
+            aspects = np.array([a.shape[0] / a.shape[1] for a in annotations])
+            order = np.argsort(aspects, kind="stable").tolist()
+            self.annotations = [annotations[i] for i in order]
+            self.shapes = batch_shapes(aspects[order].tolist(), size, rect_batch, stride, pad=0.0)
 
     def __len__(self) -> int:
         return len(self.annotations)
@@ -88,38 +116,41 @@ class TrainSet(Dataset):
         epoch, index = key
         rng = np.random.default_rng((self.seed, epoch, index))
         hyp = self.hyp
-        if rng.random() < hyp["mosaic"]:
+        if not self.rect and rng.random() < hyp["mosaic"]:
             scene = self.mosaic(index, rng)
             if rng.random() < hyp["mixup"]:
                 scene = mixup(scene, self.mosaic(int(rng.integers(len(self))), rng), rng)
         else:
-            scene = random_affine(self.letterboxed(index), (self.size, self.size), hyp, rng)
+            scene = random_affine(self.letterboxed(index), self.shapes[index], hyp, rng)
         image = shift_colours(scene.image, hyp["hsv_h"], hyp["hsv_s"], hyp["hsv_v"], rng)
         labels = to_normalised(scene.labels, image.shape[:2])
+        if self.transform:
+            image, labels = self.transform(image, labels, rng)
         image, labels = random_flips(image, labels, hyp["flipud"], hyp["fliplr"], rng)
         annotation = self.annotations[index]
-        return Item(image, labels, annotation.image, annotation.shape, (1.0, 1.0), (0.0, 0.0))
+        return Item(image, labels, annotation.image, annotation.shape, (1.0, 1.0), (0.0, 0.0), key)
 
     def scene(self, index: int) -> Scene:
         """The image with its longer side at ``size``, and its boxes in pixels."""
         annotation = self.annotations[index]
-        image, _ = load_resized(annotation.image, self.size, training=True)
+        image, _ = self.load(annotation.image)
         height, width = image.shape[:2]
         return Scene(image, *to_pixels(annotation.labels, annotation.segments, (width, height), (0, 0)))
 
     def letterboxed(self, index: int) -> Scene:
-        """The image padded to a square, and its boxes in pixels."""
+        """The image padded to its batch's shape, and its boxes in pixels."""
         scene = self.scene(index)
-        image, (rw, rh), (dw, dh) = letterbox(scene.image, self.size, auto=False)
+        image, (rw, rh), (dw, dh) = letterbox(scene.image, self.shapes[index], auto=False)
         labels = scene.labels * np.array([1, rw, rh, rw, rh], np.float32) + np.array([0, dw, dh, dw, dh], np.float32)
         segments = [s * np.array([rw, rh], np.float32) + np.array([dw, dh], np.float32) for s in scene.segments]
         return Scene(image, labels, segments)
 
     def mosaic(self, index: int, rng: np.random.Generator) -> Scene:
-        """Four images around a point, copy-pasted and warped to ``size`` × ``size``."""
-        tiles = [index, *rng.integers(len(self), size=3).tolist()]
+        """Four or nine images side by side, copy-pasted and warped to ``size`` × ``size``."""
+        nine = self.hyp["mosaic9"] and rng.random() < self.hyp["mosaic9"]
+        tiles = [index, *rng.integers(len(self), size=8 if nine else 3).tolist()]
         rng.shuffle(tiles)
-        scene = mosaic4([self.scene(i) for i in tiles], self.size, rng)
+        scene = (mosaic9 if nine else mosaic4)([self.scene(i) for i in tiles], self.size, rng)
         scene = copy_paste(scene, self.hyp["copy_paste"], rng)
         return random_affine(scene, (self.size, self.size), self.hyp, rng)
 
@@ -135,8 +166,10 @@ class EvalSet(Dataset):
         stride: int = 32,
         rect: bool = True,
         pad: float = 0.5,
+        load: Callable | None = None,
     ):
         self.size = size
+        self.load = load or partial(load_resized, size=size, training=False)
         self.annotations = annotations
         self.shapes = [(size, size)] * len(annotations)
         if rect:
@@ -151,7 +184,7 @@ class EvalSet(Dataset):
 
     def __getitem__(self, index: int) -> Item:
         annotation = self.annotations[index]
-        image, native = load_resized(annotation.image, self.size, training=False)
+        image, native = self.load(annotation.image)
         resized = image.shape[:2]
         image, (rw, rh), (dw, dh) = letterbox(image, self.shapes[index], auto=False, scaleup=False)
         labels, _ = to_pixels(annotation.labels, [], (rw * resized[1], rh * resized[0]), (dw, dh))
@@ -186,16 +219,56 @@ def collate(items: list[Item]) -> Batch:
     return Batch(images, targets, *rest)
 
 
+def collate_quad(items: list[Item], seed: int) -> Batch:
+    """Groups of four items → a batch of a quarter as many images at twice the size.
+
+    Of every group either all four side by side, or its first alone, enlarged: chosen at random, keyed as everything is.
+    """
+    quads = []
+    for first, *others in (items[i : i + 4] for i in range(0, len(items), 4)):
+        height, width = first.image.shape[:2]
+        if np.random.default_rng((seed, *first.key, 4)).random() < 0.5:
+            image = cv2.resize(first.image, (width * 2, height * 2), interpolation=cv2.INTER_LINEAR)
+            quads.append(first._replace(image=image))
+            continue
+        a, b, c, d = (item.image for item in (first, *others))
+        image = np.concatenate((np.concatenate((a, b), 1), np.concatenate((c, d), 1)))
+        labels = [
+            item.labels * np.array([1, 0.5, 0.5, 0.5, 0.5], np.float32) + np.array([0, x, y, 0, 0], np.float32)
+            for item, x, y in zip((first, *others), (0, 0.5, 0, 0.5), (0, 0, 0.5, 0.5), strict=True)
+        ]
+        quads.append(first._replace(image=image, labels=np.concatenate(labels)))
+    return collate(quads)
+
+
 class EpochSampler:
     """Batches of (epoch, index), in an order that depends on (seed, epoch) alone.
 
     ``set_epoch`` names the epoch that the next iteration gives, and how many of its batches are done already.
+
+    ``rank`` of ``processes``: every so many-th image of each batch, so that together they see the batches of one alone; a
+    process that would have none of a small last batch takes its first image. ``fixed``: batches of neighbours, shuffled
+    as wholes. ``multiple``: batches are cut to a multiple of so many images. ``weights`` [count], if set, are the odds
+    by which images are drawn, with replacement.
     """
 
-    def __init__(self, count: int, batch_size: int, seed: int):
+    def __init__(
+        self,
+        count: int,
+        batch_size: int,
+        seed: int,
+        rank: int = 0,
+        processes: int = 1,
+        fixed: bool = False,
+        multiple: int = 1,
+    ):
         self.count = count
         self.batch_size = batch_size
         self.seed = seed
+        self.rank, self.processes = rank, processes
+        self.fixed = fixed
+        self.multiple = multiple
+        self.weights: np.ndarray | None = None
         self.epoch = 0
         self.skip = 0
 
@@ -203,30 +276,51 @@ class EpochSampler:
         self.epoch, self.skip = epoch, skip
 
     def __len__(self) -> int:
-        return math.ceil(self.count / self.batch_size)
+        return math.ceil((self.count - self.count % self.multiple) / self.batch_size)
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.count).tolist()
-        for start in range(self.skip * self.batch_size, self.count, self.batch_size):
-            yield [(self.epoch, index) for index in order[start : start + self.batch_size]]
+        for batch in self.batches()[self.skip :]:
+            mine = batch[self.rank :: self.processes] or batch[:1]
+            yield [(self.epoch, index) for index in mine]
+
+    def batches(self) -> list[list[int]]:
+        """The indices of all images of the epoch, batch by batch."""
+        rng = np.random.default_rng((self.seed, self.epoch))
+        if self.weights is not None:
+            order = rng.choice(self.count, self.count, p=self.weights / self.weights.sum())
+        else:
+            order = np.arange(self.count) if self.fixed else rng.permutation(self.count)
+        end = self.count - self.count % self.multiple
+        batches = [order[i : min(i + self.batch_size, end)].tolist() for i in range(0, end, self.batch_size)]
+        if self.fixed:
+            rng.shuffle(batches)
+        return batches
 
 
-def train_loader(dataset: TrainSet, batch_size: int, workers: int, pin: bool) -> DataLoader:
-    """Shuffled batches; ``loader.batch_sampler.set_epoch(epoch)`` before each epoch."""
-    sampler = EpochSampler(len(dataset), min(batch_size, len(dataset)), dataset.seed)
-    return _loader(dataset, workers, pin, batch_sampler=sampler, persistent_workers=workers > 0)
+def train_loader(dataset: TrainSet, sampler: EpochSampler, workers: int, pin: bool, quad: bool = False) -> DataLoader:
+    """The batches of ``sampler``; ``loader.batch_sampler.set_epoch(epoch)`` before each epoch."""
+    together = partial(collate_quad, seed=dataset.seed) if quad else collate
+    return _loader(dataset, workers, pin, together, batch_sampler=sampler, persistent_workers=workers > 0)
 
 
-def eval_loader(dataset: EvalSet, batch_size: int, workers: int, pin: bool) -> DataLoader:
-    """The images in the order of ``dataset``, once."""
-    return _loader(dataset, workers, pin, batch_size=batch_size, persistent_workers=workers > 0)
+def eval_loader(
+    dataset: EvalSet, batch_size: int, workers: int, pin: bool, rank: int = 0, processes: int = 1
+) -> DataLoader:
+    """The images in the order of ``dataset``, once. Several processes cut each batch into as many pieces and take turns."""
+    piece = math.ceil(batch_size / processes)
+    batches = []
+    for start in range(0, len(dataset), batch_size):
+        batch = range(start, min(start + batch_size, len(dataset)))
+        batches += [list(batch[i : i + piece]) for i in range(0, len(batch), piece)]
+    batches = batches[rank::processes]
+    return _loader(dataset, workers, pin, collate, batch_sampler=batches, persistent_workers=workers > 0)
 
 
-def _loader(dataset: Dataset, workers: int, pin: bool, **kwargs) -> DataLoader:
+def _loader(dataset: Dataset, workers: int, pin: bool, together: Callable, **kwargs) -> DataLoader:
     return DataLoader(
         dataset,
         num_workers=workers,
-        collate_fn=collate,
+        collate_fn=together,
         pin_memory=pin,
         worker_init_fn=_prepare_worker,
         generator=torch.Generator(),  # a loader draws a seed that nobody uses; not from the state that a run saves
@@ -239,7 +333,7 @@ def _prepare_worker(_: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: the main process ends its workers
 
 
-def worker_count(asked: int, batch_size: int) -> int:
-    """Workers that make sense: no more than asked for, than there are cores, and than images in a batch."""
+def worker_count(asked: int, batch_size: int, processes: int = 1) -> int:
+    """Workers that make sense: no more than asked for, than there are cores to a process, and than images in a batch."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(asked, cores, batch_size if batch_size > 1 else 0)
+    return min(asked, max(cores // processes, 1), batch_size if batch_size > 1 else 0)

@@ -10,26 +10,47 @@ from utils.errors import UserError
 def select_device(name: str = "") -> torch.device:
     """``""``: CUDA where there is one, else MPS, else the CPU; ``"cpu"``, ``"mps"``, ``"0"``, ``"cuda:1"``.
 
-    Raises UserError for a device this machine doesn't have.
+    Of several processes started by torchrun each takes its own: of ``""`` the GPU of its local rank, of a list such as
+    ``"0,1,2,3"`` the one at its place. Raises UserError for a device this machine doesn't have.
     """
     name = str(name).strip().lower()
+    rank = int(os.environ.get("LOCAL_RANK", 0))
     if name == "cpu":
         return torch.device("cpu")
     if name == "mps":
         if not torch.backends.mps.is_available():
             raise UserError("--device mps: this machine or this build of PyTorch has no MPS; use --device cpu")
         return torch.device("mps")
-    if name == "":
-        if torch.cuda.is_available():
-            return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    index = name.removeprefix("cuda:").removeprefix("cuda") or "0"
-    if not index.isdigit():
-        raise UserError(f"--device {name}: give cpu, mps or one CUDA index such as 0")
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name == "":
+        if count:
+            index = str(rank)
+        else:
+            return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    else:
+        index = _listed(name, rank)
     if int(index) >= count:
-        raise UserError(f"--device {name}: this machine has {count} CUDA devices; use --device cpu or leave it out")
+        raise UserError(
+            f"--device {name or index}: this machine has {count} CUDA devices; "
+            f"{'start fewer processes' if not name else 'use --device cpu or leave it out'}"
+        )
     return torch.device("cuda", int(index))
+
+
+def _listed(name: str, rank: int) -> str:
+    """The CUDA index for a process, of ``"0"``, ``"cuda:1"`` or a list."""
+    indices = (
+        [i.strip() for i in name.removeprefix("cuda:").removeprefix("cuda").split(",")] if name != "cuda" else ["0"]
+    )
+    if not all(i.isdigit() for i in indices):
+        raise UserError(f"--device {name}: give cpu, mps or a CUDA index such as 0")
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    if len(indices) != processes:
+        raise UserError(
+            f"--device {name}: {len(indices)} devices for {processes} processes; every device takes a process of its own: "
+            f"torchrun --nproc_per_node {len(indices)} train.py …"
+        )
+    return indices[rank]
 
 
 def describe_device(device: torch.device) -> str:

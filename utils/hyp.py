@@ -10,8 +10,8 @@ REQUIRED = (
     "lr0 lrf momentum weight_decay warmup_epochs warmup_momentum warmup_bias_lr box cls cls_pw obj obj_pw anchor_t fl_gamma "
     "hsv_h hsv_s hsv_v degrees translate scale shear perspective flipud fliplr mosaic mixup copy_paste"
 ).split()
-OPTIONAL = {"iou_t": 0.2, "anchors": 0, "label_smoothing": 0.0, "nominal_batch": 64}
-PROBABILITIES = ("flipud", "fliplr", "mosaic", "mixup", "copy_paste")
+OPTIONAL = {"iou_t": 0.2, "anchors": 0, "label_smoothing": 0.0, "nominal_batch": 64, "mosaic9": 0.0}
+PROBABILITIES = ("flipud", "fliplr", "mosaic", "mosaic9", "mixup", "copy_paste")
 
 
 def read_hyp(path: str | Path) -> dict[str, float]:

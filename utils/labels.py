@@ -254,6 +254,24 @@ def _check(image: str, nc: int) -> tuple[Annotation | None, list[Fault], str]:
     return Annotation(image, shape, labels, segments), faults, ""
 
 
+def label_stamps(annotations: list[Annotation]) -> dict[str, tuple[int, int] | None]:
+    """Size and time of every label file as it is now; None of one that isn't there."""
+    return {str(path): _stamp(path) for path in (label_path(a.image) for a in annotations)}
+
+
+def changed_labels(stamps: dict[str, tuple[int, int] | None]) -> list[str]:
+    """The label files that are not what they were at ``stamps``."""
+    return [path for path, stamp in stamps.items() if _stamp(path) != stamp]
+
+
+def labels_digest(annotations: list[Annotation]) -> str:
+    """A digest of all labels and the names of their images, wherever the files lie."""
+    digest = hashlib.sha256()
+    for annotation in annotations:
+        digest.update(os.path.basename(annotation.image).encode() + annotation.labels.tobytes())
+    return digest.hexdigest()
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # The cache: flat arrays with offsets, and JSON for the rest; nothing in it is ever executed (no pickle)
 # ---------------------------------------------------------------------------------------------------------------------

@@ -1,5 +1,7 @@
 """The loss of YOLOv5: box (CIoU), objectness and class terms over the levels of the head."""
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 
@@ -22,15 +24,15 @@ def scale_gains(hyp: dict, nl: int, nc: int, imgsz: int) -> dict:
 def binary_cross_entropy(
     logits: torch.Tensor, targets: torch.Tensor, positive_weight: float, gamma: float
 ) -> torch.Tensor:
-    """Mean binary cross-entropy on logits, focal (1708.02002, alpha 0.25) where ``gamma`` > 0."""
+    """Summed binary cross-entropy on logits, focal (1708.02002, alpha 0.25) where ``gamma`` > 0."""
     weight = torch.tensor(positive_weight, device=logits.device, dtype=logits.dtype)
     if gamma <= 0:
-        return F.binary_cross_entropy_with_logits(logits, targets, pos_weight=weight)
+        return F.binary_cross_entropy_with_logits(logits, targets, pos_weight=weight, reduction="sum")
     loss = F.binary_cross_entropy_with_logits(logits, targets, pos_weight=weight, reduction="none")
     p = logits.sigmoid()
     right = targets * p + (1 - targets) * (1 - p)
     alpha = targets * 0.25 + (1 - targets) * 0.75
-    return (loss * alpha * (1 - right) ** gamma).mean()
+    return (loss * alpha * (1 - right) ** gamma).sum()
 
 
 class DetectionLoss:
@@ -43,38 +45,54 @@ class DetectionLoss:
 
     ``maps``: nl tensors [b, na, ny, nx, nc + 5]; ``targets`` [n, 6]: image, class, x, y, w, h (0..1).
     ``loss`` is batch size × (box + obj + cls), a scalar; ``items`` the three terms, detached, [3].
+
+    Where several processes share a batch, ``total`` sums a tensor over them. The terms are then means over the whole
+    batch, and the mean of the processes' gradients is that of one process with all images.
     """
 
-    def __init__(self, anchors: torch.Tensor, nc: int, hyp: dict):
+    def __init__(
+        self,
+        anchors: torch.Tensor,
+        nc: int,
+        hyp: dict,
+        total: Callable[[torch.Tensor], torch.Tensor] = lambda counts: counts,
+        processes: int = 1,
+    ):
         self.anchors = anchors
         self.nc = nc
         self.hyp = hyp
+        self.total = total
+        self.processes = processes
         self.level_weights = LEVEL_WEIGHTS.get(len(anchors), OTHER_LEVEL_WEIGHTS)
         smoothing = hyp.get("label_smoothing", 0.0)
         self.positive, self.negative = 1 - smoothing / 2, smoothing / 2  # class targets
 
     def __call__(self, maps: list[torch.Tensor], targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        hyp = self.hyp
-        box_loss, obj_loss, cls_loss = (torch.zeros((), device=targets.device) for _ in range(3))
-        for level, raw in enumerate(maps):
+        hyp, device = self.hyp, targets.device
+        matches = [self.match(targets, level, raw.shape) for level, raw in enumerate(maps)]
+        counts = [maps[0].shape[0], *(len(m.classes) for m in matches), *(raw[..., 0].numel() for raw in maps)]
+        images, *counts = self.total(torch.tensor(counts, device=device)).tolist()
+        box_loss, obj_loss, cls_loss = (torch.zeros((), device=device) for _ in range(3))
+        for level, (raw, match) in enumerate(zip(maps, matches, strict=True)):
             raw = raw.float()
-            matches = self.match(targets, level, raw.shape)
-            objectness = torch.zeros(raw.shape[:4], device=raw.device)
-            if len(matches.cells[0]):
-                predicted = raw[matches.cells]
+            matched, cells = counts[level], counts[len(maps) + level]
+            objectness = torch.zeros(raw.shape[:4], device=device)
+            if len(match.classes):
+                predicted = raw[match.cells]
                 xy = predicted[:, :2].sigmoid() * 2 - 0.5
-                wh = (predicted[:, 2:4].sigmoid() * 2) ** 2 * matches.anchors
-                iou = pairwise_iou(torch.cat((xy, wh), 1), matches.boxes, "CIoU")
-                box_loss = box_loss + (1 - iou).mean()
-                objectness[matches.cells] = iou.detach().clamp(0)
+                wh = (predicted[:, 2:4].sigmoid() * 2) ** 2 * match.anchors
+                iou = pairwise_iou(torch.cat((xy, wh), 1), match.boxes, "CIoU")
+                box_loss = box_loss + (1 - iou).sum() / matched
+                objectness[match.cells] = iou.detach().clamp(0)
                 if self.nc > 1:
                     wanted = torch.full_like(predicted[:, 5:], self.negative)
-                    wanted[torch.arange(len(wanted), device=raw.device), matches.classes] = self.positive
-                    cls_loss = cls_loss + binary_cross_entropy(predicted[:, 5:], wanted, hyp["cls_pw"], hyp["fl_gamma"])
+                    wanted[torch.arange(len(wanted), device=device), match.classes] = self.positive
+                    level_loss = binary_cross_entropy(predicted[:, 5:], wanted, hyp["cls_pw"], hyp["fl_gamma"])
+                    cls_loss = cls_loss + level_loss / (matched * self.nc)
             level_loss = binary_cross_entropy(raw[..., 4], objectness, hyp["obj_pw"], hyp["fl_gamma"])
-            obj_loss = obj_loss + level_loss * self.level_weights[level]
+            obj_loss = obj_loss + level_loss / cells * self.level_weights[level]
         items = torch.stack((box_loss * hyp["box"], obj_loss * hyp["obj"], cls_loss * hyp["cls"]))
-        return items.sum() * maps[0].shape[0], items.detach()
+        return items.sum() * images * self.processes, self.total(items.detach())
 
     def match(self, targets: torch.Tensor, level: int, shape: torch.Size) -> "Matches":
         """Give each target to the anchors of like shape, in its own cell and the two nearest neighbour cells."""

@@ -93,8 +93,3 @@ def _set_momentum(group: dict, momentum: float) -> None:
     """Stock warms up the momentum of SGD, and leaves Adam's beta1 as it is."""
     if "momentum" in group:
         group["momentum"] = momentum
-
-
-def finite(loss: torch.Tensor) -> bool:
-    """Whether a loss is a number at all."""
-    return math.isfinite(loss.item())

@@ -1,0 +1,72 @@
+"""The model that a run trains: built or taken up again, and which of its parts learn."""
+
+import argparse
+from typing import Any
+
+import torch
+
+from engine.detector import detector_from, transfer_weights
+from models.yolo import DetectionModel
+from utils.checkpoint import Checkpoint, read_checkpoint
+from utils.errors import UserError
+
+
+def build_model(options: argparse.Namespace, names: dict[int, str], hyp: dict[str, Any]) -> DetectionModel:
+    """The model of --cfg, or of the checkpoint where no --cfg is given, with what fits of --weights."""
+    checkpoint = read_checkpoint(options.weights) if options.weights else None
+    cfg = options.cfg or (checkpoint.yaml if checkpoint else "yolov5s_EfficientNetV2.yaml")
+    if cfg is None:
+        raise UserError(f"{options.weights}: holds weights without their model YAML; name the model with --cfg")
+    if isinstance(cfg, dict):
+        cfg = cfg | {"yaml_file": cfg.get("yaml_file", options.weights)}
+    model = DetectionModel(cfg, nc=len(names), anchors=round(hyp["anchors"]) or None)
+    model.names = names
+    print(model.summary())
+    if checkpoint:
+        print(transfer_weights(model, checkpoint))
+    return model
+
+
+def rebuild_model(checkpoint: Checkpoint, names: dict[int, str], data_file: str) -> DetectionModel:
+    """The model of an unfinished run. Raises UserError where the data has other classes by now."""
+    model = detector_from(checkpoint)
+    if list(model.names.values()) != list(names.values()):
+        raise UserError(f"{data_file}: its classes are no longer those of {checkpoint.path}")
+    return model
+
+
+def freeze_layers(model: DetectionModel, layers: list[int]) -> None:
+    """Exclude layers from learning: [10] the first ten, [3, 5, 7] these three, [0] none. BatchNorm goes on counting.
+
+    Raises UserError for a layer the model doesn't have.
+    """
+    frozen = list(range(layers[0])) if len(layers) == 1 else layers
+    count = len(model.model)
+    said = f"--freeze {' '.join(map(str, layers))}"
+    if min([*layers, *frozen]) < 0 or max([0, *frozen]) >= count:
+        raise UserError(f"{said}: {model.name} has layers 0 to {count - 1}")
+    if len(set(frozen)) == count:
+        raise UserError(f"{said}: that is all layers of {model.name}, and nothing would learn")
+    for i in frozen:
+        model.model[i].requires_grad_(False)
+
+
+def set_drop_path(model: torch.nn.Module, rate: float) -> None:
+    """Let the stochastic depth of the blocks that have it grow linearly from 0 to ``rate`` with depth (1603.09382).
+
+    Raises UserError where no block has it. Knows ours, torchvision's (StochasticDepth) and timm's (drop_prob).
+    """
+    drops = [m for m in model.modules() if type(m).__name__ in ("DropPath", "StochasticDepth")]
+    if not drops:
+        raise UserError(f"--drop-path {rate}: no block of {model.name} has stochastic depth; leave the flag out")
+    for i, drop in enumerate(drops):
+        setattr(drop, "p" if hasattr(drop, "p") else "drop_prob", rate * i / max(len(drops) - 1, 1))
+
+
+def scaled_at_random(images: torch.Tensor, stride: int, rng) -> torch.Tensor:
+    """A batch [b, c, h, w] resized by a random factor of 0.5 to 1.5, its sides rounded up to multiples of ``stride``."""
+    factor = rng.uniform(0.5, 1.5)
+    size = [max(-(-int(side * factor) // stride), 1) * stride for side in images.shape[2:]]
+    if size == list(images.shape[2:]):
+        return images
+    return torch.nn.functional.interpolate(images, size=size, mode="bilinear", align_corners=False)

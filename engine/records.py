@@ -1,0 +1,96 @@
+"""What a training run leaves in its folder. Of several processes only the first has Records; the others are Silent."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from engine.evaluator import Evaluation, Recorder, plot_evaluation
+from utils.checkpoint import read_checkpoint, save_checkpoint
+from utils.dataset import Batch
+from utils.labels import Annotation
+from utils.plots import plot_images, plot_labels, plot_results
+from utils.yaml_file import write_yaml
+
+RESULT_COLUMNS = (
+    "epoch train/box_loss train/obj_loss train/cls_loss metrics/precision metrics/recall metrics/mAP_0.5 "
+    "metrics/mAP_0.5:0.95 val/box_loss val/obj_loss val/cls_loss x/lr0 x/lr1 x/lr2"
+).split()
+KEPT = "yaml names epoch best_fitness best_epoch hyp args date results launch".split()  # in finished checkpoints
+
+
+class Records:
+    """Settings, tables, checkpoints and pictures in ``folder``; no pictures without ``plots``."""
+
+    def __init__(self, folder: Path, names: dict[int, str], plots: bool):
+        self.folder = folder
+        self.names = names
+        self.plots = plots
+        self.weights = folder / "weights"
+        self.weights.mkdir(exist_ok=True)
+        self.board = _tensorboard(folder)
+
+    def start(self, arguments: dict, hyp: dict, annotations: list[Annotation]) -> None:
+        """What the run was asked for, and a picture of its labels."""
+        write_yaml(self.folder / "opt.yaml", arguments)
+        write_yaml(self.folder / "hyp.yaml", hyp)
+        if self.plots:
+            plot_labels(np.concatenate([a.labels for a in annotations]), self.names, self.folder / "labels.jpg")
+
+    def batch(self, number: int, batch: Batch) -> None:
+        """A picture of one of the first batches, as the model sees it."""
+        if self.plots and number < 3:
+            images = batch.images.permute(0, 2, 3, 1).contiguous().numpy()
+            titles = [Path(p).name for p in batch.paths]
+            plot_images(images, batch.targets.numpy(), self.folder / f"train_batch{number}.jpg", self.names, titles)
+
+    def results(self, rows: list[list[str]]) -> None:
+        """results.csv, written whole, so that a resumed run has no row twice; the last row to TensorBoard, too."""
+        with open(self.folder / "results.csv", "w", newline="", encoding="utf-8") as f:
+            csv.writer(f).writerows([RESULT_COLUMNS, *rows])
+        if self.board:
+            for column, value in zip(RESULT_COLUMNS[1:], rows[-1][1:], strict=True):
+                self.board.add_scalar(column, float(value), int(rows[-1][0]))
+            self.board.flush()
+
+    def checkpoints(self, data: dict[str, Any], names: list[str]) -> None:
+        """The same state under each of ``names``, in weights/."""
+        for name in names:
+            save_checkpoint(self.weights / name, data)
+
+    def strip(self) -> None:
+        """Leave the averaged weights in half precision and what describes them: files to keep and to share."""
+        for path in (self.weights / "last.pt", self.weights / "best.pt"):
+            if path.exists() and "optimizer" in (data := read_checkpoint(path).training):
+                weights = {k: v.half() if v.is_floating_point() else v for k, v in data["ema"].items()}
+                save_checkpoint(path, {**{k: data[k] for k in KEPT if k in data}, "model": weights})
+
+    def recorder(self) -> Recorder:
+        """For pictures of the last validation."""
+        return Recorder(self.folder, self.names, plots=self.plots)
+
+    def curves(self, evaluation: Evaluation) -> None:
+        """Pictures of the whole run and of its last validation."""
+        if self.plots:
+            plot_results(self.folder / "results.csv", self.folder / "results.png")
+            plot_evaluation(evaluation, self.folder)
+        if self.board:
+            self.board.close()
+
+
+class Silent:
+    """Records of a process that leaves none: every call is answered with nothing."""
+
+    def __getattr__(self, name: str):
+        return lambda *_, **__: None
+
+
+def _tensorboard(folder: Path):
+    """A writer of TensorBoard's files, where that package is installed."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    print(f"TensorBoard: tensorboard --logdir {folder.parent}")
+    return SummaryWriter(str(folder))

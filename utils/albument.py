@@ -1,0 +1,43 @@
+"""Albumentations' transforms in training, where that package is installed: ``--albumentations``."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from utils.errors import UserError
+
+INSTALL = "pip install 'albumentations>=2.0'"
+
+
+def make_transform(file: str | None) -> Callable:
+    """(image uint8 [h, w, 3], labels [n, 5] class, x, y, w, h, rng) → the same, transformed.
+
+    ``file``: a pipeline saved by ``albumentations.save`` as YAML or JSON; None: rare blur, median blur, grey, and
+    contrast, as YOLOv5 does. Raises UserError where the package or the file is missing or of no use.
+    """
+    try:
+        import albumentations as A
+    except ImportError:
+        raise UserError(f"--albumentations needs the package albumentations: {INSTALL}") from None
+    if not hasattr(A.Compose, "set_random_seed"):
+        raise UserError(f"--albumentations: version {A.__version__} cannot be seeded per image: {INSTALL}")
+    if file is None:
+        steps = [A.Blur(p=0.01), A.MedianBlur(p=0.01), A.ToGray(p=0.01), A.CLAHE(p=0.01)]
+    else:
+        if not Path(file).is_file():
+            raise UserError(f"--albumentations {file}: no such file")
+        try:
+            steps = [A.load(file, data_format="json" if file.endswith(".json") else "yaml")]
+        except Exception as e:  # whatever the package says about a file it cannot read is the user's to read
+            raise UserError(f"--albumentations {file}: {type(e).__name__}: {e}") from None
+    boxes = A.BboxParams(format="yolo", label_fields=["classes"], clip=True)
+    pipeline = A.Compose(steps, bbox_params=boxes)
+
+    def transform(image: np.ndarray, labels: np.ndarray, rng: np.random.Generator):
+        pipeline.set_random_seed(int(rng.integers(2**31)))
+        new = pipeline(image=image, bboxes=labels[:, 1:], classes=labels[:, 0])
+        boxes, classes = np.array(new["bboxes"], np.float32).reshape(-1, 4), np.array(new["classes"], np.float32)
+        return new["image"], np.column_stack((classes, boxes)).astype(np.float32)
+
+    return transform

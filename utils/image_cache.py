@@ -1,0 +1,88 @@
+"""Decoded and resized images kept in memory or on disk, so that epochs after the first need not decode them again."""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from utils.errors import UserError
+from utils.labels import Annotation
+
+Load = Callable[[str], tuple[np.ndarray, tuple[int, int]]]  # path → image [h, w, 3], native (h, w)
+
+
+def cached(load: Load, annotations: list[Annotation], size: int, mode: str, folder: Path, name: str) -> Load:
+    """``load``, answered from a cache of the images that ``annotations`` name, filled here.
+
+    ``mode``: "ram", or "disk" for .npy files in ``folder``. Where memory or disk would not do, says so and returns
+    ``load`` itself. ``name`` stands for the kind of images ("train", "val"). Raises UserError where the folder can't be
+    written.
+    """
+    need = sum(round(h * w * (size / max(h, w)) ** 2) * 3 for h, w in (a.shape for a in annotations))
+    if mode == "disk":
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as e:
+            raise UserError(f"--cache disk: {folder} can't be made ({e.strerror}); use --cache ram or none") from None
+    free = shutil.disk_usage(folder).free if mode == "disk" else available_memory()
+    if free is not None and need * 1.1 > free:
+        place = "on disk" if mode == "disk" else "in memory"
+        print(
+            f"warning: --cache {mode} needs {need / 1e9:.1f} GB {place} for the {name} images, {free / 1e9:.1f} GB are "
+            "free; they are decoded anew every time"
+        )
+        return load
+    paths = [a.image for a in annotations]
+    store = {path: str(folder / f"{Path(path).stem}-{_digest(path, size, name)}.npy") for path in paths}
+
+    def load_disk(path: str) -> tuple[np.ndarray, tuple[int, int]]:
+        try:
+            return np.load(store[path], allow_pickle=False), shapes[path]
+        except (OSError, ValueError, EOFError):  # gone or cut short: the image itself is still there
+            return load(path)
+
+    def fill_disk(path: str) -> None:
+        if os.path.exists(store[path]):
+            return
+        temporary = f"{store[path]}.{os.getpid()}.tmp.npy"
+        try:
+            np.save(temporary, load(path)[0])
+            os.replace(temporary, store[path])
+        except OSError as e:
+            Path(temporary).unlink(missing_ok=True)
+            raise UserError(f"--cache disk: {folder} can't be written ({e.strerror}); free some space") from None
+
+    shapes = {a.image: a.shape for a in annotations}
+    images: dict[str, tuple[np.ndarray, tuple[int, int]]] = {}
+
+    def fill_ram(path: str) -> None:
+        images[path] = load(path)
+
+    fill = fill_disk if mode == "disk" else fill_ram
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # threads will do: decoding leaves Python's lock
+        for _ in tqdm(
+            pool.map(fill, paths), total=len(paths), desc=f"caching {name} images ({need / 1e9:.1f} GB {mode})"
+        ):
+            pass
+    return load_disk if mode == "disk" else images.__getitem__
+
+
+def available_memory() -> int | None:
+    """Bytes of memory that can be had without swapping; None where the system does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
+
+
+def _digest(path: str, size: int, name: str) -> str:
+    """Another one whenever the image, the size, or the way of resizing is another."""
+    stat = os.stat(path)
+    text = repr((os.path.abspath(path), stat.st_size, stat.st_mtime_ns, size, name))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
