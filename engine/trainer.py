@@ -59,14 +59,23 @@ from utils.paths import new_run_folder
 T = TypeVar("T")
 GRADIENT_NORM = 10.0
 PRESENT = (
-    "device workers cache save_minutes".split()
-)  # what a resumed run takes from the command line: not what is learnt
+    "device",
+    "workers",
+    "cache",
+)  # what a resumed run takes from the command line: they don't change what is learnt
+
+
+class Diverged(UserError):
+    """The loss or a gradient is no number any more."""
 
 
 class Trainer:
-    """One training run. ``options`` are those of train.py."""
+    """One training run. ``options`` are those of train.py; ``hyp`` replaces the file that they name.
 
-    def __init__(self, options: argparse.Namespace, hyp: dict | None = None):
+    Without ``keep_records`` it leaves no files: for trainings that are a step of something larger.
+    """
+
+    def __init__(self, options: argparse.Namespace, hyp: dict | None = None, keep_records: bool = True):
         self.device = select_device(options.device)
         self.world = World.join(self.device)
         path, resumed = self.find_unfinished(options)
@@ -94,10 +103,15 @@ class Trainer:
         self.label_stamps = label_stamps(self.train_index.annotations)
         if not resumed and not options.noautoanchor and self.world.is_first:
             fit_anchors(model.detect, self.train_index.annotations, self.imgsz, self.hyp["anchor_t"], options.seed)
-        new_folder = partial(new_run_folder, options.project, options.name, options.exist_ok)
-        self.folder = path.parents[1] if resumed else self.world.from_first(new_folder)
+        if resumed or not keep_records:
+            self.folder = path.parents[1] if resumed else Path(options.project)
+        else:
+            self.folder = self.world.from_first(
+                partial(new_run_folder, options.project, options.name, options.exist_ok)
+            )
         self.weights = self.folder / "weights"
-        self.records = Records(self.folder, self.names, not options.noplots) if self.world.is_first else Silent()
+        keep_records = keep_records and self.world.is_first
+        self.records = Records(self.folder, self.names, not options.noplots) if keep_records else Silent()
 
         self.epoch, self.batches_done = 0, 0  # where the run stands
         self.mean_losses = torch.zeros(3, device=self.device)  # box, obj, cls, of this epoch so far
@@ -340,7 +354,7 @@ class Trainer:
     def require_finite(self, what: str, value: torch.Tensor) -> None:
         """Stop before a number that is none reaches the weights."""
         if not math.isfinite(value.item()):
-            raise UserError(
+            raise Diverged(
                 f"epoch {self.epoch}, batch {self.batches_done}: the {what} is {value.item()}; "
                 f"lower lr0 in {self.options.hyp}, or check the labels; {self.last_words()}"
             )

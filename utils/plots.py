@@ -289,6 +289,21 @@ def plot_study(curves: dict[str, np.ndarray], path: str | Path) -> Path:
     return _save(figure, path)
 
 
+def plot_evolution(values: dict[str, np.ndarray], fitness: np.ndarray, path: str | Path) -> Path:
+    """Fitness over every hyper-parameter that was tried: ``values`` name → [n], ``fitness`` [n]; the best is marked."""
+    columns = 5
+    rows = -(-len(values) // columns)
+    figure = _new_figure(3 * columns, 2.4 * rows)
+    best = int(fitness.argmax())
+    for i, (name, tried) in enumerate(values.items()):
+        axes = figure.add_subplot(rows, columns, i + 1)
+        axes.scatter(tried, fitness, c=np.arange(len(fitness)), cmap="viridis", s=12)
+        axes.plot(tried[best], fitness[best], "k+", markersize=14)
+        axes.set_title(f"{name} = {tried[best]:.3g}", fontsize=9)
+        axes.tick_params(labelsize=7)
+    return _save(figure, path)
+
+
 def plot_confusion_matrix(matrix: np.ndarray, names: dict[int, str], path: str | Path) -> Path:
     """Which class is predicted for which, as a share of each true class (confusion_matrix.png).
 

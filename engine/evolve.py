@@ -1,0 +1,191 @@
+"""A search for better hyper-parameters: train, mutate the best so far, train again.
+
+    evolve(options)      --evolve N trainings; their figures and hyper-parameters in evolve.csv, a row each
+    evolve(options)      with --resume_evolve, goes on after the last row
+
+Each training validates its last epoch only and leaves no files of its own. What is drawn depends on (seed, generation)
+alone: a search that was killed goes on as if it had not been.
+"""
+
+import argparse
+import csv
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from engine.settings import read_run_hyp
+from engine.trainer import Diverged, Trainer
+from utils.errors import UserError
+from utils.metrics import fitness
+from utils.paths import ROOT, new_run_folder
+from utils.plots import plot_evolution
+from utils.yaml_file import read_yaml, write_yaml
+
+FIGURES = "metrics/precision metrics/recall metrics/mAP_0.5 metrics/mAP_0.5:0.95 val/box_loss val/obj_loss val/cls_loss".split()
+PARENTS = 5  # the best so far, of which one is mutated
+MUTATED = 0.8  # share of the hyper-parameters that change in a generation
+SPREAD = 0.2  # standard deviation of the factor
+
+
+class Range(NamedTuple):
+    """How a hyper-parameter may change: ``gain`` on the spread of its factor, and its limits."""
+
+    gain: float
+    low: float
+    high: float
+
+
+RANGES = {
+    "lr0": Range(1, 1e-5, 0.1),
+    "lrf": Range(1, 0.01, 1.0),
+    "momentum": Range(0.3, 0.6, 0.98),
+    "weight_decay": Range(1, 0.0, 0.001),
+    "warmup_epochs": Range(1, 0.0, 5.0),
+    "warmup_momentum": Range(1, 0.0, 0.95),
+    "warmup_bias_lr": Range(1, 0.0, 0.2),
+    "box": Range(1, 0.02, 0.2),
+    "cls": Range(1, 0.2, 4.0),
+    "cls_pw": Range(1, 0.5, 2.0),
+    "obj": Range(1, 0.2, 4.0),
+    "obj_pw": Range(1, 0.5, 2.0),
+    "anchor_t": Range(1, 2.0, 8.0),
+    "fl_gamma": Range(1, 0.0, 2.0),
+    "hsv_h": Range(1, 0.0, 0.1),
+    "hsv_s": Range(1, 0.0, 0.9),
+    "hsv_v": Range(1, 0.0, 0.9),
+    "degrees": Range(1, 0.0, 45.0),
+    "translate": Range(1, 0.0, 0.9),
+    "scale": Range(1, 0.0, 0.9),
+    "shear": Range(1, 0.0, 10.0),
+    "perspective": Range(1, 0.0, 0.001),
+    "flipud": Range(1, 0.0, 1.0),
+    "fliplr": Range(1, 0.0, 1.0),
+    "mosaic": Range(1, 0.0, 1.0),
+    "mixup": Range(1, 0.0, 1.0),
+    "copy_paste": Range(1, 0.0, 1.0),
+}
+
+
+def evolve(options: argparse.Namespace) -> Path:
+    """Search for --evolve generations, or for those left of an earlier search; returns its folder."""
+    if options.resume:
+        raise UserError("--evolve and --resume: a search goes on by --resume_evolve")
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise UserError("--evolve runs one training after the other in one process; start it without torchrun")
+    if options.resume_evolve:
+        folder = find_search(options)
+        saved = read_yaml(folder / "opt.yaml", "settings of the search")
+        present = {"device": options.device, "workers": options.workers, "evolve": options.evolve or saved["evolve"]}
+        options = argparse.Namespace(**{**vars(options), **saved, **present})
+        start = read_yaml(folder / "hyp_start.yaml", "hyper-parameters of the search")
+    else:
+        start = read_run_hyp(options)
+        folder = new_run_folder(search_project(options), options.name, options.exist_ok)
+        write_yaml(folder / "opt.yaml", {k: v for k, v in vars(options).items() if not k.startswith("resume")})
+        write_yaml(folder / "hyp_start.yaml", start)
+    table = folder / "evolve.csv"
+    rows = read_rows(table, start)
+    if rows:
+        print(f"going on with {table} after {len(rows)} of {options.evolve} generations")
+    for generation in range(len(rows), options.evolve):
+        hyp = start if generation == 0 else mutate(rows, (options.seed, generation))
+        figures = train_once(options, hyp, folder)
+        rows.append((figures, hyp))
+        write_rows(table, rows)
+        record_best(folder, rows)
+        best = max(range(len(rows)), key=lambda i: score(rows[i][0]))
+        print(
+            f"generation {generation + 1} of {options.evolve}: fitness {score(figures):.4f}; "
+            f"the best is generation {best + 1} with {score(rows[best][0]):.4f}"
+        )
+    print(f"results are in {folder}; next: python train.py --hyp {folder / 'hyp_evolve.yaml'}")
+    return folder
+
+
+def search_project(options: argparse.Namespace) -> Path:
+    """runs/evolve, unless --project names another folder."""
+    default = ROOT / "runs" / "train"
+    return ROOT / "runs" / "evolve" if Path(options.project) == default else Path(options.project)
+
+
+def find_search(options: argparse.Namespace) -> Path:
+    """The folder --resume_evolve names (or its evolve.csv), or that of the newest search."""
+    if options.resume_evolve is True:
+        found = sorted(search_project(options).glob("*/opt.yaml"), key=lambda p: p.stat().st_mtime)
+        if not found:
+            raise UserError(f"--resume_evolve: {search_project(options)} holds no search; name its folder")
+        return found[-1].parent
+    folder = Path(options.resume_evolve)
+    folder = folder if folder.is_dir() else folder.parent
+    if not (folder / "hyp_start.yaml").is_file():
+        raise UserError(f"--resume_evolve {options.resume_evolve}: no folder of a search (it holds no hyp_start.yaml)")
+    return folder
+
+
+def train_once(options: argparse.Namespace, hyp: dict, folder: Path) -> list[float]:
+    """Train with ``hyp``; the figures of the last epoch. A training that diverges has a fitness of nothing."""
+    changes = {"noval": True, "noplots": True, "project": str(folder)}
+    trainer = Trainer(argparse.Namespace(**{**vars(options), **changes}), hyp=hyp, keep_records=False)
+    try:
+        trainer.fit()
+    except Diverged as e:
+        print(f"warning: {e}")
+        return [0.0] * len(FIGURES)
+    except SystemExit:
+        print(f"go on with: python train.py --resume_evolve {folder}")
+        raise
+    return [float(v) for v in trainer.results[-1][4:11]]
+
+
+def score(figures: list[float]) -> float:
+    """Fitness of a row's figures."""
+    return fitness(figures[2], figures[3])
+
+
+def mutate(rows: list[tuple[list[float], dict]], key: tuple[int, int]) -> dict:
+    """One of the best rows, the better the likelier, with most of its hyper-parameters changed by random factors."""
+    rng = np.random.default_rng(key)
+    best = sorted(rows, key=lambda row: -score(row[0]))[:PARENTS]
+    scores = np.array([score(figures) for figures, _ in best])
+    odds = scores - scores.min() + 1e-6
+    parent = best[rng.choice(len(best), p=odds / odds.sum())][1]
+    gains = np.array([r.gain for r in RANGES.values()])
+    factors = np.ones(len(RANGES))
+    while (factors == 1).all():
+        changed = rng.random(len(RANGES)) < MUTATED
+        factors = (1 + changed * gains * rng.normal(size=len(RANGES)) * SPREAD).clip(0.3, 3.0)
+    new = dict(parent)
+    for (name, limits), factor in zip(RANGES.items(), factors, strict=True):
+        new[name] = round(float(np.clip(parent[name] * factor, limits.low, limits.high)), 5)
+    return new
+
+
+def read_rows(table: Path, start: dict) -> list[tuple[list[float], dict]]:
+    """The generations of evolve.csv. Raises UserError where it is another table."""
+    if not table.exists():
+        return []
+    with open(table, newline="", encoding="utf-8") as f:
+        found = list(csv.DictReader(f))
+    try:
+        return [([float(row[k]) for k in FIGURES], {k: float(row[k]) for k in start}) for row in found]
+    except (KeyError, TypeError, ValueError) as e:
+        raise UserError(f"{table}: not the table of a search ({e}); it has a row per generation") from None
+
+
+def write_rows(table: Path, rows: list[tuple[list[float], dict]]) -> None:
+    """evolve.csv, whole, in one step."""
+    temporary = table.with_suffix(".tmp")
+    with open(temporary, "w", newline="", encoding="utf-8") as f:
+        writer = csv.writer(f)
+        writer.writerow([*FIGURES, *rows[0][1]])
+        writer.writerows([*figures, *hyp.values()] for figures, hyp in rows)
+    os.replace(temporary, table)
+
+
+def record_best(folder: Path, rows: list[tuple[list[float], dict]]) -> None:
+    """hyp_evolve.yaml, the best hyper-parameters so far, and a picture of fitness over each value tried."""
+    write_yaml(folder / "hyp_evolve.yaml", max(rows, key=lambda row: score(row[0]))[1])
+    values = {name: np.array([hyp[name] for _, hyp in rows]) for name in RANGES}
+    plot_evolution(values, np.array([score(figures) for figures, _ in rows]), folder / "evolve.png")
