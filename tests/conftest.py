@@ -84,6 +84,25 @@ def make_set(root: Path, train: int = 8, val: int = 4, size: tuple[int, int] = (
     return yaml
 
 
+@pytest.fixture(scope="session")
+def learnt(tmp_path_factory) -> tuple[Path, Path, Path]:
+    """A data YAML whose validation images are those of training, hyper-parameters without augmentation, and a checkpoint
+    that has learnt these images: mAP50 about 0.5."""
+    import train
+    from utils.hyp import read_hyp
+    from utils.yaml_file import write_yaml
+
+    root = tmp_path_factory.mktemp("learnt")
+    data = make_set(root / "set", train=12, val=1)
+    data.write_text(data.read_text().replace("val: images/val", "val: images/train"))
+    gains = {"lr0": 0.004, "nominal_batch": 4, "obj": 3.0, "cls": 2.0, "warmup_epochs": 0.0}
+    write_yaml(root / "hyp.yaml", read_hyp("hyp.no-augmentation.yaml") | gains)
+    size = {"cfg": "yolov5n.yaml", "imgsz": 64, "batch_size": 4, "epochs": 30, "workers": 0, "device": "cpu"}
+    places = {"data": str(data), "hyp": str(root / "hyp.yaml"), "project": str(root / "runs")}
+    folder = train.run(**size, **places, optimizer="AdamW", noplots=True, noval=True)
+    return data, root / "hyp.yaml", folder / "weights" / "last.pt"
+
+
 @pytest.fixture
 def tiny_set(tmp_path) -> Path:
     """The data YAML of eight training and four validation images, 96 × 64 px, two classes."""

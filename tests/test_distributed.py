@@ -10,7 +10,6 @@ import time
 import pytest
 import torch
 
-import train
 from tests.conftest import ROOT, make_set
 from tests.test_resume import ended, in_background, wait_for_saves
 from tests.test_train import hyp_file, options, rows
@@ -39,26 +38,24 @@ def results(task: str, settings: dict, tmp_path, processes: int) -> dict:
 
 def test_two_processes_take_the_steps_of_one(tmp_path):
     data = make_set(tmp_path / "set", train=64, val=2)
-    hyp = hyp_file(tmp_path, nominal_batch=16, warmup_epochs=0.0, mixup=0.5, lr0=0.1)
+    hyp = hyp_file(tmp_path, nominal_batch=16, warmup_epochs=0.0, mixup=0.5, lr0=0.01)
     settings = options(data, tmp_path, batch_size=16, hyp=hyp, noplots=True)
     one, two = (results("steps", settings, tmp_path, n) for n in (1, 2))
     assert len(one["losses"]) == 4
     torch.testing.assert_close(torch.tensor(one["losses"]), torch.tensor(two["losses"]), rtol=1e-4, atol=0)
     moved = (one["weights"]["model.24.m.0.weight"] - one["start"]).abs().max()
-    assert moved > 0.01  # far more than the tolerance
+    assert moved > 0.001  # far more than the tolerance
     for key, value in one["weights"].items():
         torch.testing.assert_close(value, two["weights"][key], rtol=1e-4, atol=1e-4)
 
 
-def test_sharded_validation_gives_the_figures_of_one_process(tmp_path):
-    data = make_set(tmp_path / "set", train=16, val=11)
-    tiny = {"hyp": "hyp.scratch-tiny.yaml", "optimizer": "AdamW", "batch_size": 2, "noplots": True}
-    folder = train.run(**options(data, tmp_path, epochs=12, noval=True, **tiny))
-    settings = options(data, tmp_path, weights=str(folder / "weights" / "last.pt"), **tiny)
-    one, two, three = (results("validate", settings | {"batch_size": 6}, tmp_path, n) for n in (1, 2, 3))
-    assert one["ap"][:, 0].max() > 0.05  # there is something to be measured
+def test_sharded_validation_gives_the_figures_of_one_process(learnt, tmp_path):
+    data, _, weights = learnt
+    settings = options(data, tmp_path, weights=str(weights), cfg="", noplots=True, batch_size=6, exist_ok=True)
+    one, two, three = (results("validate", settings, tmp_path, n) for n in (1, 2, 3))
+    assert one["ap"][:, 0].max() > 0.3  # there is something to be measured
     for other in (two, three):
-        assert other["images"] == 11
+        assert other["images"] == 12
         for key in ("ap", "p", "r", "confusion"):
             torch.testing.assert_close(one[key], other[key], rtol=0, atol=1e-6)
 
