@@ -5,10 +5,8 @@ import difflib
 import inspect
 import math
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import Any
 
-import torch
 from torch import nn
 
 from utils.errors import UserError
@@ -203,41 +201,6 @@ def infer_rule(block: type[nn.Module]) -> str:
     if first in INPUT_NAMES and second in OUTPUT_NAMES:
         return "repeats" if third in REPEAT_NAMES else "channels"
     return "keep" if first in INPUT_NAMES | WIDTH_NAMES else "plain"
-
-
-def check_concat(row: Row, sources: list[int], inputs: list[tuple], shapes: list[tuple | None]) -> None:
-    """Maps to be joined along channels must be of one height and width; the error says which earlier layers would fit."""
-    sizes = [shape[1:] for shape in inputs]
-    if len(set(sizes)) <= 1 or row.args not in ([], [1]):
-        return
-    said = ", ".join(f"layer {s} is {h}×{w}" for s, (h, w) in zip(sources, sizes, strict=True))
-    height, width = sizes[0]
-    fitting = [str(i) for i, s in enumerate(shapes) if s is not None and s[1:] == sizes[0] and i not in sources]
-    hint = f" Layers at {height}×{width}: {', '.join(fitting)}." if fitting else ""
-    raise row.error(f"inputs differ in size at 640: {said}.{hint}")
-
-
-def output_shape(row: Row, layer: nn.Module, inputs: list[tuple], as_list: bool) -> tuple[int, int, int]:
-    """(channels, height, width) that ``layer`` (in eval mode) gives for inputs of these shapes.
-
-    Traced on the meta device, which costs nothing; a block whose forward needs real numbers is run on zeros.
-    """
-    state = {k: v.to("meta") for k, v in chain(layer.named_parameters(), layer.named_buffers())}
-    try:
-        x = [torch.empty(1, *shape, device="meta") for shape in inputs]
-        y = torch.func.functional_call(layer, state, (x if as_list else x[0],))
-    except Exception:  # either a mistake in the row or a block that can't be traced: the real run tells
-        try:
-            with torch.no_grad():
-                x = [torch.zeros(1, *shape) for shape in inputs]
-                y = layer(x if as_list else x[0])
-        except Exception as e:
-            given = " and ".join("×".join(map(str, shape)) for shape in inputs)
-            raise row.error(f"{row.block} does not fit its input {given}: {type(e).__name__}: {e}") from e
-    if not isinstance(y, torch.Tensor) or y.ndim != 4:
-        found = f"a tensor of {y.ndim} dimensions" if isinstance(y, torch.Tensor) else type(y).__name__
-        raise row.error(f"{row.block} returns {found}; a layer returns one map [batch, channels, height, width]")
-    return tuple(y.shape[1:])
 
 
 def nearest(name: str, known: list[str]) -> str:

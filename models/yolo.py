@@ -20,26 +20,17 @@ from copy import deepcopy
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 from tqdm import tqdm
 
 from models import common
+from models.build import Scaling, build_layer, output_shape
+from models.check import check_concat, check_description, detect_arguments
 from models.common import FusedMBConv, MBConv, default_activation
 from models.fuse import fuse_conv_bn
 from models.profiling import profile_layers, profile_model
-from models.rows import (
-    Row,
-    check_concat,
-    infer_rule,
-    nearest,
-    output_shape,
-    parse_activation,
-    parse_arguments,
-    read_rows,
-    scale_channels,
-    scale_number,
-)
+from models.rows import Row, infer_rule, nearest, parse_activation, read_rows
+from models.tta import forward_augment
 from utils.anchors import anchors_in_stride_order
 from utils.device import select_device
 from utils.errors import UserError, exit_on_user_error
@@ -178,54 +169,6 @@ def resolve_block(row: Row) -> tuple[type[nn.Module], str]:
     raise row.error(f"unknown block {row.block}{nearest(row.block, [*BLOCKS, 'Detect', 'nn.Upsample'])}")
 
 
-def build_layer(row: Row, channels: list[int], depth: float, width: float, divisor: int, outputs: int) -> nn.Module:
-    """Construct what one row describes. ``channels``: of its inputs; ``outputs``: na·(nc+5), never scaled by width."""
-    block, rule = resolve_block(row)
-    c1 = channels[0] if len(channels) == 1 else channels
-    args, kwargs = parse_arguments(row)
-    if rule in ("channels", "repeats"):
-        if not args or not isinstance(args[0], int) or isinstance(args[0], bool) or args[0] < 1:
-            raise row.error(f"the first argument of {row.block} is its output channels, a positive whole number")
-        c2 = args[0] if args[0] == outputs else scale_channels(args[0], width, divisor)
-        args = [c1, c2, *args[1:]]
-    elif rule == "keep":
-        args = [c1, *args]
-    n = scale_number(row.number, depth)
-    if rule == "repeats":
-        args.insert(2, n)
-        n = 1
-    row.built_number, row.built_args = n, args
-    try:
-        if n == 1:
-            return block(*args, **kwargs)
-        again = [args[1], *args[1:]] if rule == "channels" else args  # only the first block changes the channels
-        return nn.Sequential(block(*args, **kwargs), *(block(*again, **kwargs) for _ in range(n - 1)))
-    except Exception as e:  # whatever a constructor says about arguments it cannot take is the user's to read
-        raise row.error(f"{row.block}({', '.join(map(str, args))}) cannot be built: {type(e).__name__}: {e}") from e
-
-
-def build_detect(row: Row, channels: list[int], nc: int, anchors) -> Detect:
-    """The Detect row, its anchors checked against the levels it gets."""
-    args, _ = parse_arguments(row, {"nc": nc, "anchors": anchors})
-    if len(args) != 2:
-        raise row.error("Detect takes [nc, anchors]")
-    nc, anchors = args
-    if isinstance(anchors, int):  # a count: sizes are found from the data
-        anchors = [[float(v + 1) for v in range(anchors * 2)] for _ in channels]
-    if not isinstance(anchors, list) or not all(isinstance(a, list) and len(a) % 2 == 0 and a for a in anchors):
-        raise row.error(
-            "anchors are lists of width,height pairs, one list per output, or one number (anchors per output)"
-        )
-    if len(anchors) != len(channels):
-        raise row.error(
-            f"{len(channels)} inputs, but anchors for {len(anchors)} outputs; give one anchor list per input"
-        )
-    if len({len(a) for a in anchors}) > 1:
-        raise row.error("every output needs the same number of anchors")
-    row.built_args = [nc, f"{len(anchors)}×{len(anchors[0]) // 2} anchors", channels]
-    return Detect(nc, anchors, channels)
-
-
 def parse_model(cfg: dict, file: str, ch: int = 3) -> tuple[nn.Sequential, list[Row]]:
     """Build the layers of a model description, tracing each on the way.
 
@@ -233,9 +176,13 @@ def parse_model(cfg: dict, file: str, ch: int = 3) -> tuple[nn.Sequential, list[
     and stride. Raises UserError that names the row where a block is unknown, cannot be built, or does not fit its input.
     """
     nc, anchors = cfg["nc"], cfg["anchors"]
-    depth, width = cfg.get("depth_multiple", 1.0), cfg.get("width_multiple", 1.0)
-    divisor = cfg.get("channel_multiple", 8)
     na = anchors if isinstance(anchors, int) else len(anchors[0]) // 2
+    scaling = Scaling(
+        depth=cfg.get("depth_multiple", 1.0),
+        width=cfg.get("width_multiple", 1.0),
+        divisor=cfg.get("channel_multiple", 8),
+        outputs=na * (nc + 5),
+    )
     rows = read_rows(cfg, file)
     layers, shapes = [], []
     with default_activation(parse_activation(cfg.get("activation"), file)):
@@ -249,11 +196,12 @@ def parse_model(cfg: dict, file: str, ch: int = 3) -> tuple[nn.Sequential, list[
             if row.block == "Concat":
                 check_concat(row, sources, inputs, shapes)
             if row.block == "Detect":
-                layer = build_detect(row, channels, nc, anchors)
+                layer = Detect(*detect_arguments(row, channels, nc, anchors), channels)
                 layer.set_strides([CHECK_SIZE / shape[1] for shape in inputs])
                 shapes.append(None)
             else:
-                layer = build_layer(row, channels, depth, width, divisor, na * (nc + 5))
+                block, rule = resolve_block(row)
+                layer = build_layer(row, block, rule, channels, scaling)
                 shapes.append(output_shape(row, layer.eval(), inputs, isinstance(row.source, list)))
                 row.shape = shapes[-1]
                 row.stride = CHECK_SIZE / row.shape[1]
@@ -275,7 +223,7 @@ class DetectionModel(nn.Module):
     ):
         super().__init__()
         self.yaml, self.yaml_file = read_model_yaml(cfg)
-        self._check_description()
+        check_description(self.yaml, self.yaml_file)
         self.yaml["ch"] = ch if ch is not None else self.yaml.get("ch", 3)
         if nc is not None:
             self.yaml["nc"] = nc
@@ -290,19 +238,6 @@ class DetectionModel(nn.Module):
         self.stride = self.model[-1].stride
         _prepare_layers(self)
 
-    def _check_description(self) -> None:
-        for key in ("nc", "anchors", "backbone", "head"):
-            if key not in self.yaml:
-                raise UserError(f"{self.yaml_file}: `{key}` is missing")
-        nc = self.yaml["nc"]
-        if not isinstance(nc, int) or nc < 1:
-            raise UserError(f"{self.yaml_file}: nc is {nc!r}; it is the number of classes, 1 or more")
-        anchors = self.yaml["anchors"]
-        if not (isinstance(anchors, int) and anchors > 0) and not (isinstance(anchors, list) and anchors):
-            raise UserError(
-                f"{self.yaml_file}: anchors is {anchors!r}; give a list of width,height pairs per output, or a count"
-            )
-
     @property
     def detect(self) -> Detect:
         """The head."""
@@ -315,7 +250,7 @@ class DetectionModel(nn.Module):
 
     def forward(self, x: torch.Tensor, augment: bool = False):
         """Images [b, ch, h, w], 0..1 → what Detect returns; ``augment`` merges three scales and a flip (eval only)."""
-        return self.forward_augment(x) if augment else self.forward_once(x)
+        return forward_augment(self, x) if augment else self.forward_once(x)
 
     def forward_once(self, x: torch.Tensor):
         outputs = []
@@ -325,27 +260,6 @@ class DetectionModel(nn.Module):
             x = layer(x)
             outputs.append(x if layer.i in self.save else None)
         return x
-
-    def forward_augment(self, x: torch.Tensor):
-        """Test-time augmentation: full size, 0.83 flipped, 0.67; boxes of all three in the pixels of ``x``.
-
-        The coarsest level of the full image and the finest of the smallest are left out: there the other scales see better.
-        """
-        height, width = x.shape[2:]
-        merged = []
-        for ratio, flip in ((1.0, False), (0.83, True), (0.67, False)):
-            image = scale_image(x.flip(3) if flip else x, ratio, int(self.stride.max()))
-            boxes, maps = self.forward_once(image)
-            boxes[..., :4] /= ratio
-            if flip:
-                boxes[..., 0] = width - boxes[..., 0]
-            counts = [m[0, ..., 0].numel() for m in maps]
-            if len(counts) > 1 and ratio == 1.0:
-                boxes = boxes[:, : -counts[-1]]
-            elif len(counts) > 1 and ratio == 0.67:
-                boxes = boxes[:, counts[0] :]
-            merged.append(boxes)
-        return torch.cat(merged, 1), None
 
     def fuse(self) -> "DetectionModel":
         """Fold BatchNorm into the convolutions, in place: from here on the model is for inference only."""
@@ -384,16 +298,6 @@ def _prepare_layers(model: nn.Module) -> None:
     blocks = [m for m in model.modules() if isinstance(m, (MBConv, FusedMBConv)) and m.paper]
     for i, block in enumerate(blocks):
         block.drop_path.p *= i / len(blocks)
-
-
-def scale_image(x: torch.Tensor, ratio: float, multiple: int) -> torch.Tensor:
-    """Resize images [b, c, h, w] by ``ratio`` and pad right and bottom to a multiple, with the grey of ImageNet's mean."""
-    if ratio == 1.0:
-        return x
-    height, width = x.shape[2:]
-    x = F.interpolate(x, size=(int(height * ratio), int(width * ratio)), mode="bilinear", align_corners=False)
-    target = [math.ceil(side * ratio / multiple) * multiple for side in (height, width)]
-    return F.pad(x, (0, target[1] - x.shape[3], 0, target[0] - x.shape[2]), value=0.447)
 
 
 def check_all(files: list[Path]) -> None:
