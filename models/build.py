@@ -1,6 +1,6 @@
 """From one row of a model YAML to its layer: construct it, and trace it to know the shape of what it gives."""
 
-from inspect import Parameter, Signature, signature
+from inspect import Parameter, signature
 from itertools import chain
 from typing import NamedTuple
 
@@ -41,7 +41,7 @@ def build_layer(row: Row, block: type[nn.Module], rule: str, channels: list[int]
         flow += f", {args[0]} × width_multiple {scaling.width:g} = {c2} go out"
         args = [c1, c2, *args[1:]]
     elif rule == "keep":
-        _refuse_channels(row, c1, args, signature(block), scaling)
+        _refuse_channels(row, c1, args, _row_parameters(block, rule), scaling)
         args = [c1, *args]
     n = scale_number(row.number, scaling.depth)
     if rule == "repeats":
@@ -58,13 +58,13 @@ def build_layer(row: Row, block: type[nn.Module], rule: str, channels: list[int]
         again = [args[1], *args[1:]] if rule == "channels" else args  # only the first block changes the channels
         return nn.Sequential(block(*args, **kwargs), *(block(*again, **kwargs) for _ in range(n - 1)))
     except Exception as e:  # whatever a constructor says about arguments it cannot take is the user's to read
-        remedy = next((f"; {words}" for found, words in REMEDIES if found in str(e)), "")
+        remedy = next((words for found, words in REMEDIES if found in str(e)), _arguments_of(row.block, block, rule))
         if len(channels) > 1:
             remedy = (
-                f"; it is fed a list of {len(channels)} layers, which only blocks that join maps take, such as Concat"
+                f"it is fed a list of {len(channels)} layers, which only blocks that join maps take, such as Concat"
             )
         called = f"{row.block}({', '.join(map(str, args))})"
-        raise row.error(f"{called} cannot be built: {type(e).__name__}: {e}; {flow}{remedy}") from e
+        raise row.error(f"{called} cannot be built: {type(e).__name__}: {e}; {flow}; {remedy}") from e
 
 
 def _words(channels: list[int]) -> str:
@@ -78,24 +78,29 @@ def _row_parameters(block: type[nn.Module], rule: str) -> list[Parameter]:
     return parameters[:1] + parameters[2:] if rule == "repeats" else parameters
 
 
-def _wrong_arguments(name: str, block: type[nn.Module], rule: str, kwargs: dict, said: str) -> str:
-    """What Python says of a call that does not fit, and the arguments as a row writes them."""
+def _arguments_of(name: str, block: type[nn.Module], rule: str) -> str:
+    """The arguments of a block as a row writes them, with their defaults."""
     parameters = _row_parameters(block, rule)
-    taken = ", ".join(str(p).partition(":")[0] if p.default is p.empty else f"{p.name}={p.default}" for p in parameters)
-    names = [p.name for p in parameters]
+    taken = ", ".join(p.name if p.default is p.empty else f"{p.name}={p.default}" for p in parameters)
+    return f"args of {name} are [{taken}]"
+
+
+def _wrong_arguments(name: str, block: type[nn.Module], rule: str, kwargs: dict, said: str) -> str:
+    """What Python says of a call that does not fit, and the arguments there are."""
+    names = [p.name for p in _row_parameters(block, rule)]
     unknown = next((k for k in kwargs if k not in names), None)
-    hint = nearest(unknown, names) if unknown else ""
-    return f"{said}{hint}; args of {name} are [{taken}]"
+    hint = nearest(unknown, names).rstrip("?") if unknown else ""
+    return f"{said}{hint}; {_arguments_of(name, block, rule)}"
 
 
-def _refuse_channels(row: Row, c1: int | list[int], args: list, signed: Signature, scaling: Scaling) -> None:
+def _refuse_channels(row: Row, c1: int | list[int], args: list, parameters: list[Parameter], scaling: Scaling) -> None:
     """A block that keeps its channels takes no channels; many write-ups give them all the same."""
     if not args or not isinstance(args[0], int) or isinstance(c1, list):
         return
-    first = [*signed.parameters][1] if len(signed.parameters) > 1 else ""
     looks_like_channels = args[0] >= 64 and scale_channels(args[0], scaling.width, scaling.divisor) == c1
     if looks_like_channels or args[0] > c1:
         rest = ", ".join(map(str, row.args[1:]))
+        first = parameters[0].name if parameters and isinstance(parameters[0].default, int | type) else ""
         named = f"; if {args[0]} is meant as its `{first}`, write {first}={args[0]}" if first else ""
         raise row.error(
             f"{row.block} keeps the {c1} channels that come in and takes no output channels; "

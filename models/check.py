@@ -42,8 +42,7 @@ def check_description(description: dict, file: str) -> None:
     if not _is_count(nc):
         raise UserError(f"{file}: nc is {nc!r}; it is the number of classes, a whole number of 1 or more")
     for key in ("depth_multiple", "width_multiple"):
-        value = description.get(key, 1.0)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        if not _is_size(value := description.get(key, 1.0)):
             raise UserError(f"{file}: {key} is {value!r}; it is a number above 0, such as 0.5")
     for key in ("channel_multiple", "ch"):
         if not _is_count(description.get(key, 1)):
@@ -56,6 +55,10 @@ def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
+def _is_size(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
+
+
 def anchor_problem(anchors: object) -> str:
     """What is wrong with ``anchors``, and how to write them; empty if nothing is."""
     example = (
@@ -63,10 +66,12 @@ def anchor_problem(anchors: object) -> str:
     )
     if _is_count(anchors):  # anchors per output; their sizes are found from the data
         return ""
-    if not isinstance(anchors, list) or not anchors or not all(isinstance(a, list) for a in anchors):
+    if not isinstance(anchors, list) or not any(isinstance(a, list | str) for a in anchors):
         return f"anchors is {anchors!r}; {example}"
     for output, sizes in enumerate(anchors, 1):
-        if not sizes or not all(isinstance(v, int | float) and not isinstance(v, bool) and v > 0 for v in sizes):
+        if isinstance(sizes, str):
+            return f"anchors of output {output} are {sizes!r}, a text; put it in brackets, [{sizes}]"
+        if not isinstance(sizes, list) or not sizes or not all(_is_size(v) for v in sizes):
             return f"anchors of output {output} are {sizes!r}; {example}"
         if len(sizes) % 2:
             return (
@@ -102,7 +107,9 @@ def check_detect(rows: list[Row], file: str) -> None:
 def check_inputs(row: Row, sources: list[int], inputs: list[tuple], rows: list[Row]) -> None:
     """The maps a row is fed: a list where it joins several, and of one size where it joins them along channels."""
     if row.block in ("Concat", "Detect") and not isinstance(row.source, list):
-        raise row.error(f"{row.block} takes a list of layers; write `from` as [{row.source}], or [{row.source}, 6]")
+        raise row.error(
+            f"`from` of {row.block} is a list of layers, such as [{row.source}, 6], and here it is {row.source}"
+        )
     sizes = [shape[1:] for shape in inputs]
     if row.block != "Concat" or len(set(sizes)) <= 1 or row.args not in ([], [1]):
         return
@@ -110,10 +117,8 @@ def check_inputs(row: Row, sources: list[int], inputs: list[tuple], rows: list[R
     height, width = sizes[0]
     fitting = [str(r.index) for r in rows if r.shape and r.shape[1:] == sizes[0] and r.index not in sources]
     hint = f" Layers at {height}×{width}: {', '.join(fitting)}." if fitting else ""
-    raise row.error(
-        f"inputs differ in size at 640: {said}.{hint}{uneven_layer(rows)} Where a row was inserted or removed above, "
-        "every layer number behind it shifts"
-    )
+    cause = uneven_layer(rows) or " Where a row was inserted or removed above, every layer number behind it shifts"
+    raise row.error(f"inputs differ in size at 640: {said}.{hint}{cause}")
 
 
 def uneven_layer(rows: list[Row]) -> str:
@@ -123,7 +128,7 @@ def uneven_layer(rows: list[Row]) -> str:
             _, height, width = row.shape
             return (
                 f" Layer {row.index} {row} gives {height}×{width}, which does not divide 640: "
-                "give its convolution a padding of half the kernel."
+                "give its convolution a padding of half the kernel"
             )
     return ""
 
@@ -211,14 +216,18 @@ def _unfinished_stages(rows: list[Row]) -> list[str]:
     for row in rows:
         if row.block not in ("Concat", "Detect"):
             continue
-        for written, source in zip(row.source, row.source_indices(), strict=True):
+        better = list(row.source)
+        for i, (written, source) in enumerate(zip(row.source, row.source_indices(), strict=True)):
             last = _stage_end(rows, source)
             within = row.block == "Concat" and last.index == row.index - 1  # a shortcut inside a stage
-            if isinstance(written, int) and written >= 0 and last.index != source and not within:
-                found.append(
-                    f"{row.place}: takes layer {source} {rows[source]}, in the middle of a stage that ends with layer "
-                    f"{last.index} {last}. Was a row inserted above? Then write {last.index} for {source}"
-                )
+            if isinstance(written, int) and written >= 0 and not within:
+                better[i] = last.index
+        taken = [(a, b) for a, b in zip(row.source, better, strict=True) if a != b]
+        said = [f"layer {a} ({rows[a].block}), while its stage ends with layer {b} ({rows[b].block})" for a, b in taken]
+        if taken:
+            found.append(
+                f"{row.place}: takes {'; '.join(said)}. Was a row inserted above? Then `from` is {better} here"
+            )
     return found
 
 

@@ -190,9 +190,10 @@ def resolve_block(row: Row) -> tuple[type[nn.Module], str]:
         return getattr(nn, name[3:]), TORCH_RULES.get(name, "plain")
     if hasattr(common, row.block):
         raise row.error(f"{row.block} is in models/common.py; add its name to BLOCKS in models/yolo.py to use it")
-    known = nearest(row.block, [*BLOCKS, *PLUGINS, "Detect", "nn.Upsample"])
+    close = nearest(row.block, [*BLOCKS, *PLUGINS, "Detect", "nn.Upsample"])
     raise UnknownBlock(
-        f"{row.place}: unknown block {row.block}{known or '; is it in a file of yours? Add --plugins FILE.py'}"
+        f"{row.place}: unknown block {row.block}{close or ';'} A block of your own goes into models/common.py and BLOCKS of "
+        "models/yolo.py, or into a file that is given by --plugins"
     )
 
 

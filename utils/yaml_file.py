@@ -14,6 +14,7 @@ REMEDIES = (  # what the parser says, and what it means to somebody who wrote ro
     ("but found '-'", "indent it like the rows above"),
     ("but found ']'", "there is a closing bracket too many"),
     ("could not find expected ':'", "a row begins with a dash and a space, a setting reads `key: value`"),
+    ("expected '<document start>'", "a colon is missing in the line above, or the indentation differs"),
     ("mapping values are not allowed", "a colon is missing in the line above, or the indentation differs"),
 )
 
