@@ -192,7 +192,7 @@ def resolve_block(row: Row) -> tuple[type[nn.Module], str]:
         raise row.error(f"{row.block} is in models/common.py; add its name to BLOCKS in models/yolo.py to use it")
     close = nearest(row.block, [*BLOCKS, *PLUGINS, "Detect", "nn.Upsample"])
     raise UnknownBlock(
-        f"{row.place}: unknown block {row.block}{close or ';'} A block of your own goes into models/common.py and BLOCKS of "
+        f"{row.place}: unknown block {row.block}{close or '.'} A block of your own goes into models/common.py and BLOCKS of "
         "models/yolo.py, or into a file that is given by --plugins"
     )
 

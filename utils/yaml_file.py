@@ -72,7 +72,8 @@ def _explain(error: yaml.YAMLError, lines: list[str]) -> str:
     typed = [c for c in around if c in FULL_WIDTH]
     if remedy and typed:
         remedy = f"; type the full-width {typed[0]!r} in half width"
-    return f", line {mark.line + 1}: not valid YAML: {problem}{f' in `{line}`' if line else ''}{remedy}"
+    quoted = f" in `{line}`" if line and "`" not in problem else ""
+    return f", line {mark.line + 1}: not valid YAML: {problem}{quoted}{remedy}"
 
 
 def write_yaml(path: str | Path, data: dict) -> None:
