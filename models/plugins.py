@@ -39,6 +39,7 @@ class Plugin(NamedTuple):
 
 PLUGINS: dict[str, Plugin] = {}
 _shipped: set[str] = set()
+_loaded: set[str] = set()  # the files that load_plugins has imported
 
 
 def reserve(names: Collection[str]) -> None:
@@ -80,17 +81,20 @@ def _taken(name: str) -> str:
 
 
 def load_plugins(files: list[str]) -> list[str]:
-    """Import each file, which registers its blocks; returns their full paths. Files loaded before are loaded anew.
+    """Import each file, which registers its blocks; returns their full paths. What earlier calls loaded goes.
 
-    Raises UserError, naming the file and its line, for one that is missing, breaks, or registers nothing.
+    Without files, all stays as it is. Raises UserError, naming the file and its line, for one that is missing, breaks, or
+    registers nothing.
     """
     paths = [Path(file).expanduser().resolve() for file in files]
     for file, path in zip(files, paths, strict=True):
         if not path.is_file() or path.suffix != ".py":
             raise UserError(f"--plugins {file}: no such Python file; where it has moved, name its new place")
-    for name in [name for name, plugin in PLUGINS.items() if Path(plugin.origin) in paths]:
-        del PLUGINS[name]
+    if paths:
+        for name in [name for name, plugin in PLUGINS.items() if plugin.origin in _loaded]:
+            del PLUGINS[name]
     for path in paths:
+        _loaded.add(str(path))
         _import(path)
         if not any(plugin.origin == str(path) for plugin in PLUGINS.values()):
             raise UserError(f"--plugins {path}: registers no block; put @register_block above its class")
