@@ -225,4 +225,4 @@ def test_a_size_is_part_of_the_checkpoint(tiny_set, tmp_path, capsys):
     assert model.name == "yolov5s_EfficientNetV2 (size n)"
     other = described_model(read_checkpoint(folder / "weights" / "best.pt"), size="s")
     assert other.name == "yolov5s_EfficientNetV2 (size s)"
-    assert [m.model[3][0].expansion_conv.conv.weight.shape[1] for m in (model, other)] == [16, 24]
+    assert [m.model[3].expansion_conv.conv.weight.shape[1] for m in (model, other)] == [16, 24]
