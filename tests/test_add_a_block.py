@@ -12,8 +12,8 @@ from tests.conftest import ROOT
 DOCUMENT = (ROOT / "docs" / "add-a-block.md").read_text(encoding="utf-8")
 STEPS = re.findall(r"(?:<!-- (\w+)(?:: (\S+))? -->\n)?```(\w+)\n(.*?)```", DOCUMENT, re.S)
 SHORTER = {
-    "train.py": "--epochs 1 --imgsz 64",
-    "val.py": "--imgsz 64",
+    "train.py": "--epochs 1 --imgsz 64 --workers 0 --noplots",
+    "val.py": "--imgsz 64 --workers 0",
     "detect.py": "--imgsz 64",
 }  # the last flag counts
 
