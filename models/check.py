@@ -134,9 +134,13 @@ def uneven_layer(rows: list[Row]) -> str:
 
 
 def check_levels(row: Row, sources: list[int], inputs: list[tuple], strides: list[float], rows: list[Row]) -> None:
-    """The levels of Detect have whole strides: boxes are placed by them."""
+    """The levels of Detect have one whole stride each: boxes are placed by it."""
     for source, (_, height, width), stride in zip(sources, inputs, strides, strict=True):
-        if not stride.is_integer() or height != width:
+        if height != width:
+            raise row.error(
+                f"layer {source} is {height}×{width} at 640; Detect takes maps with one stride for both sides"
+            )
+        if not stride.is_integer():
             raise row.error(
                 f"layer {source} is {height}×{width} at 640, so its stride {stride:.4g} is no whole number."
                 f"{uneven_layer(rows)}"

@@ -66,6 +66,14 @@ BROKEN = {
         "whole number. Layer 21 [-1, 1, nn.Conv2d, [512, 3, 2]] gives 19×19, which does not divide 640: give its "
         "convolution a padding of half the kernel",
     ),
+    "a stride in one direction only": (
+        edited(
+            ("[-1, 1, Conv, [512, 3, 2]]                # 21", "[-1, 1, nn.Conv2d, [512, 3, [2, 1], 1]]"),
+            ("[[-1, 10], 1, Concat, [1]]", "[-1, 1, nn.Identity, []]"),
+        ),
+        "my.yaml, layer 24 [[17, 20, 23], 1, Detect, [nc, anchors]]: layer 23 is 20×40 at 640; Detect takes maps with one "
+        "stride for both sides",
+    ),
     "channels for a block that keeps them": (
         edited((SPPF, SPPF.replace("SPPF, [1024, 5]", "nn.BatchNorm2d, [1024]"))),
         "my.yaml, layer 9 [-1, 1, nn.BatchNorm2d, [1024]]: nn.BatchNorm2d keeps the 512 channels that come in and takes no "
