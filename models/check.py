@@ -216,30 +216,36 @@ def _unused_layers(rows: list[Row]) -> list[str]:
 
 def _unfinished_stages(rows: list[Row]) -> list[str]:
     """Skips to a layer that is not the last of its stage, as all are when a row was inserted and the numbers were not."""
-    found = []
+    early = []  # (the row that takes, place in its `from`, the end of the stage)
     for row in rows:
         if row.block not in ("Concat", "Detect"):
             continue
-        better = list(row.source)
         for i, (written, source) in enumerate(zip(row.source, row.source_indices(), strict=True)):
-            last = _stage_end(rows, source)
-            within = row.block == "Concat" and last.index == row.index - 1  # a shortcut inside a stage
-            if isinstance(written, int) and written >= 0 and not within:
-                better[i] = last.index
-        taken = [(a, b) for a, b in zip(row.source, better, strict=True) if a != b]
-        said = [f"layer {a} ({rows[a].block}), while its stage ends with layer {b} ({rows[b].block})" for a, b in taken]
-        if taken:
-            found.append(
-                f"{row.place}: takes {'; '.join(said)}. Was a row inserted above? Then `from` is {better} here"
+            end = _stage_end(rows, source, row)
+            within = row.block == "Concat" and end.index == row.index - 1  # a shortcut inside a stage
+            if isinstance(written, int) and written >= 0 and end.index != source and not within:
+                early.append((row, i, end))
+    if all(rows[end.index + 1].block == "nn.Upsample" for _, _, end in early):
+        return []  # from before the convolutions that lead up to finer levels: so does YOLOv7, on purpose
+    found = []
+    for row in {row.index: row for row, _, _ in early}.values():
+        better, said = list(row.source), []
+        for _, i, end in [skip for skip in early if skip[0] is row]:
+            taken = rows[row.source[i]]
+            said.append(
+                f"layer {taken.index} ({taken.block}), while its stage ends with layer {end.index} ({end.block})"
             )
+            better[i] = end.index
+        found.append(f"{row.place}: takes {'; '.join(said)}. Was a row inserted above? Then `from` is {better} here")
     return found
 
 
-def _stage_end(rows: list[Row], start: int) -> Row:
-    """The last of the rows that follow layer ``start`` one after another at the same height and width."""
+def _stage_end(rows: list[Row], start: int, asking: Row) -> Row:
+    """The last of the rows that follow layer ``start`` one after another at its size; where the way forks, the fork."""
     end = rows[start]
     for row in rows[start + 1 :]:
-        if not row.shape or row.source_indices() != [end.index] or row.shape[1:] != end.shape[1:]:
+        takers = [r for r in rows if end.index in r.source_indices() and r is not asking]
+        if not row.shape or row.shape[1:] != end.shape[1:] or row.source_indices() != [end.index] or takers != [row]:
             break
         end = row
     return end
