@@ -16,6 +16,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--weights", nargs="+", default=None, help="checkpoint, or several as an ensemble; default: the newest best.pt")
+    add("--plugins", nargs="+", default=[], help="Python files with blocks of your own (docs/add-a-block.md)")
     add(
         "--source",
         default=str(ROOT / "data" / "images"),

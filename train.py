@@ -18,6 +18,8 @@ def build_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--weights", default="", help="checkpoint to start from; empty: from scratch")
     add("--cfg", default="", help="model YAML; default: that of --weights, else models/yolov5s_EfficientNetV2.yaml")
+    add("--size", choices=list("nsmlx"), help="depth and width of this size in place of those of the model YAML")
+    add("--plugins", nargs="+", default=[], help="Python files with blocks of your own (docs/add-a-block.md)")
     add("--data", default="data/shapes.yaml", help="data YAML (default: %(default)s, the set that comes along)")
     add("--hyp", default="data/hyps/hyp.scratch-low.yaml", help="hyper-parameter YAML (default: %(default)s)")
     add("--epochs", type=int, default=100, help="passes over the images (default: %(default)s)")

@@ -21,6 +21,7 @@ def build_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--data", default="data/shapes.yaml", help="data YAML (default: %(default)s)")
     add("--weights", nargs="+", default=None, help="checkpoint, or several as an ensemble; default: the newest best.pt")
+    add("--plugins", nargs="+", default=[], help="Python files with blocks of your own (docs/add-a-block.md)")
     add("--batch-size", type=int, default=32, help="images per batch (default: %(default)s)")
     add("--imgsz", "--img", "--img-size", type=int, default=None, help="image size (default: 640; study: up to 1536)")
     add("--conf-thres", type=float, default=0.001, help="least confidence of a box (default: %(default)s)")

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from models.rows import UnknownBlock
 from models.yolo import DetectionModel
 from utils.checkpoint import Checkpoint, read_checkpoint
 from utils.errors import UserError
@@ -41,15 +42,25 @@ def load_detector(weights: str | Path | Sequence[str | Path], device: torch.devi
     return models[0] if len(models) == 1 else Ensemble(models)
 
 
-def detector_from(checkpoint: Checkpoint) -> DetectionModel:
-    """The model a checkpoint describes, with its weights, in eval mode and float32."""
+def described_model(checkpoint: Checkpoint, **changes) -> DetectionModel:
+    """The model a checkpoint describes, with fresh weights; ``changes`` are arguments of DetectionModel."""
     if checkpoint.yaml is None:
         raise UserError(
             f"{checkpoint.path}: holds weights without their model YAML; "
             "give it to train.py as --weights beside a --cfg, or use a checkpoint of a detector"
         )
     description = checkpoint.yaml | {"yaml_file": checkpoint.yaml.get("yaml_file", checkpoint.path)}
-    model = DetectionModel(description, nc=len(checkpoint.names))
+    try:
+        return DetectionModel(description, **changes)
+    except UnknownBlock as e:
+        plugins = (checkpoint.training.get("args") or {}).get("plugins") or []
+        files = f" Yes, with {' '.join(plugins)}: give that file here, too." if plugins else ""
+        raise UserError(f"{checkpoint.path}: {e}. Was it trained with --plugins?{files}") from None
+
+
+def detector_from(checkpoint: Checkpoint) -> DetectionModel:
+    """The model a checkpoint describes, with its weights, in eval mode and float32."""
+    model = described_model(checkpoint, nc=len(checkpoint.names))
     wanted = model.state_dict()
     given = {k: v for k, v in checkpoint.model.items() if not k.endswith("anchor_grid")}  # kept by early releases
     wrong = [k for k in wanted if k not in given or given[k].shape != wanted[k].shape] + [

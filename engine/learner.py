@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from engine.detector import detector_from, transfer_weights
+from engine.detector import described_model, detector_from, transfer_weights
 from models.yolo import DetectionModel
 from utils.checkpoint import Checkpoint, read_checkpoint
 from utils.errors import UserError
@@ -14,13 +14,14 @@ from utils.errors import UserError
 def build_model(options: argparse.Namespace, names: dict[int, str], hyp: dict[str, Any]) -> DetectionModel:
     """The model of --cfg, or of the checkpoint where no --cfg is given, with what fits of --weights."""
     checkpoint = read_checkpoint(options.weights) if options.weights else None
-    cfg = options.cfg or (checkpoint.yaml if checkpoint else "yolov5s_EfficientNetV2.yaml")
-    if cfg is None:
-        raise UserError(f"{options.weights}: holds weights without their model YAML; name the model with --cfg")
-    if isinstance(cfg, dict):
-        cfg = cfg | {"yaml_file": cfg.get("yaml_file", options.weights)}
-    model = DetectionModel(cfg, nc=len(names), anchors=round(hyp["anchors"]) or None)
+    changes = {"nc": len(names), "anchors": round(hyp["anchors"]) or None, "size": options.size}
+    if checkpoint and not options.cfg:
+        model = described_model(checkpoint, **changes)
+    else:
+        model = DetectionModel(options.cfg or "yolov5s_EfficientNetV2.yaml", **changes)
     model.names = names
+    for warning in model.warnings:
+        print(f"warning: {warning}")
     print(model.summary())
     if checkpoint:
         print(transfer_weights(model, checkpoint))

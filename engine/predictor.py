@@ -18,6 +18,7 @@ import torch
 
 from engine.detector import load_detector
 from engine.evaluator import text_line
+from models.plugins import load_plugins
 from utils.boxes import non_max_suppression, scale_boxes
 from utils.cli import require_share
 from utils.device import describe_device, select_device, synchronize
@@ -94,6 +95,7 @@ class Predictor:
 
 def predict(options: argparse.Namespace) -> Path:
     """What detect.py does; returns the folder of the results."""
+    load_plugins(options.plugins)
     weights = options.weights or [newest_weights()]
     imgsz = options.imgsz * 2 if len(options.imgsz) == 1 else options.imgsz
     if len(imgsz) != 2 or min(imgsz) < 1:

@@ -3,6 +3,7 @@
 capture(trainer)              → plain data and tensors, part of every last.pt
 restore(trainer, data)        the reverse
 find_resumable("…/last.pt")   the checkpoint to go on from, or an error that offers another
+continued_options             its options, over those given now
 StopSignal                    Ctrl-C and SIGTERM, noted between batches
 """
 
@@ -16,6 +17,8 @@ import torch
 from utils.checkpoint import Checkpoint, read_checkpoint
 from utils.errors import UserError
 from utils.paths import ROOT
+
+PRESENT = ("device", "workers", "cache")  # what a resumed run takes from the command line: they change nothing learnt
 
 
 def capture(trainer) -> dict:
@@ -92,6 +95,24 @@ def find_restarted(options: argparse.Namespace, launch: str) -> Path | None:
 
 def _written(path: Path) -> float:
     return path.stat().st_mtime
+
+
+def continued_options(options: argparse.Namespace, checkpoint: Checkpoint) -> argparse.Namespace:
+    """The options of an unfinished run, which hold; of those given now, the ones that do not change what is learnt.
+
+    Raises UserError for a --size that is not the run's.
+    """
+    before = checkpoint.training["args"]
+    if options.size and options.size != before.get("size"):
+        trained = before.get("size") or "that of its YAML"
+        raise UserError(
+            f"--size {options.size}: the size of {checkpoint.path} is {trained}, and a resumed run keeps its model; "
+            "leave --size out, or begin a new run"
+        )
+    present = {name: getattr(options, name) for name in PRESENT}
+    if options.plugins:  # the file may have moved
+        present["plugins"] = options.plugins
+    return argparse.Namespace(**{**vars(options), **before, **present})
 
 
 def _newest_first(folder: Path) -> list[Path]:

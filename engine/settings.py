@@ -42,11 +42,3 @@ def read_run_hyp(options: argparse.Namespace) -> dict:
     """The hyper-parameters of --hyp, with the label smoothing of the flag where it is given."""
     hyp = read_hyp(options.hyp)
     return hyp | {"label_smoothing": options.label_smoothing} if options.label_smoothing else hyp
-
-
-def fit_size(size: int, stride: int) -> int:
-    """The image size, raised to a multiple of the largest stride."""
-    fitted = -(-size // stride) * stride
-    if fitted != size:
-        print(f"warning: --imgsz {size} is no multiple of the largest stride {stride}; {fitted} is used")
-    return fitted

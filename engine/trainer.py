@@ -27,8 +27,10 @@ from tqdm import tqdm
 from engine.evaluator import Evaluation, evaluate
 from engine.learner import build_model, freeze_layers, rebuild_model, scaled_at_random, set_drop_path
 from engine.records import Records, Silent
-from engine.resume import StopSignal, capture, find_restarted, find_resumable, restore
-from engine.settings import DEFAULT_BATCH, check_options, fit_size, read_run_hyp
+from engine.resume import StopSignal, capture, continued_options, find_restarted, find_resumable, restore
+from engine.settings import DEFAULT_BATCH, check_options, read_run_hyp
+from models.check import fit_size
+from models.plugins import load_plugins
 from utils.albument import make_transform
 from utils.anchors import fit_anchors
 from utils.autobatch import find_batch_size
@@ -58,11 +60,6 @@ from utils.paths import new_run_folder
 
 T = TypeVar("T")
 GRADIENT_NORM = 10.0
-PRESENT = (
-    "device",
-    "workers",
-    "cache",
-)  # what a resumed run takes from the command line: they don't change what is learnt
 
 
 class Diverged(UserError):
@@ -80,8 +77,8 @@ class Trainer:
         self.world = World.join(self.device)
         path, resumed = self.find_unfinished(options)
         if resumed:
-            present = {name: getattr(options, name) for name in PRESENT}
-            options = argparse.Namespace(**{**vars(options), **resumed.training["args"], **present})
+            options = continued_options(options, resumed)
+        options.plugins = load_plugins(options.plugins)
         self.options = options
         check_options(options, self.world)
         self.amp = self.device.type == "cuda"

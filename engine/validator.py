@@ -8,6 +8,7 @@ import torch
 
 from engine.detector import load_detector
 from engine.evaluator import Evaluation, Recorder, evaluate, plot_evaluation
+from models.plugins import load_plugins
 from utils.cli import require_at_least, require_share
 from utils.data_yaml import DataConfig, index_split, prepare_data, read_data_yaml
 from utils.dataset import EvalSet, eval_loader, worker_count
@@ -22,6 +23,7 @@ STUDY_SIZES = range(256, 1537, 128)
 
 def validate(options: argparse.Namespace) -> Evaluation | list[Evaluation]:
     """Run the task of ``options``; see val.py for what they mean."""
+    load_plugins(options.plugins)
     require_share("conf-thres", options.conf_thres)
     require_share("iou-thres", options.iou_thres)
     require_at_least("batch-size", options.batch_size, 1)

@@ -5,13 +5,16 @@ import difflib
 import inspect
 import math
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import Any
 
-import torch
 from torch import nn
 
 from utils.errors import UserError
+from utils.yaml_file import FULL_WIDTH
+
+
+class UnknownBlock(UserError):
+    """A row names a block that is not in the table: perhaps one of a plugin that isn't loaded."""
 
 
 @dataclass
@@ -27,15 +30,21 @@ class Row:
     shape: tuple[int, int, int] | None = None  # (channels, height, width) of its output at 640
     stride: float = 0.0
     parameters: int = 0
+    rule: str = ""  # how its block was fed: see BLOCKS in models/yolo.py
     built_number: int = 1
     built_args: list = field(default_factory=list)
 
     def __str__(self) -> str:
         return f"[{_as_yaml(self.source)}, {self.number}, {self.block}, {_as_yaml(self.args)}]"
 
+    @property
+    def place(self) -> str:
+        """The file and this row, as every message about it begins."""
+        return f"{self.file}, layer {self.index} {self}"
+
     def error(self, message: str) -> UserError:
         """A UserError that begins with the file and this row."""
-        return UserError(f"{self.file}, layer {self.index} {self}: {message}")
+        return UserError(f"{self.place}: {message}")
 
     def source_indices(self) -> list[int]:
         """The layers this row takes its input from, counted from the start; -1 is the image."""
@@ -46,9 +55,13 @@ class Row:
                 raise self.error(f"`from` holds {source!r}; it takes layer numbers, or -1 for the layer before")
             index = source if source >= 0 else self.index + source
             if index < -1 or (index == -1 and self.index > 0):
-                raise self.error(f"`from` {source} reaches before the first layer")
+                raise self.error(f"`from` {source} reaches before the first layer; -1 is the layer before this one")
             if index >= self.index:
-                raise self.error(f"`from` {source} is not an earlier layer; layers 0 to {self.index - 1} are")
+                there = f"layers 0 to {self.index - 1} are" if self.index else "layer 0 takes the image, by -1"
+                raise self.error(
+                    f"`from` {source} is not an earlier layer; {there}. Where a row was inserted or removed above, "
+                    "every layer number behind it shifts"
+                )
             found.append(index)
         return found
 
@@ -73,15 +86,22 @@ def read_rows(cfg: dict, file: str) -> list[Row]:
             raise UserError(f"{file}: {section} must be a list of rows [from, number, module, args]")
         for entry in entries:
             place = f"{file}, layer {len(rows)} {_as_yaml(entry)}"
+            if typed := [c for c in _as_yaml(entry) if c in FULL_WIDTH]:
+                raise UserError(f"{place}: type the full-width {typed[0]!r} in half width")
             if not isinstance(entry, list) or len(entry) != 4:
-                raise UserError(f"{place}: a row has four parts, [from, number, module, args]")
+                found = f"this one has {len(entry)}" if isinstance(entry, list) else "in brackets"
+                raise UserError(f"{place}: a row has four parts, [from, number, module, args]; {found}")
             source, number, block, args = entry
             if not isinstance(number, int) or isinstance(number, bool) or number < 1:
-                raise UserError(f"{place}: number is {number!r}; it must be 1 or more")
+                raise UserError(
+                    f"{place}: number is {number!r}; it says how often the block is repeated, a whole number of 1 or more"
+                )
             if not isinstance(block, str):
                 raise UserError(f"{place}: module is {block!r}; it must be a block's name")
             if not isinstance(args, list):
-                raise UserError(f"{place}: args is {args!r}; it must be a list, [] if there are none")
+                raise UserError(
+                    f"{place}: args is {args!r}; it must be a list, [{_as_yaml(args)}], or [] if there are none"
+                )
             rows.append(Row(file, len(rows), source, number, block, args))
     return rows
 
@@ -130,7 +150,12 @@ def _parse_word(row: Row, word: Any, names: dict[str, Any]) -> Any:
     try:
         return ast.literal_eval(word)
     except (ValueError, SyntaxError):
-        return word
+        pass
+    if word.lower() in ("none", "true", "false"):
+        raise row.error(f"{word!r} is written {word.capitalize()}")
+    if "," in word:
+        raise row.error(f"the argument {word!r} is one text; write its parts without quotes, [{word}]")
+    return word
 
 
 def torch_module(text: str) -> nn.Module | None:
@@ -205,42 +230,12 @@ def infer_rule(block: type[nn.Module]) -> str:
     return "keep" if first in INPUT_NAMES | WIDTH_NAMES else "plain"
 
 
-def check_concat(row: Row, sources: list[int], inputs: list[tuple], shapes: list[tuple | None]) -> None:
-    """Maps to be joined along channels must be of one height and width; the error says which earlier layers would fit."""
-    sizes = [shape[1:] for shape in inputs]
-    if len(set(sizes)) <= 1 or row.args not in ([], [1]):
-        return
-    said = ", ".join(f"layer {s} is {h}×{w}" for s, (h, w) in zip(sources, sizes, strict=True))
-    height, width = sizes[0]
-    fitting = [str(i) for i, s in enumerate(shapes) if s is not None and s[1:] == sizes[0] and i not in sources]
-    hint = f" Layers at {height}×{width}: {', '.join(fitting)}." if fitting else ""
-    raise row.error(f"inputs differ in size at 640: {said}.{hint}")
-
-
-def output_shape(row: Row, layer: nn.Module, inputs: list[tuple], as_list: bool) -> tuple[int, int, int]:
-    """(channels, height, width) that ``layer`` (in eval mode) gives for inputs of these shapes.
-
-    Traced on the meta device, which costs nothing; a block whose forward needs real numbers is run on zeros.
-    """
-    state = {k: v.to("meta") for k, v in chain(layer.named_parameters(), layer.named_buffers())}
-    try:
-        x = [torch.empty(1, *shape, device="meta") for shape in inputs]
-        y = torch.func.functional_call(layer, state, (x if as_list else x[0],))
-    except Exception:  # either a mistake in the row or a block that can't be traced: the real run tells
-        try:
-            with torch.no_grad():
-                x = [torch.zeros(1, *shape) for shape in inputs]
-                y = layer(x if as_list else x[0])
-        except Exception as e:
-            given = " and ".join("×".join(map(str, shape)) for shape in inputs)
-            raise row.error(f"{row.block} does not fit its input {given}: {type(e).__name__}: {e}") from e
-    if not isinstance(y, torch.Tensor) or y.ndim != 4:
-        found = f"a tensor of {y.ndim} dimensions" if isinstance(y, torch.Tensor) else type(y).__name__
-        raise row.error(f"{row.block} returns {found}; a layer returns one map [batch, channels, height, width]")
-    return tuple(y.shape[1:])
+def close_names(name: str, known: list[str]) -> list[str]:
+    """Up to three of ``known`` that are nearly spelt like ``name``, the nearest first."""
+    return difflib.get_close_matches(name, known, n=3, cutoff=0.5)
 
 
 def nearest(name: str, known: list[str]) -> str:
     """«; did you mean X or Y?» for the known names closest to ``name``, or nothing."""
-    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    close = close_names(name, known)
     return f"; did you mean {' or '.join(close)}?" if close else ""

@@ -20,26 +20,26 @@ from copy import deepcopy
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 from tqdm import tqdm
 
 from models import common
+from models.build import Scaling, build_layer, output_shape
+from models.check import (
+    check_description,
+    check_detect,
+    check_inputs,
+    check_levels,
+    detect_arguments,
+    find_warnings,
+    fit_size,
+)
 from models.common import FusedMBConv, MBConv, default_activation
 from models.fuse import fuse_conv_bn
+from models.plugins import PLUGINS, load_plugins, reserve
 from models.profiling import profile_layers, profile_model
-from models.rows import (
-    Row,
-    check_concat,
-    infer_rule,
-    nearest,
-    output_shape,
-    parse_activation,
-    parse_arguments,
-    read_rows,
-    scale_channels,
-    scale_number,
-)
+from models.rows import Row, UnknownBlock, infer_rule, nearest, parse_activation, read_rows
+from models.tta import forward_augment
 from utils.anchors import anchors_in_stride_order
 from utils.device import select_device
 from utils.errors import UserError, exit_on_user_error
@@ -48,6 +48,8 @@ from utils.yaml_file import read_yaml
 
 MODELS = Path(__file__).resolve().parent
 CHECK_SIZE = 640  # every model is traced at this input size while it is built
+
+SIZES = {"n": (0.33, 0.25), "s": (0.33, 0.5), "m": (0.67, 0.75), "l": (1.0, 1.0), "x": (1.33, 1.25)}  # depth, width
 
 # How a row feeds its block. To use your own: paste the class at the end of models/common.py and add its name here.
 #   channels  Block(c1, c2, *args[1:])      c2 = args[0] scaled by width_multiple; repeated `number` times in a Sequential
@@ -85,6 +87,7 @@ BLOCKS = {
     "C3_UIB": "repeats",
     # "YourBlock": None,
 }
+reserve({*BLOCKS, "Detect"})
 TORCH_RULES = {
     "nn.Conv2d": "channels",
     "nn.ConvTranspose2d": "channels",
@@ -158,6 +161,16 @@ def read_model_yaml(cfg: str | Path | dict) -> tuple[dict, str]:
     return read_yaml(path, "model YAML"), str(path)
 
 
+def apply_size(description: dict, file: str) -> None:
+    """Where ``description`` has a size, put its depth and width in. Raises UserError for a size that doesn't exist."""
+    size = description.get("size")
+    if size is None:
+        return
+    if size not in SIZES:
+        raise UserError(f"{file}: size is {size!r}; there are {', '.join(SIZES)}")
+    description["depth_multiple"], description["width_multiple"] = SIZES[size]
+
+
 def model_yamls() -> list[Path]:
     """Every model YAML that comes with the project."""
     return sorted(MODELS.glob("*.yaml")) + sorted((MODELS / "hub").glob("*.yaml"))
@@ -170,60 +183,18 @@ def resolve_block(row: Row) -> tuple[type[nn.Module], str]:
         if block is None:
             raise row.error(f"{row.block} is in BLOCKS of models/yolo.py, but models/common.py has no such class")
         return block, BLOCKS[row.block] or infer_rule(block)
+    if row.block in PLUGINS:
+        return PLUGINS[row.block].block, PLUGINS[row.block].rule
     name = row.block.removeprefix("torch.")
     if name.startswith("nn.") and isinstance(getattr(nn, name[3:], None), type):
         return getattr(nn, name[3:]), TORCH_RULES.get(name, "plain")
     if hasattr(common, row.block):
         raise row.error(f"{row.block} is in models/common.py; add its name to BLOCKS in models/yolo.py to use it")
-    raise row.error(f"unknown block {row.block}{nearest(row.block, [*BLOCKS, 'Detect', 'nn.Upsample'])}")
-
-
-def build_layer(row: Row, channels: list[int], depth: float, width: float, divisor: int, outputs: int) -> nn.Module:
-    """Construct what one row describes. ``channels``: of its inputs; ``outputs``: na·(nc+5), never scaled by width."""
-    block, rule = resolve_block(row)
-    c1 = channels[0] if len(channels) == 1 else channels
-    args, kwargs = parse_arguments(row)
-    if rule in ("channels", "repeats"):
-        if not args or not isinstance(args[0], int) or isinstance(args[0], bool) or args[0] < 1:
-            raise row.error(f"the first argument of {row.block} is its output channels, a positive whole number")
-        c2 = args[0] if args[0] == outputs else scale_channels(args[0], width, divisor)
-        args = [c1, c2, *args[1:]]
-    elif rule == "keep":
-        args = [c1, *args]
-    n = scale_number(row.number, depth)
-    if rule == "repeats":
-        args.insert(2, n)
-        n = 1
-    row.built_number, row.built_args = n, args
-    try:
-        if n == 1:
-            return block(*args, **kwargs)
-        again = [args[1], *args[1:]] if rule == "channels" else args  # only the first block changes the channels
-        return nn.Sequential(block(*args, **kwargs), *(block(*again, **kwargs) for _ in range(n - 1)))
-    except Exception as e:  # whatever a constructor says about arguments it cannot take is the user's to read
-        raise row.error(f"{row.block}({', '.join(map(str, args))}) cannot be built: {type(e).__name__}: {e}") from e
-
-
-def build_detect(row: Row, channels: list[int], nc: int, anchors) -> Detect:
-    """The Detect row, its anchors checked against the levels it gets."""
-    args, _ = parse_arguments(row, {"nc": nc, "anchors": anchors})
-    if len(args) != 2:
-        raise row.error("Detect takes [nc, anchors]")
-    nc, anchors = args
-    if isinstance(anchors, int):  # a count: sizes are found from the data
-        anchors = [[float(v + 1) for v in range(anchors * 2)] for _ in channels]
-    if not isinstance(anchors, list) or not all(isinstance(a, list) and len(a) % 2 == 0 and a for a in anchors):
-        raise row.error(
-            "anchors are lists of width,height pairs, one list per output, or one number (anchors per output)"
-        )
-    if len(anchors) != len(channels):
-        raise row.error(
-            f"{len(channels)} inputs, but anchors for {len(anchors)} outputs; give one anchor list per input"
-        )
-    if len({len(a) for a in anchors}) > 1:
-        raise row.error("every output needs the same number of anchors")
-    row.built_args = [nc, f"{len(anchors)}×{len(anchors[0]) // 2} anchors", channels]
-    return Detect(nc, anchors, channels)
+    close = nearest(row.block, [*BLOCKS, *PLUGINS, "Detect", "nn.Upsample"])
+    raise UnknownBlock(
+        f"{row.place}: unknown block {row.block}{close or '.'} A block of your own goes into models/common.py and BLOCKS of "
+        "models/yolo.py, or into a file that is given by --plugins"
+    )
 
 
 def parse_model(cfg: dict, file: str, ch: int = 3) -> tuple[nn.Sequential, list[Row]]:
@@ -233,29 +204,31 @@ def parse_model(cfg: dict, file: str, ch: int = 3) -> tuple[nn.Sequential, list[
     and stride. Raises UserError that names the row where a block is unknown, cannot be built, or does not fit its input.
     """
     nc, anchors = cfg["nc"], cfg["anchors"]
-    depth, width = cfg.get("depth_multiple", 1.0), cfg.get("width_multiple", 1.0)
-    divisor = cfg.get("channel_multiple", 8)
     na = anchors if isinstance(anchors, int) else len(anchors[0]) // 2
+    scaling = Scaling(
+        depth=cfg.get("depth_multiple", 1.0),
+        width=cfg.get("width_multiple", 1.0),
+        divisor=cfg.get("channel_multiple", 8),
+        outputs=na * (nc + 5),
+    )
     rows = read_rows(cfg, file)
-    layers, shapes = [], []
+    check_detect(rows, file)
+    layers = []
     with default_activation(parse_activation(cfg.get("activation"), file)):
         for row in rows:
             sources = row.source_indices()
-            inputs = [shapes[s] if s >= 0 else (ch, CHECK_SIZE, CHECK_SIZE) for s in sources]
-            for source, shape in zip(sources, inputs, strict=True):
-                if shape is None:
-                    raise row.error(f"layer {source} is a Detect and has no map to give")
+            inputs = [rows[s].shape if s >= 0 else (ch, CHECK_SIZE, CHECK_SIZE) for s in sources]
             channels = [shape[0] for shape in inputs]
-            if row.block == "Concat":
-                check_concat(row, sources, inputs, shapes)
+            check_inputs(row, sources, inputs, rows)
             if row.block == "Detect":
-                layer = build_detect(row, channels, nc, anchors)
-                layer.set_strides([CHECK_SIZE / shape[1] for shape in inputs])
-                shapes.append(None)
+                strides = [CHECK_SIZE / shape[1] for shape in inputs]
+                layer = Detect(*detect_arguments(row, sources, channels, nc, anchors), channels)
+                check_levels(row, sources, inputs, strides, rows)
+                layer.set_strides(strides)
             else:
-                layer = build_layer(row, channels, depth, width, divisor, na * (nc + 5))
-                shapes.append(output_shape(row, layer.eval(), inputs, isinstance(row.source, list)))
-                row.shape = shapes[-1]
+                block, rule = resolve_block(row)
+                layer = build_layer(row, block, rule, channels, scaling)
+                row.shape = output_shape(row, layer.eval(), inputs, isinstance(row.source, list))
                 row.stride = CHECK_SIZE / row.shape[1]
             layer.i, layer.f = row.index, row.source
             row.parameters = count_parameters(layer)[0]
@@ -266,42 +239,33 @@ def parse_model(cfg: dict, file: str, ch: int = 3) -> tuple[nn.Sequential, list[
 class DetectionModel(nn.Module):
     """A detector described by a YAML file (path or name) or a mapping.
 
-    ``nc`` and ``anchors`` replace those of the description. Attributes: ``yaml`` the description, ``names`` {index: name},
-    ``stride`` [levels], ``rows`` what was built, ``save`` the layers whose output a later one needs.
+    ``nc`` and ``anchors`` replace those of the description, ``size`` (n, s, m, l or x) its depth and width. Attributes:
+    ``yaml`` the description, ``names`` {index: name}, ``stride`` [levels], ``rows`` what was built, ``save`` the layers
+    whose output a later one needs, ``warnings`` what builds and is probably not what was meant.
     """
 
     def __init__(
-        self, cfg: str | Path | dict = "yolov5s.yaml", ch: int | None = None, nc: int | None = None, anchors=None
+        self,
+        cfg: str | Path | dict = "yolov5s.yaml",
+        ch: int | None = None,
+        nc: int | None = None,
+        anchors: list | int | None = None,
+        size: str | None = None,
     ):
         super().__init__()
         self.yaml, self.yaml_file = read_model_yaml(cfg)
-        self._check_description()
-        self.yaml["ch"] = ch if ch is not None else self.yaml.get("ch", 3)
-        if nc is not None:
-            self.yaml["nc"] = nc
-        if anchors is not None:
-            self.yaml["anchors"] = anchors
+        given = {"ch": ch, "nc": nc, "anchors": anchors, "size": size}
+        self.yaml |= {k: v for k, v in given.items() if v is not None}
+        apply_size(self.yaml, self.yaml_file)
+        check_description(self.yaml, self.yaml_file)
+        self.yaml.setdefault("ch", 3)
         self.model, self.rows = parse_model(self.yaml, self.yaml_file, self.yaml["ch"])
-        if not isinstance(self.model[-1], Detect):
-            raise UserError(f"{self.yaml_file}: the last row of the head must be Detect")
         self.save = sorted({s for row in self.rows for s in row.kept_sources()})
         self.nc = self.model[-1].nc
         self.names = {i: str(i) for i in range(self.nc)}
         self.stride = self.model[-1].stride
+        self.warnings = find_warnings(self.yaml, self.yaml_file, self.rows, self.stride.tolist())
         _prepare_layers(self)
-
-    def _check_description(self) -> None:
-        for key in ("nc", "anchors", "backbone", "head"):
-            if key not in self.yaml:
-                raise UserError(f"{self.yaml_file}: `{key}` is missing")
-        nc = self.yaml["nc"]
-        if not isinstance(nc, int) or nc < 1:
-            raise UserError(f"{self.yaml_file}: nc is {nc!r}; it is the number of classes, 1 or more")
-        anchors = self.yaml["anchors"]
-        if not (isinstance(anchors, int) and anchors > 0) and not (isinstance(anchors, list) and anchors):
-            raise UserError(
-                f"{self.yaml_file}: anchors is {anchors!r}; give a list of width,height pairs per output, or a count"
-            )
 
     @property
     def detect(self) -> Detect:
@@ -310,12 +274,13 @@ class DetectionModel(nn.Module):
 
     @property
     def name(self) -> str:
-        """The YAML's name without its suffix."""
-        return Path(self.yaml_file).stem
+        """The YAML's name without its suffix, and the size where one was chosen."""
+        size = self.yaml.get("size")
+        return Path(self.yaml_file).stem + (f" (size {size})" if size else "")
 
     def forward(self, x: torch.Tensor, augment: bool = False):
         """Images [b, ch, h, w], 0..1 → what Detect returns; ``augment`` merges three scales and a flip (eval only)."""
-        return self.forward_augment(x) if augment else self.forward_once(x)
+        return forward_augment(self, x) if augment else self.forward_once(x)
 
     def forward_once(self, x: torch.Tensor):
         outputs = []
@@ -325,27 +290,6 @@ class DetectionModel(nn.Module):
             x = layer(x)
             outputs.append(x if layer.i in self.save else None)
         return x
-
-    def forward_augment(self, x: torch.Tensor):
-        """Test-time augmentation: full size, 0.83 flipped, 0.67; boxes of all three in the pixels of ``x``.
-
-        The coarsest level of the full image and the finest of the smallest are left out: there the other scales see better.
-        """
-        height, width = x.shape[2:]
-        merged = []
-        for ratio, flip in ((1.0, False), (0.83, True), (0.67, False)):
-            image = scale_image(x.flip(3) if flip else x, ratio, int(self.stride.max()))
-            boxes, maps = self.forward_once(image)
-            boxes[..., :4] /= ratio
-            if flip:
-                boxes[..., 0] = width - boxes[..., 0]
-            counts = [m[0, ..., 0].numel() for m in maps]
-            if len(counts) > 1 and ratio == 1.0:
-                boxes = boxes[:, : -counts[-1]]
-            elif len(counts) > 1 and ratio == 0.67:
-                boxes = boxes[:, counts[0] :]
-            merged.append(boxes)
-        return torch.cat(merged, 1), None
 
     def fuse(self) -> "DetectionModel":
         """Fold BatchNorm into the convolutions, in place: from here on the model is for inference only."""
@@ -386,16 +330,6 @@ def _prepare_layers(model: nn.Module) -> None:
         block.drop_path.p *= i / len(blocks)
 
 
-def scale_image(x: torch.Tensor, ratio: float, multiple: int) -> torch.Tensor:
-    """Resize images [b, c, h, w] by ``ratio`` and pad right and bottom to a multiple, with the grey of ImageNet's mean."""
-    if ratio == 1.0:
-        return x
-    height, width = x.shape[2:]
-    x = F.interpolate(x, size=(int(height * ratio), int(width * ratio)), mode="bilinear", align_corners=False)
-    target = [math.ceil(side * ratio / multiple) * multiple for side in (height, width)]
-    return F.pad(x, (0, target[1] - x.shape[3], 0, target[0] - x.shape[2]), value=0.447)
-
-
 def check_all(files: list[Path]) -> None:
     """Build and run every YAML in ``files`` on a small image. Raises UserError naming those that fail."""
     failures = []
@@ -406,6 +340,8 @@ def check_all(files: list[Path]) -> None:
             failures.append(file.name)
             tqdm.write(f"{file.name:<36} error: {e}")
             continue
+        for warning in model.warnings:
+            tqdm.write(f"warning: {warning}")
         side = int(model.stride.max()) * 2
         with torch.inference_mode():
             boxes = model(torch.zeros(1, model.yaml["ch"], side, side))[0]
@@ -418,6 +354,10 @@ def check_all(files: list[Path]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Build a model from its YAML and print it layer by layer.")
     parser.add_argument("--cfg", default="yolov5s_EfficientNetV2.yaml", help="model YAML, by path or by name")
+    parser.add_argument("--size", choices=SIZES, help="depth and width of this size in place of the YAML's")
+    parser.add_argument(
+        "--plugins", nargs="+", default=[], help="Python files with blocks of your own (docs/add-a-block.md)"
+    )
     parser.add_argument("--batch-size", type=int, default=1, help="images per batch in --profile and --line-profile")
     parser.add_argument("--imgsz", "--img", type=int, default=CHECK_SIZE, help="image size for GFLOPs and profiles")
     parser.add_argument("--device", default="", help="cpu, or a CUDA index such as 0")
@@ -426,14 +366,18 @@ def main() -> None:
     parser.add_argument("--test", action="store_true", help="build and run every YAML in models/ and models/hub/")
     opt = parser.parse_args()
     device = select_device(opt.device)
+    load_plugins(opt.plugins)
     if opt.test:
         check_all(model_yamls())
         return
-    model = DetectionModel(opt.cfg)
+    model = DetectionModel(opt.cfg, size=opt.size)
+    size = fit_size(opt.imgsz, int(model.stride.max()))
     print(model.table())
-    print(f"\n{model.summary(opt.imgsz)}")
-    print(deepcopy(model).fuse().summary(opt.imgsz, fused=True))
-    image = torch.rand(opt.batch_size, model.yaml["ch"], opt.imgsz, opt.imgsz)
+    print(f"\n{model.summary(size)}")
+    print(deepcopy(model).fuse().summary(size, fused=True))
+    for warning in model.warnings:
+        print(f"warning: {warning}")
+    image = torch.rand(opt.batch_size, model.yaml["ch"], size, size)
     if opt.profile:
         print(profile_model(model, image, device))
     if opt.line_profile:

@@ -1,4 +1,4 @@
-"""What the READMEs say: both the same commands, all of them commands that exist."""
+"""What the READMEs and docs/ say: in both languages the same commands, all of them commands that exist."""
 
 import importlib
 import re
@@ -11,6 +11,7 @@ import pytest
 from tests.conftest import ROOT
 
 ENGLISH, CHINESE = (ROOT / name for name in ("README.md", "README.zh-CN.md"))
+TEXTS = [ENGLISH, *sorted(p for p in (ROOT / "docs").glob("*.md") if not p.name.endswith(".zh-CN.md"))]
 
 
 def blocks(path) -> list[str]:
@@ -23,10 +24,12 @@ def commands(path) -> list[list[str]]:
     return [shlex.split(line) for line in found]
 
 
-def test_both_languages_have_the_same_code_and_figures():
-    assert blocks(ENGLISH) == blocks(CHINESE)
-    assert commands(ENGLISH) == commands(CHINESE)
-    numbers = [re.findall(r"\d[\d,.]*\d", path.read_text(encoding="utf-8")) for path in (ENGLISH, CHINESE)]
+@pytest.mark.parametrize("english", TEXTS, ids=lambda path: path.stem)
+def test_both_languages_have_the_same_code_and_figures(english):
+    chinese = english.with_suffix(".zh-CN.md")
+    assert blocks(english) == blocks(chinese)
+    assert commands(english) == commands(chinese)
+    numbers = [re.findall(r"\d[\d,.]*\d", path.read_text(encoding="utf-8")) for path in (english, chinese)]
     assert [n for n in numbers[0] if "," in n or "." in n] == [n for n in numbers[1] if "," in n or "." in n]
 
 

@@ -6,11 +6,39 @@ import yaml
 
 from utils.errors import UserError
 
+FULL_WIDTH = "，：；［］（）【】“”‘’　"  # what an input method for Chinese types in place of , : [ ] and quotes
+REMEDIES = (  # what the parser says, and what it means to somebody who wrote rows by hand
+    ("'\\t'", "indent by spaces: YAML takes no tabs"),
+    ("expected ',' or ']'", "a comma or a closing bracket is missing"),
+    ("but found '<block sequence start>'", "indent it like the rows above"),
+    ("but found '-'", "indent it like the rows above"),
+    ("but found ']'", "there is a closing bracket too many"),
+    ("could not find expected ':'", "a row begins with a dash and a space, a setting reads `key: value`"),
+    ("expected '<document start>'", "a colon is missing in the line above, or the indentation differs"),
+    ("mapping values are not allowed", "a colon is missing in the line above, or the indentation differs"),
+)
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader, which also refuses a key that is given twice: it would silently take the last."""
+
+    def construct_mapping(self, node, deep=False):
+        seen = {}
+        for key, _ in node.value:
+            if key.value in seen and isinstance(key, yaml.ScalarNode):
+                first = seen[key.value].line + 1
+                raise yaml.MarkedYAMLError(
+                    problem=f"`{key.value}` is given twice, first in line {first}", problem_mark=key.start_mark
+                )
+            seen[key.value if isinstance(key, yaml.ScalarNode) else id(key)] = key.start_mark
+        return super().construct_mapping(node, deep)
+
 
 def read_yaml(path: str | Path, what: str = "YAML file") -> dict:
     """Read a mapping from a YAML file; ``what`` names its role in the messages.
 
-    Raises UserError when the file is missing, is not UTF-8 text, is not valid YAML, or holds anything but a mapping.
+    Raises UserError when the file is missing, is not UTF-8 text, is not valid YAML, gives a key twice, or holds anything
+    but a mapping.
     """
     path = Path(path)
     try:
@@ -22,14 +50,30 @@ def read_yaml(path: str | Path, what: str = "YAML file") -> dict:
     except UnicodeDecodeError as e:
         raise UserError(f"{path}: not UTF-8 text (byte {e.start}); save the {what} as UTF-8") from None
     try:
-        data = yaml.safe_load(text)
+        data = yaml.load(text, _Loader)
     except yaml.YAMLError as e:
-        mark = getattr(e, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark else ""
-        raise UserError(f"{path}{line}: not valid YAML: {getattr(e, 'problem', None) or e}") from None
+        raise UserError(f"{path}{_explain(e, text.splitlines())}") from None
     if not isinstance(data, dict):
         raise UserError(f"{path}: a {what} holds `key: value` lines, this one holds {type(data).__name__}")
     return data
+
+
+def _explain(error: yaml.YAMLError, lines: list[str]) -> str:
+    """Which line, what the parser says, the line itself, and the likely remedy."""
+    problem = getattr(error, "problem", None) or str(error)
+    mark = getattr(error, "problem_mark", None)
+    if mark is None:
+        return f": not valid YAML: {problem}"
+    if getattr(error, "context", None) in ("while parsing a flow sequence", "while scanning a simple key"):
+        mark = error.context_mark  # where the row begins; the parser noticed only later
+    line = lines[mark.line].strip() if mark.line < len(lines) else ""
+    remedy = next((f"; {words}" for found, words in REMEDIES if found in problem), "")
+    around = "".join(lines[max(mark.line - 1, 0) : mark.line + 1])
+    typed = [c for c in around if c in FULL_WIDTH]
+    if remedy and typed:
+        remedy = f"; type the full-width {typed[0]!r} in half width"
+    quoted = f" in `{line}`" if line and "`" not in problem else ""
+    return f", line {mark.line + 1}: not valid YAML: {problem}{quoted}{remedy}"
 
 
 def write_yaml(path: str | Path, data: dict) -> None:

@@ -1,0 +1,137 @@
+"""From one row of a model YAML to its layer: construct it, and trace it to know the shape of what it gives."""
+
+from inspect import Parameter, signature
+from itertools import chain
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from models.rows import Row, nearest, parse_arguments, scale_channels, scale_number
+
+REMEDIES = (  # what a constructor says, and what to do
+    ("divisible by groups", "choose groups that divide both, or channels that the groups divide"),
+    ("divisible by num_heads", "choose output channels, or a width_multiple, that the number of heads divides"),
+    ("must be even", "choose an even number of output channels"),
+)
+
+
+class Scaling(NamedTuple):
+    """What a model's YAML says about the size of every row."""
+
+    depth: float  # factor on the repeats
+    width: float  # factor on the output channels,
+    divisor: int  # which are rounded up to a multiple of this,
+    outputs: int  # except where they equal na·(nc+5)
+
+
+def build_layer(row: Row, block: type[nn.Module], rule: str, channels: list[int], scaling: Scaling) -> nn.Module:
+    """Construct what one row describes: ``block``, fed by ``rule`` (see BLOCKS in models/yolo.py) from inputs of ``channels``."""
+    c1 = channels[0] if len(channels) == 1 else channels
+    args, kwargs = parse_arguments(row)
+    flow = f"{_words(channels)} channels come in"
+    if rule in ("channels", "repeats"):
+        if not args or not isinstance(args[0], int) or isinstance(args[0], bool) or args[0] < 1:
+            found = f", and {args[0]!r} is none" if args else ""
+            raise row.error(
+                f"the first argument of {row.block} is its output channels, a positive whole number{found}; "
+                f"write [128] or [128, …]"
+            )
+        c2 = args[0] if args[0] == scaling.outputs else scale_channels(args[0], scaling.width, scaling.divisor)
+        flow += f", {args[0]} × width_multiple {scaling.width:g} = {c2} go out"
+        args = [c1, c2, *args[1:]]
+    elif rule == "keep":
+        _refuse_channels(row, c1, args, _row_parameters(block, rule), scaling)
+        args = [c1, *args]
+    n = scale_number(row.number, scaling.depth)
+    if rule == "repeats":
+        args.insert(2, n)
+        n = 1
+    row.rule, row.built_number, row.built_args = rule, n, args
+    try:
+        signature(block).bind(*args, **kwargs)
+    except TypeError as e:
+        raise row.error(_wrong_arguments(row.block, block, rule, kwargs, str(e))) from None
+    try:
+        if n == 1:
+            return block(*args, **kwargs)
+        again = [args[1], *args[1:]] if rule == "channels" else args  # only the first block changes the channels
+        return nn.Sequential(block(*args, **kwargs), *(block(*again, **kwargs) for _ in range(n - 1)))
+    except Exception as e:  # whatever a constructor says about arguments it cannot take is the user's to read
+        remedy = next((words for found, words in REMEDIES if found in str(e)), _arguments_of(row.block, block, rule))
+        if len(channels) > 1:
+            remedy = (
+                f"it is fed a list of {len(channels)} layers, which only blocks that join maps take, such as Concat"
+            )
+        called = f"{row.block}({', '.join(map(str, args))})"
+        raise row.error(f"{called} cannot be built: {type(e).__name__}: {e}; {flow}; {remedy}") from e
+
+
+def _words(channels: list[int]) -> str:
+    return " and ".join(map(str, channels))
+
+
+def _row_parameters(block: type[nn.Module], rule: str) -> list[Parameter]:
+    """The constructor's parameters that a row's args stand for: all but those that the rule fills in."""
+    filled = {"channels": 1, "repeats": 1, "keep": 1, "plain": 0}[rule]
+    parameters = list(signature(block).parameters.values())[filled:]
+    return parameters[:1] + parameters[2:] if rule == "repeats" else parameters
+
+
+def _arguments_of(name: str, block: type[nn.Module], rule: str) -> str:
+    """The arguments of a block as a row writes them, with their defaults."""
+    parameters = _row_parameters(block, rule)
+    taken = ", ".join(p.name if p.default is p.empty else f"{p.name}={p.default}" for p in parameters)
+    return f"args of {name} are [{taken}]"
+
+
+def _wrong_arguments(name: str, block: type[nn.Module], rule: str, kwargs: dict, said: str) -> str:
+    """What Python says of a call that does not fit, and the arguments there are."""
+    names = [p.name for p in _row_parameters(block, rule)]
+    unknown = next((k for k in kwargs if k not in names), None)
+    hint = nearest(unknown, names).rstrip("?") if unknown else ""
+    return f"{said}{hint}; {_arguments_of(name, block, rule)}"
+
+
+def _refuse_channels(row: Row, c1: int | list[int], args: list, parameters: list[Parameter], scaling: Scaling) -> None:
+    """A block that keeps its channels takes no channels; many write-ups give them all the same."""
+    if not args or not isinstance(args[0], int) or isinstance(c1, list):
+        return
+    looks_like_channels = args[0] >= 64 and scale_channels(args[0], scaling.width, scaling.divisor) == c1
+    if looks_like_channels or args[0] > c1:
+        rest = ", ".join(map(str, row.args[1:]))
+        first = parameters[0].name if parameters and isinstance(parameters[0].default, int | type) else ""
+        named = f"; if {args[0]} is meant as its `{first}`, write {first}={args[0]}" if first else ""
+        raise row.error(
+            f"{row.block} keeps the {c1} channels that come in and takes no output channels; "
+            f"take {args[0]} out: [{rest}]{named}"
+        )
+
+
+def output_shape(row: Row, layer: nn.Module, inputs: list[tuple], as_list: bool) -> tuple[int, int, int]:
+    """(channels, height, width) that ``layer`` (in eval mode) gives for inputs of these shapes.
+
+    Traced on the meta device, which costs nothing; a block whose forward needs real numbers is run on zeros.
+    """
+    state = {k: v.to("meta") for k, v in chain(layer.named_parameters(), layer.named_buffers())}
+    try:
+        x = [torch.empty(1, *shape, device="meta") for shape in inputs]
+        y = torch.func.functional_call(layer, state, (x if as_list else x[0],))
+    except Exception:  # either a mistake in the row or a block that can't be traced: the real run tells
+        try:
+            with torch.no_grad():
+                x = [torch.zeros(1, *shape) for shape in inputs]
+                y = layer(x if as_list else x[0])
+        except Exception as e:
+            given = " and ".join("×".join(map(str, shape)) for shape in inputs)
+            remedy = ""
+            if row.rule == "plain" and not row.block.startswith("nn."):
+                remedy = (
+                    f"; it was built as {row.block}(*args): where its constructor begins with the input channels, "
+                    'name that parameter c1, or say by the rule "channels" or "keep" how it is fed'
+                )
+            raise row.error(f"{row.block} does not fit its input {given}: {type(e).__name__}: {e}{remedy}") from e
+    if not isinstance(y, torch.Tensor) or y.ndim != 4:
+        found = f"a tensor of {y.ndim} dimensions" if isinstance(y, torch.Tensor) else type(y).__name__
+        raise row.error(f"{row.block} returns {found}; a layer returns one map [batch, channels, height, width]")
+    return tuple(y.shape[1:])

@@ -1,0 +1,283 @@
+"""What can be wrong with a model YAML: mistakes that stop it (UserError), and doubts that are told (warnings).
+
+    check_description   before anything is built: the keys and their values
+    check_inputs        each row before it is built: the maps it gets
+    detect_arguments    the Detect row: classes and anchors
+    find_warnings       afterwards: what builds, and is probably not what was meant
+    fit_size            an image size that the strides divide
+
+Every message names the file, the row, what was found and the likely remedy.
+"""
+
+import math
+
+from models.rows import Row, close_names, nearest, parse_arguments
+from utils.errors import UserError
+
+REQUIRED = ("nc", "anchors", "backbone", "head")
+KEYS = (
+    *REQUIRED,
+    "depth_multiple",
+    "width_multiple",
+    "channel_multiple",
+    "activation",
+    "ch",
+    "size",
+    "names",
+    "yaml_file",
+)
+# An anchor's side √(w·h) in cells of its output, averaged over the output: the stock models have 1.7 (yolov3-tiny) to
+# 9.9 (the P6 models). Below, most objects of the output lie within a single cell or two and share it with others.
+ANCHOR_CELLS = (1.5, 12.0)
+
+
+def check_description(description: dict, file: str) -> None:
+    """The keys every model needs, and values of the right kind."""
+    for key in REQUIRED:
+        if key not in description:
+            written = close_names(key, [k for k in description if isinstance(k, str) and k not in KEYS])
+            hint = f"is `{written[0]}` meant?" if written else f"a model YAML has {', '.join(REQUIRED)}"
+            raise UserError(f"{file}: `{key}` is missing; {hint}")
+    nc = description["nc"]
+    if not _is_count(nc):
+        raise UserError(f"{file}: nc is {nc!r}; it is the number of classes, a whole number of 1 or more")
+    for key in ("depth_multiple", "width_multiple"):
+        if not _is_size(value := description.get(key, 1.0)):
+            raise UserError(f"{file}: {key} is {value!r}; it is a number above 0, such as 0.5")
+    for key in ("channel_multiple", "ch"):
+        if not _is_count(description.get(key, 1)):
+            raise UserError(f"{file}: {key} is {description[key]!r}; it is a whole number of 1 or more")
+    if problem := anchor_problem(description["anchors"]):
+        raise UserError(f"{file}: {problem}")
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _is_size(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
+
+
+def anchor_problem(anchors: object) -> str:
+    """What is wrong with ``anchors``, and how to write them; empty if nothing is."""
+    example = (
+        "write one list of width,height pairs per output, such as [10, 13, 16, 30, 33, 23], or one number (a count)"
+    )
+    if _is_count(anchors):  # anchors per output; their sizes are found from the data
+        return ""
+    if not isinstance(anchors, list) or not any(isinstance(a, list | str) for a in anchors):
+        return f"anchors is {anchors!r}; {example}"
+    for output, sizes in enumerate(anchors, 1):
+        if isinstance(sizes, str):
+            return f"anchors of output {output} are {sizes!r}, a text; put it in brackets, [{sizes}]"
+        if not isinstance(sizes, list) or not sizes or not all(_is_size(v) for v in sizes):
+            return f"anchors of output {output} are {sizes!r}; {example}"
+        if len(sizes) % 2:
+            return (
+                f"anchors of output {output} are {sizes!r}, which is {len(sizes)} numbers; they are width,height pairs, "
+                "so their count is even: one is missing or too many"
+            )
+        if len(sizes) != len(anchors[0]):
+            return (
+                f"anchors of output {output} are {len(sizes) // 2} pairs, those of output 1 are {len(anchors[0]) // 2}; "
+                "every output needs the same number of anchors"
+            )
+    return ""
+
+
+def check_detect(rows: list[Row], file: str) -> None:
+    """A model has one Detect, and it is the last row."""
+    found = [row for row in rows if row.block == "Detect"]
+    if not found:
+        raise UserError(
+            f"{file}: the last row of the head must be Detect, and there is none; "
+            "end the head with a row such as [[17, 20, 23], 1, Detect, [nc, anchors]]"
+        )
+    if len(found) > 1:
+        raise found[0].error(f"Detect stands again in layer {found[1].index}; a model has one, as its last row")
+    if found[0] is not rows[-1]:
+        following = rows[found[0].index + 1]
+        raise found[0].error(
+            f"the last row of the head must be Detect, but layer {following.index} {following} follows it; "
+            "move that row up, or take it out"
+        )
+
+
+def check_inputs(row: Row, sources: list[int], inputs: list[tuple], rows: list[Row]) -> None:
+    """The maps a row is fed: a list where it joins several, and of one size where it joins them along channels."""
+    if row.block in ("Concat", "Detect") and not isinstance(row.source, list):
+        raise row.error(
+            f"`from` of {row.block} is a list of layers, such as [{row.source}, 6], and here it is {row.source}"
+        )
+    sizes = [shape[1:] for shape in inputs]
+    if row.block != "Concat" or len(set(sizes)) <= 1 or row.args not in ([], [1]):
+        return
+    said = ", ".join(f"layer {s} is {h}×{w}" for s, (h, w) in zip(sources, sizes, strict=True))
+    height, width = sizes[0]
+    fitting = [str(r.index) for r in rows if r.shape and r.shape[1:] == sizes[0] and r.index not in sources]
+    hint = f" Layers at {height}×{width}: {', '.join(fitting)}." if fitting else ""
+    cause = uneven_layer(rows) or " Where a row was inserted or removed above, every layer number behind it shifts"
+    raise row.error(f"inputs differ in size at 640: {said}.{hint}{cause}")
+
+
+def uneven_layer(rows: list[Row]) -> str:
+    """A sentence on the first layer whose stride is no whole number, or nothing: most often it lacks padding."""
+    for row in rows:
+        if row.shape and row.stride > 1 and not row.stride.is_integer():
+            _, height, width = row.shape
+            return (
+                f" Layer {row.index} {row} gives {height}×{width}, which does not divide 640: "
+                "give its convolution a padding of half the kernel"
+            )
+    return ""
+
+
+def check_levels(row: Row, sources: list[int], inputs: list[tuple], strides: list[float], rows: list[Row]) -> None:
+    """The levels of Detect have one whole stride each: boxes are placed by it."""
+    for source, (_, height, width), stride in zip(sources, inputs, strides, strict=True):
+        if height != width:
+            raise row.error(
+                f"layer {source} is {height}×{width} at 640; Detect takes maps with one stride for both sides"
+            )
+        if not stride.is_integer():
+            raise row.error(
+                f"layer {source} is {height}×{width} at 640, so its stride {stride:.4g} is no whole number."
+                f"{uneven_layer(rows)}"
+            )
+
+
+def detect_arguments(
+    row: Row, sources: list[int], channels: list[int], nc: int, anchors: list | int
+) -> tuple[int, list[list[float]]]:
+    """(nc, anchors) of the Detect row, its anchors checked against the levels it gets."""
+    args, kwargs = parse_arguments(row, {"nc": nc, "anchors": anchors})
+    if len(args) != 2 or kwargs:
+        raise row.error("Detect takes [nc, anchors]")
+    nc, anchors = args
+    if not _is_count(nc):
+        raise row.error(f"the first argument of Detect is {nc!r}; write [nc, anchors], the number of classes first")
+    if problem := anchor_problem(anchors):
+        raise row.error(problem)
+    if isinstance(anchors, int):  # a count: sizes are found from the data
+        anchors = [[float(v + 1) for v in range(anchors * 2)] for _ in channels]
+    if len(anchors) != len(channels):
+        raise row.error(
+            f"{len(channels)} inputs (layers {_listed(sources)}), but anchors for {len(anchors)} outputs; every input needs "
+            f"one list of anchors: {_anchor_remedy(len(channels) - len(anchors))}"
+        )
+    row.built_args = [nc, f"{len(anchors)}×{len(anchors[0]) // 2} anchors", channels]
+    return nc, anchors
+
+
+def _anchor_remedy(missing: int) -> str:
+    lists = f"{abs(missing)} list{'s' if abs(missing) > 1 else ''}"
+    return (
+        f"add {lists} to `anchors`" if missing > 0 else f"take {lists} out of `anchors`, or name more layers in `from`"
+    )
+
+
+def _listed(numbers: list) -> str:
+    words = [f"{n:g}" if isinstance(n, float) else str(n) for n in numbers]
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+# Warnings ---------------------------------------------------------------------------------------------------------------
+
+
+def find_warnings(description: dict, file: str, rows: list[Row], strides: list[float]) -> list[str]:
+    """What builds, and is probably not what was meant: unknown keys, layers nothing uses, skips from the middle of a stage,
+    outputs out of order, anchors that do not fit the strides."""
+    detect = rows[-1]
+    unknown = [key for key in description if key not in KEYS]
+    found = [f"{file}: the key `{key}` is not used{nearest(str(key), list(KEYS))}" for key in unknown]
+    found += [*_unused_layers(rows), *_unfinished_stages(rows)]
+    _, anchors = parse_arguments(detect, description)[0]
+    if strides != sorted(strides):
+        found.append(
+            f"{detect.place}: the strides of its outputs are {_listed(strides)}, not rising; name the layers in `from` from "
+            "fine to coarse, in the order of `anchors`: the loss weighs the outputs in that order"
+        )
+    elif not isinstance(anchors, int):
+        found += _anchors_off(detect, anchors, strides)
+    return found
+
+
+def _unused_layers(rows: list[Row]) -> list[str]:
+    used = {source for row in rows for source in row.source_indices()}
+    unused = [row for row in rows[:-1] if row.index not in used]
+    outputs = _listed(rows[-1].source_indices())
+    return [
+        f"{row.place}: nothing uses this layer: the next row does not start from it, no later `from` names it, and Detect "
+        f"takes layers {outputs}. Name it where it is meant to go, or take the row out"
+        for row in unused
+    ]
+
+
+def _unfinished_stages(rows: list[Row]) -> list[str]:
+    """Skips to a layer that is not the last of its stage, as all are when a row was inserted and the numbers were not."""
+    early = []  # (the row that takes, place in its `from`, the end of the stage)
+    for row in rows:
+        if row.block not in ("Concat", "Detect"):
+            continue
+        for i, (written, source) in enumerate(zip(row.source, row.source_indices(), strict=True)):
+            end = _stage_end(rows, source, row)
+            within = row.block == "Concat" and end.index == row.index - 1  # a shortcut inside a stage
+            if isinstance(written, int) and written >= 0 and end.index != source and not within:
+                early.append((row, i, end))
+    if all(rows[end.index + 1].block == "nn.Upsample" for _, _, end in early):
+        return []  # from before the convolutions that lead up to finer levels: so does YOLOv7, on purpose
+    found = []
+    for row in {row.index: row for row, _, _ in early}.values():
+        better, said = list(row.source), []
+        for _, i, end in [skip for skip in early if skip[0] is row]:
+            taken = rows[row.source[i]]
+            said.append(
+                f"layer {taken.index} ({taken.block}), while its stage ends with layer {end.index} ({end.block})"
+            )
+            better[i] = end.index
+        found.append(f"{row.place}: takes {'; '.join(said)}. Was a row inserted above? Then `from` is {better} here")
+    return found
+
+
+def _stage_end(rows: list[Row], start: int, asking: Row) -> Row:
+    """The last of the rows that follow layer ``start`` one after another at its size; where the way forks, the fork."""
+    end = rows[start]
+    for row in rows[start + 1 :]:
+        takers = [r for r in rows if end.index in r.source_indices() and r is not asking]
+        if not row.shape or row.shape[1:] != end.shape[1:] or row.source_indices() != [end.index] or takers != [row]:
+            break
+        end = row
+    return end
+
+
+def _anchors_off(detect: Row, anchors: list[list[float]], strides: list[float]) -> list[str]:
+    sides = [sum(math.sqrt(w * h) for w, h in zip(a[::2], a[1::2], strict=True)) / (len(a) // 2) for a in anchors]
+    low, high = ANCHOR_CELLS
+    found = []
+    for output, (side, stride) in enumerate(zip(sides, strides, strict=True), 1):
+        if not low <= side / stride <= high:
+            found.append(
+                f"the anchors of output {output} average {side:.0f} px, {side / stride:.1f} cells of its stride {stride:g}"
+            )
+    if not found:
+        return []
+    fitting = [
+        [s * factor for s in strides]
+        for factor in (0.5, 2, 0.25, 4)
+        if all(low <= side / (s * factor) <= high for side, s in zip(sides, strides, strict=True))
+    ]
+    meant = f"; they would fit strides {_listed(fitting[0])}, so check the strides of the backbone" if fitting else ""
+    small = "small objects will be missed; " if sides[0] < low * strides[0] else ""
+    return [
+        f"{detect.place}: {'; '.join(found)} (usual: 2 to 10){meant}. {small.capitalize()}choose layers for `from` whose "
+        "stride fits, or anchors that do"
+    ]
+
+
+def fit_size(size: int, stride: int) -> int:
+    """The image size, raised to a multiple of the largest stride, and a warning where it was none."""
+    fitted = -(-size // stride) * stride
+    if fitted != size:
+        print(f"warning: --imgsz {size} is no multiple of the largest stride {stride}; {fitted} is used")
+    return fitted
