@@ -81,7 +81,7 @@ def evolve(options: argparse.Namespace) -> Path:
         options = argparse.Namespace(**{**vars(options), **saved, **present})
         start = read_yaml(folder / "hyp_start.yaml", "hyper-parameters of the search")
     else:
-        start = read_run_hyp(options)
+        start = {k: float(v) for k, v in read_run_hyp(options).items()}
         folder = new_run_folder(search_project(options), options.name, options.exist_ok)
         write_yaml(folder / "opt.yaml", {k: v for k, v in vars(options).items() if not k.startswith("resume")})
         write_yaml(folder / "hyp_start.yaml", start)
