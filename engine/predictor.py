@@ -8,13 +8,13 @@ predict(options)           detect.py
 
 import argparse
 import time
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from engine.detector import load_detector
+from engine.results import describe
 from engine.writer import Writer
 from models.plugins import load_plugins
 from utils.boxes import non_max_suppression, scale_boxes
@@ -162,10 +162,3 @@ def visualize(predictor: Predictor) -> FeatureMaps:
     if not isinstance(layers, torch.nn.Sequential):
         raise UserError("--visualize: shows the layers of one .pt model; give a single one as --weights")
     return FeatureMaps(layers)
-
-
-def describe(detections: torch.Tensor, names: dict[int, str]) -> str:
-    """«2 persons, 1 bus», or «(no detections)»."""
-    counts = Counter(int(c) for c in detections[:, 5].tolist())
-    words = [f"{n} {names[c]}{'s' if n > 1 and names[c].isascii() else ''}" for c, n in sorted(counts.items())]
-    return ", ".join(words) or "(no detections)"

@@ -3,7 +3,6 @@
 import argparse
 import csv
 import json
-import re
 from pathlib import Path
 
 import cv2
@@ -12,6 +11,7 @@ import torch
 
 from engine.evaluator import text_line
 from utils.coco import coco_results
+from utils.crops import crop_box, save_crop
 from utils.draw import draw_boxes, save_image
 from utils.errors import UserError
 from utils.frames import Frame
@@ -112,14 +112,8 @@ class Writer:
         path.write_text("".join(lines), encoding="utf-8")
 
     def _write_crops(self, name: str, frame: Frame, detections: torch.Tensor) -> None:
-        height, width = frame.image.shape[:2]
-        for i, (x1, y1, x2, y2, _, cls) in enumerate(detections.tolist(), 1):
-            margin_x, margin_y = (x2 - x1) * 0.01 + 5, (y2 - y1) * 0.01 + 5  # a little of what surrounds it
-            left, top = max(int(x1 - margin_x), 0), max(int(y1 - margin_y), 0)
-            right, bottom = min(int(x2 + margin_x) + 1, width), min(int(y2 + margin_y) + 1, height)
-            folder = self.folder / "crops" / re.sub(r'[\\/:*?"<>|]', "_", self.names[int(cls)])
-            folder.mkdir(parents=True, exist_ok=True)
-            save_image(folder / f"{name}_{i}.jpg", np.ascontiguousarray(frame.image[top:bottom, left:right]))
+        for i, (*box, _, cls) in enumerate(detections.tolist(), 1):
+            save_crop(self.folder / "crops", self.names[int(cls)], f"{name}_{i}", crop_box(frame.image, box))
 
     def _write_csv(self, frame: Frame, detections: torch.Tensor) -> None:
         with open(self.folder / "predictions.csv", "a", newline="", encoding="utf-8") as f:

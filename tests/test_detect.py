@@ -11,7 +11,8 @@ import pytest
 import torch
 
 import detect
-from engine.predictor import Predictor, describe
+from engine.predictor import Predictor
+from engine.results import describe
 from tests.conftest import assert_user_error, command, shared
 from tests.test_val import make_weights
 from utils.boxes import xywh2xyxy
