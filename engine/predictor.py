@@ -128,9 +128,10 @@ def predict(options: argparse.Namespace) -> Path:
     with Writer(folder, predictor.names, options) as writer:
         try:
             for frame in sources:
+                go_on = look_at(frame, predictor, writer)
                 if feature_maps:
-                    feature_maps.folder = folder / writer.name(frame)
-                if not look_at(frame, predictor, writer):
+                    feature_maps.save(folder / writer.name(frame))
+                if not go_on:
                     break
         except KeyboardInterrupt:  # how one leaves a camera; what was found so far is whole
             print("stopped")

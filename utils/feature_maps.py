@@ -15,38 +15,42 @@ GAP = 2
 
 
 class FeatureMaps:
-    """Hooks on the layers of a detector that draw their maps into ``folder``, one picture per layer.
+    """Hooks on the layers of a detector that keep what each gives for the first image of a batch.
 
-    Set ``folder`` before an image goes through the model; None draws nothing. The files are called
-    ``stage{index}_{block}_features.png``, with ``_{n}`` for each map of a layer that gives several.
+    ``save(folder)`` draws them, a picture per layer, and forgets them: ``stage{index}_{block}_features.png``, with
+    ``_{n}`` for each map of a layer that gives several.
     """
 
     def __init__(self, layers: nn.Sequential):
-        self.folder: Path | None = None
+        self.kept: dict[str, np.ndarray] = {}  # file name → [c, h, w]
         for index, layer in enumerate(layers):
-            layer.register_forward_hook(lambda layer, _, output, index=index: self._draw(index, layer, output))
+            layer.register_forward_hook(lambda layer, _, output, index=index: self._keep(index, layer, output))
 
-    def _draw(self, index: int, layer: nn.Module, output: torch.Tensor | tuple | list) -> None:
-        if self.folder is None:
-            return
+    def _keep(self, index: int, layer: nn.Module, output: torch.Tensor | tuple | list) -> None:
         outputs = [output] if isinstance(output, torch.Tensor) else list(output)
         maps = [o for o in outputs if isinstance(o, torch.Tensor) and o.ndim == 4]  # not the boxes of the head
         # A row that is repeated is a Sequential of its block.
         block = type(layer[0] if type(layer) is nn.Sequential else layer).__name__
         for n, features in enumerate(maps):
             number = f"_{n}" if len(maps) > 1 else ""
-            path = self.folder / f"stage{index}_{block}_features{number}.png"
-            if not path.exists():  # test-time augmentation passes three times; the first is the image itself
-                self.folder.mkdir(parents=True, exist_ok=True)
-                save_image(path, feature_grid(features[0].float().cpu().numpy()))
+            # Test-time augmentation passes three times; the first is the image itself.
+            name = f"stage{index}_{block}_features{number}.png"
+            if name not in self.kept:
+                self.kept[name] = features[0, :MAX_CHANNELS].float().cpu().numpy()
+
+    def save(self, folder: Path) -> None:
+        """Draw what was kept into ``folder``, and keep nothing."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, features in self.kept.items():
+            save_image(folder / name, feature_grid(features))
+        self.kept.clear()
 
 
-def feature_grid(features: np.ndarray, max_channels: int = MAX_CHANNELS) -> np.ndarray:
-    """The first channels of a map [c, h, w] side by side in rows of eight, each from its least (dark blue) to its
+def feature_grid(channels: np.ndarray) -> np.ndarray:
+    """The channels of a map [c, h, w] side by side in rows of eight, each from its least (dark blue) to its
     greatest value (yellow); uint8 [H, W, 3] RGB.
     """
-    channels = features[:max_channels]
-    height, width = features.shape[1:]
+    height, width = channels.shape[1:]
     zoom = max(1, -(-CELL // max(height, width)))
     columns = min(COLUMNS, len(channels))
     rows = -(-len(channels) // columns)
