@@ -1,5 +1,7 @@
 """The Python API: pictures of every kind in, results as users of YOLOv5 know them out; weights by name."""
 
+import re
+import runpy
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -349,3 +351,33 @@ def test_other_names_are_not_looked_for(release, tmp_path):
         find_weights(tmp_path / "best.pt")
     assert release == []
     assert utils.weights.RELEASE.startswith("https://") and len(OFFICIAL) == 10
+
+
+# --- the documentation -------------------------------------------------------------
+
+
+def code_blocks(name: str) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", (ROOT / "docs" / name).read_text(encoding="utf-8"), re.S)
+
+
+def test_both_languages_show_the_same_code():
+    assert code_blocks("python-api.md") == code_blocks("python-api.zh-CN.md")
+
+
+def test_every_line_of_the_documentation_runs(tmp_path, monkeypatch, capsys):
+    for extra in ("pandas", "supervision"):
+        pytest.importorskip(extra)
+    (tmp_path / "release").mkdir()
+    make_weights(tmp_path / "release" / "yolov5n.pt", seed=0, nc=80)
+    make_weights(tmp_path / "best.pt", seed=0)
+    for name in ("a.jpg", "b.jpg"):
+        cv2.imwrite(str(tmp_path / name), np.random.default_rng(1).integers(0, 255, (96, 128, 3), dtype=np.uint8))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("YOLO_RELEASE_URL", (tmp_path / "release").as_uri())
+    code = "\n".join(code_blocks("python-api.md")).replace("path/to/project", str(ROOT)).replace("size=640", "size=96")
+    (tmp_path / "program.py").write_text(code)
+    made = runpy.run_path(str(tmp_path / "program.py"))
+    assert made["boxes"].shape[1] == 6 and len(made["coco"].names) == 80 and made["empty"].nc == 3
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a.jpg", "b.jpg"]
+    assert len(made["detections"]) == len(made["table"]) == len(made["results"].pred[0])
+    assert "image 1/1: 96x128" in capsys.readouterr().out
