@@ -26,7 +26,7 @@ from utils.sources import fetch
 
 
 class AutoShape(nn.Module):
-    """A detector for pictures as they come: ``model(images, size=640)`` gives Detections.
+    """A detector, ready for inference, for pictures as they come: ``model(images, size=640)`` gives Detections.
 
     ``images``: a path, a URL, an array [h, w, 3] RGB (or [3, h, w], or grey [h, w]; turn OpenCV's pictures round with
     ``[..., ::-1]``), a PIL image, or a list of these, of any sizes. A tensor [b, 3, h, w] with values 0..1 goes through
@@ -45,7 +45,7 @@ class AutoShape(nn.Module):
 
     def __init__(self, model: nn.Module):
         super().__init__()
-        self.model = model.eval()
+        self.model = model
         self.names = model.names
         self.stride = model.stride
 

@@ -26,7 +26,7 @@ class Writer:
         self.options = options
         self.boxes = 0
         self.outputs: dict[Path, str] = {}  # source file → the name that all its results bear
-        self.videos: dict[Path, cv2.VideoWriter] = {}  # open ones: of one file, or of all live sources
+        self.videos: dict[Path, tuple[cv2.VideoWriter, tuple[int, int]]] = {}  # of one file, or of all live sources
         self.coco: list[dict] = []
 
     def __enter__(self) -> "Writer":
@@ -89,19 +89,22 @@ class Writer:
             if not frame.live:  # files come one after the other, live sources all at once
                 self._close_videos()
             self.videos[frame.path] = self._open_video(self.folder / f"{self._stem(frame)}.mp4", drawn, frame.fps)
+        video, size = self.videos[frame.path]
         bgr = cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR)
+        if size != (bgr.shape[1], bgr.shape[0]):  # a camera may come back with another size; a video has one
+            bgr = cv2.resize(bgr, size)
         for _ in range(frame.lasts):  # so that the video of a live source runs as fast as what it shows
-            self.videos[frame.path].write(bgr)
+            video.write(bgr)
 
-    def _open_video(self, path: Path, first: np.ndarray, fps: float) -> cv2.VideoWriter:
-        height, width = first.shape[:2]
-        video = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), fps, (width, height))
+    def _open_video(self, path: Path, first: np.ndarray, fps: float) -> tuple[cv2.VideoWriter, tuple[int, int]]:
+        size = (first.shape[1], first.shape[0])
+        video = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), fps, size)
         if not video.isOpened():
             raise UserError(f"{path}: the video can't be written (is the folder writable, and its name plain ASCII?)")
-        return video
+        return video, size
 
     def _close_videos(self) -> None:
-        for video in self.videos.values():
+        for video, _ in self.videos.values():
             video.release()
         self.videos.clear()
 

@@ -185,6 +185,8 @@ def test_coco_to_yolo_with_what_it_drops(tmp_path, capsys):
         {"id": 5} | box | {"category_id": 99},
         {"id": 6} | box | {"bbox": "wide"},
         {"id": 7} | box | {"image_id": 8},
+        {"id": 71} | box | {"image_id": [8]},
+        {"id": 72} | box | {"bbox": [float("nan"), 0, 5, 5]},
         {"id": 8} | box | {"category_id": 5, "bbox": [80, 60, 40, 40]},
     ]
     images = [
@@ -200,18 +202,8 @@ def test_coco_to_yolo_with_what_it_drops(tmp_path, capsys):
     assert (tmp_path / "out/labels/val2017/a.txt").read_text() == (
         "0 0.250000 0.250000 0.500000 0.500000\n1 0.900000 0.875000 0.200000 0.250000\n"
     )
-    assert kinds(found) == sorted(
-        [
-            "crowd",
-            "degenerate box",
-            "unknown image",
-            "unknown category",
-            "no box",
-            "its image is missing",
-            "box clipped",
-        ]
-        + ["no image"] * 3
-    )
+    dropped = ["crowd", "unknown category", "no box", "its image is missing", "box clipped"]
+    assert kinds(found) == sorted(dropped + ["degenerate box", "unknown image"] * 2 + ["no image"] * 3)
     assert "annotation 2: crowd; dropped" in capsys.readouterr().out
     assert read_data_yaml(tmp_path / "out/data.yaml").names == {0: "cat", 1: "dog"}  # by category number
 
@@ -289,13 +281,21 @@ def test_nothing_is_overwritten(tmp_path):
         convert.run("voc", tmp_path / "voc", tmp_path / "second")
 
 
+def test_a_destination_that_can_not_be_written(tmp_path):
+    write_voc_file(tmp_path / "voc", "a", voc_object("dog", 0, 0, 50, 40))
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(UserError, match="file/.*: can't be written"):
+        convert.run("voc", tmp_path / "voc", tmp_path / "file" / "out")
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (("voc", "nowhere"), "nowhere: holds no XML files"),
         (("coco", "nowhere.json"), "nowhere.json: can't be read"),
         (("coco", "bad.json"), "bad.json: not JSON"),
-        (("coco", "list.json"), "list.json: no COCO file: `images`"),
+        (("coco", "list.json"), "list.json: no COCO file: its JSON is no mapping"),
+        (("coco", "odd.json"), "odd.json: no COCO file of boxes: `images` must be .* width"),
         (("to-voc", "nowhere.yaml"), "nowhere.yaml: no such data YAML"),
         (("voc", ["a", "b"]), "takes one source"),
     ],
@@ -304,6 +304,7 @@ def test_mistakes_are_named(tmp_path, monkeypatch, arguments, words):
     monkeypatch.chdir(tmp_path)
     Path("bad.json").write_text("{")
     Path("list.json").write_text("[]")
+    Path("odd.json").write_text('{"images": [{"id": 1, "file_name": "a.jpg", "width": "wide"}]}')
     with pytest.raises(UserError, match=words):
         convert.run(*arguments, tmp_path / "out")
     with pytest.raises(UserError, match="--names: is for voc, not for coco"):

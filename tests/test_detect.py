@@ -4,6 +4,7 @@ import csv
 import itertools
 import json
 import re
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 import detect
 from engine.predictor import Predictor
 from engine.results import describe
+from engine.writer import Writer
 from tests.conftest import assert_user_error, command, shared
 from tests.test_val import make_weights
 from utils.boxes import xywh2xyxy
@@ -21,6 +23,7 @@ from utils.display import why_no_display
 from utils.draw import draw_boxes, printable
 from utils.errors import UserError
 from utils.feature_maps import feature_grid
+from utils.frames import Frame
 from utils.images import read_image
 from utils.paths import newest_weights
 
@@ -259,6 +262,16 @@ def test_a_damaged_frame_is_named_and_the_others_are_looked_at(weights, tmp_path
     assert f"warning: {path} frame 5: damaged; skipped" in said
     assert "video 1/1 (8/8)" in said and "(5/8)" not in said
     assert "7 images" in said and "1 files or frames skipped" in said
+
+
+def test_a_camera_that_comes_back_with_another_size_goes_into_the_same_video(tmp_path):
+    flags = detect.build_parser().parse_args([])
+    with Writer(tmp_path, {}, flags) as writer:
+        for number, (height, width) in enumerate(((64, 96), (128, 192)), 1):
+            image = np.zeros((height, width, 3), np.uint8)
+            writer.write(Frame(Path("cam"), image, number, 10, live=True, lasts=number), torch.zeros(0, 6))
+    video = cv2.VideoCapture(str(tmp_path / "cam.mp4"))
+    assert [video.read()[1].shape for _ in range(3)] == [(64, 96, 3)] * 3 and not video.read()[0]
 
 
 def test_nosave_writes_what_was_asked_for_and_no_picture(weights, images, video, tmp_path):

@@ -28,10 +28,11 @@ class Camera:
     """A camera in the network: MJPEG over HTTP, 25 grey pictures a second whose brightness counts up by 10.
 
     The first connection gives ``first`` pictures and the others ``later`` (None: as many as are wanted); then it breaks
-    off, and with ``dies`` the camera is off the network for good, as after ``die()``.
+    off, and with ``dies`` the camera is off the network for good, as after ``die()``. ``damaged``: pictures that are
+    no JPEG, by their brightness.
     """
 
-    def __init__(self, first=None, later=None, dies=False):
+    def __init__(self, first=None, later=None, dies=False, damaged=()):
         camera = self
         self.connections = 0
         self.dead = threading.Event()
@@ -48,6 +49,7 @@ class Camera:
                 shade = 0
                 while left != 0 and not camera.dead.is_set():
                     data = cv2.imencode(".jpg", np.full((64, 96, 3), shade % 250, np.uint8))[1].tobytes()
+                    data = b"x" * len(data) if shade in damaged else data
                     head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n"
                     try:
                         self.wfile.write(head.encode() + data + b"\r\n")
@@ -143,6 +145,13 @@ def test_a_stream_that_comes_back_is_taken_up_again(weights, camera, short_waits
     assert counted == sorted(counted) and counted[-1] > 10  # one count over all connections
     said = capsys.readouterr().out
     assert said.count("trying again in 0.05 s") >= 3 and "0.1 s" not in said  # each success begins the waits anew
+
+
+def test_a_damaged_picture_does_not_end_the_stream(camera, short_waits):
+    one = camera(first=20, later=0, damaged=(50, 60))
+    frames = list(Sources(one.url))
+    shades = {round(float(f.image.mean()), -1) for f in frames}
+    assert max(shades) >= 150 and shades & {70, 80, 90, 100}  # of the first connection, behind the damage
 
 
 def test_waits_grow_until_a_stream_is_given_up(camera, short_waits, capsys):

@@ -10,6 +10,13 @@ from utils.errors import UserError
 from utils.images import is_image
 from utils.labels import Fault
 
+NUMBER = (int, float)
+FIELDS = {  # what an entry must have to be understood at all; the annotations are looked at one by one
+    "images": {"id": (int, str), "file_name": str, "width": NUMBER, "height": NUMBER},
+    "categories": {"id": int, "name": str},
+    "annotations": {},
+}
+
 
 def read_coco(sources: list[str | Path], images: str | Path | None = None) -> Collection:
     """The data set of one or several COCO files, a split each: instances_val2017.json is val2017, any other file bears
@@ -22,7 +29,7 @@ def read_coco(sources: list[str | Path], images: str | Path | None = None) -> Co
     read = [(Path(source), _read_json(Path(source))) for source in sources]
     categories: dict[int, str] = {}
     for path, data in read:
-        own = {c["id"]: str(c["name"]) for c in data["categories"]}
+        own = {c["id"]: c["name"] for c in data["categories"]}
         clash = [i for i in own if categories.get(i, own[i]) != own[i]]
         if clash:
             raise UserError(
@@ -57,13 +64,18 @@ def _read_json(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: can't be read ({e.strerror})") from None
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as e:
         raise UserError(f"{path}: not JSON: {e}") from None
-    for key, needs in (("images", {"id", "file_name", "width", "height"}), ("categories", {"id", "name"})):
-        entries = data.get(key) if isinstance(data, dict) else None
-        if not isinstance(entries, list) or not all(isinstance(e, dict) and needs <= set(e) for e in entries):
-            raise UserError(f"{path}: no COCO file: `{key}` must be a list of entries with {', '.join(sorted(needs))}")
-    if not isinstance(data.get("annotations"), list):
-        raise UserError(f"{path}: no COCO file with boxes: `annotations` is missing")
+    if not isinstance(data, dict):
+        raise UserError(f"{path}: no COCO file: its JSON is no mapping")
+    for key, needs in FIELDS.items():
+        entries = data.get(key)
+        if not isinstance(entries, list) or not all(isinstance(e, dict) and _has(e, needs) for e in entries):
+            fields = ", ".join(needs) or "any fields"
+            raise UserError(f"{path}: no COCO file of boxes: `{key}` must be a list of entries with {fields}")
     return data
+
+
+def _has(entry: dict, needs: dict) -> bool:
+    return all(isinstance(entry.get(name), kind) for name, kind in needs.items())
 
 
 def _image_folders(path: Path, split: str, images: str | Path | None) -> list[Path]:
@@ -79,7 +91,7 @@ def _pictures(
     """Image number → its picture, None where it can't be used."""
     pictures: dict[Any, Picture | None] = {}
     for entry in data["images"]:
-        name = PurePosixPath(str(entry["file_name"]).replace("\\", "/"))
+        name = PurePosixPath(entry["file_name"].replace("\\", "/"))
         pictures[entry["id"]] = None
         if name.is_absolute() or ".." in name.parts or not is_image(name.name):
             faults.append(Fault("no image", str(path), None, f"{name}: no name of an image in the folder; dropped"))
@@ -111,16 +123,16 @@ def _add_boxes(
 
 def _unusable(entry: dict, pictures: dict, categories: dict) -> str | None:
     """Why an annotation is dropped, None where it is good."""
-    if entry.get("image_id") not in pictures:
+    if not isinstance(entry.get("image_id"), (int, str)) or entry["image_id"] not in pictures:
         return "unknown image"
     if pictures[entry["image_id"]] is None:
         return "its image is missing"
-    if entry.get("category_id") not in categories:
+    if not isinstance(entry.get("category_id"), int) or entry["category_id"] not in categories:
         return "unknown category"
     if entry.get("iscrowd"):
         return "crowd"
     box = entry.get("bbox")
-    if not isinstance(box, list) or len(box) != 4 or not all(isinstance(v, (int, float)) for v in box):
+    if not isinstance(box, list) or len(box) != 4 or not all(isinstance(v, NUMBER) for v in box):
         return "no box"
     return None
 

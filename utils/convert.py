@@ -8,6 +8,7 @@ from pathlib import Path
 
 from utils.coco_json import read_coco, write_coco
 from utils.collection import Collection, save_faults
+from utils.errors import UserError
 from utils.voc import read_voc, write_voc
 from utils.yolo_layout import read_yolo, write_yolo
 
@@ -28,13 +29,18 @@ def convert(options: argparse.Namespace) -> Collection:
         found = read_coco(options.source, options.images)
     else:
         found = read_yolo(options.source[0])
-    if options.layout == "to-voc":
-        write_voc(found, dest, options.link, options.one_based)
-    elif options.layout == "to-coco":
-        write_coco(found, dest, options.link)
-    else:
-        write_yolo(found, dest, options.link)
-    save_faults(found, dest)
+    try:
+        if options.layout == "to-voc":
+            write_voc(found, dest, options.link, options.one_based)
+        elif options.layout == "to-coco":
+            write_coco(found, dest, options.link)
+        else:
+            write_yolo(found, dest, options.link)
+        save_faults(found, dest)
+    except OSError as e:
+        raise UserError(
+            f"{e.filename or dest}: can't be written ({e.strerror or e}); name another destination"
+        ) from None
     print(found.report())
     print(f"written to {dest}")
     return found

@@ -107,7 +107,7 @@ def _read_file(
     """The picture of one XML file, None where it can't be used."""
     try:
         root = parse_xml(path.read_bytes())
-    except ValueError as e:
+    except (ValueError, OSError) as e:
         faults.append(Fault("annotation refused", str(path), None, f"{e}; dropped"))
         return None
     image = images.get(path.stem) or images.get(Path(root.findtext("filename") or "").stem)
