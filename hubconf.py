@@ -8,7 +8,7 @@ results.print()
 results.xyxy[0]     # tensor [m, 6]: x1 y1 x2 y2 in pixels, confidence, class
 """
 
-from collections.abc import Callable
+from collections import abc
 
 from torch import nn
 
@@ -29,7 +29,7 @@ def _load(path, _verbose: bool, **options) -> nn.Module:
     return model
 
 
-def _entry(name: str) -> Callable[..., nn.Module]:
+def _entry(name: str) -> abc.Callable[..., nn.Module]:
     def load(
         pretrained: bool = True,
         channels: int = 3,

@@ -114,7 +114,7 @@ def predict(options: argparse.Namespace) -> Path:
         options.max_det,
         options.classes,
         options.agnostic_nms,
-        options.augment,
+        augment=options.augment,
     )
     feature_maps = visualize(predictor) if options.visualize else None
     trained = predictor.model.trained_size

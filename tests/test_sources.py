@@ -217,7 +217,7 @@ def test_names_of_results_are_safe_and_hide_passwords():
 
 def test_a_camera_that_is_not_there(weights, tmp_path):
     with pytest.raises(UserError, match="87: nothing could be read .*no such camera"):
-        detect.run(**options(weights, "87", tmp_path))
+        detect.run(**options(weights, "87", tmp_path) | {"source": 87})  # from Python a number is one, too
 
 
 def test_a_camera_is_read_by_its_number_like_any_stream(monkeypatch, short_waits):

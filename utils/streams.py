@@ -47,9 +47,9 @@ def is_live(source: str) -> bool:
     return re.fullmatch(STREAM_URL, source) is not None and not downloadable
 
 
-def display_name(source: str) -> str:
+def display_name(source: str | int | Path) -> str:
     """A source as it may be shown and logged: without the user and password of a URL."""
-    return re.sub(r"//[^/@]*@", "//", source)
+    return re.sub(r"//[^/@]*@", "//", str(source))
 
 
 class CaptureError(Exception):
