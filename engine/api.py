@@ -52,12 +52,12 @@ class AutoShape(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where the model is."""
-        return next((p.device for p in self.model.parameters()), torch.device("cpu"))
+        return next((p.device for p in self.parameters()), torch.device("cpu"))
 
     @torch.no_grad()  # not inference_mode, whose tensors refuse to be changed by the caller
     def forward(self, ims: Any, size: int | tuple[int, int] = 640, augment: bool = False) -> "Detections | Any":
         """Detect in one or several pictures; ``size`` is that of the longer side, in pixels, or (height, width)."""
-        precision = next((p.dtype for p in self.model.parameters()), torch.float32)
+        precision = next((p.dtype for p in self.parameters()), torch.float32)
         if isinstance(ims, torch.Tensor):
             return self.model(ims.to(self.device, precision), augment=augment)
         for setting in ("conf", "iou"):
@@ -70,15 +70,9 @@ class AutoShape(nn.Module):
         times.append(_now(device))
         predictions = self.model(batch, augment=augment)[0]
         times.append(_now(device))
-        found = non_max_suppression(
-            predictions.float(),
-            self.conf,
-            self.iou,
-            self.classes,
-            self.agnostic,
-            self.multi_label,
-            self.max_det,
-        )
+        thresholds = {"conf_thres": self.conf, "iou_thres": self.iou, "max_det": self.max_det}
+        choice = {"classes": self.classes, "agnostic": self.agnostic, "multi_label": self.multi_label}
+        found = non_max_suppression(predictions.float(), **thresholds, **choice)
         for boxes, ratio, pad, image in zip(found, ratios, pads, images, strict=True):
             boxes[:, :4] = scale_boxes(boxes[:, :4], ratio, pad, image.shape[:2])
         times.append(_now(device))
