@@ -110,7 +110,16 @@ def test_what_is_live_and_what_is_not():
         "screen 1",
     ):
         assert is_live(source), source
-    for source in ("a.jpg", "./0", "http://a/b.jpg", "https://a/b.MP4?x=1", "screen.png", "file:///a.jpg", "list.txt"):
+    for source in (
+        "a.jpg",
+        "./0",
+        "http://a/b.jpg",
+        "https://a/b.MP4?x=1",
+        "screen.png",
+        "file:///a.jpg",
+        "list.txt",
+        "²",
+    ):
         assert not is_live(source), source
 
 
@@ -293,7 +302,7 @@ def test_the_screen_without_a_display(monkeypatch):
     assert "the screen can't be read" in sources.faults[0]
 
 
-def test_a_part_of_the_screen(monkeypatch):
+def test_a_part_of_the_screen(monkeypatch, short_waits):
     """With a played screen, as mss gives it: BGRA, monitor 0 all of them together."""
 
     class Screen:
@@ -316,6 +325,14 @@ def test_a_part_of_the_screen(monkeypatch):
     ):
         frame = next(iter(Sources(source)))
         assert frame.image.shape == shape and frame.image[0, 0].tolist() == pixel
+
+    def refuse(self, area):
+        raise RuntimeError("Region has zero\nor negative size")
+
+    monkeypatch.setattr(Screen, "grab", refuse)
+    sources = Sources("screen 1 900 900 0 0")
+    assert list(sources) == []
+    assert "the screen can't be read: Region has zero or negative size" in sources.faults[0]
     sources = Sources("screen 5")
     assert list(sources) == [] and "no monitor 5; there are 1" in sources.faults[0]
 

@@ -40,7 +40,7 @@ def is_live(source: str) -> bool:
 
     An http(s) URL whose path ends as an image or video file does is no stream.
     """
-    if source.isdigit() or re.fullmatch(SCREEN, source):
+    if source.isdecimal() or re.fullmatch(SCREEN, source):
         return True
     path = re.sub(r"[?#].*", "", source)
     downloadable = source.startswith("http") and (is_image(path) or is_video(path))
@@ -63,7 +63,7 @@ def open_capture(source: str) -> "cv2.VideoCapture | ScreenCapture":
     """
     if source.startswith("screen"):
         return ScreenCapture(*map(int, source.split()[1:]))
-    if source.isdigit():
+    if source.isdecimal():
         capture, why = cv2.VideoCapture(int(source)), "no such camera, or another program is using it"
     else:
         limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, TIMEOUT * 1000, cv2.CAP_PROP_READ_TIMEOUT_MSEC, TIMEOUT * 1000]
@@ -104,8 +104,12 @@ class ScreenCapture:
         return True
 
     def retrieve(self) -> tuple[bool, np.ndarray]:
-        """True and the picture, uint8 [h, w, 3] BGR."""
-        return True, np.ascontiguousarray(np.asarray(self.screen.grab(self.area))[..., :3])
+        """True and the picture, uint8 [h, w, 3] BGR. Raises CaptureError where the part lies outside the screen."""
+        try:
+            picture = np.asarray(self.screen.grab(self.area))
+        except Exception as e:  # as above
+            raise CaptureError(f"the screen can't be read: {' '.join(str(e).split())}") from None
+        return True, np.ascontiguousarray(picture[..., :3])
 
     def release(self) -> None:
         self.screen.close()
@@ -123,7 +127,8 @@ class Stream(threading.Thread):
         self.source, self.place, self.vid_stride, self.news = source, place, vid_stride, news
         self.path = Path(stem)
         self.stopping = threading.Event()
-        self.number = 0  # frames read so far
+        self.number = 0  # frames that came so far
+        self.given = 0  # those of them that were pictures, and published
         self.taken = 0  # number of the frame that was taken last
         self.latest: Frame | None = None
         self.ended = False
@@ -134,16 +139,16 @@ class Stream(threading.Thread):
         attempt = 0
         try:
             while not self.stopping.is_set():
-                before, reason = self.number, "broke off"
+                before, reason = self.given, "broke off"
                 try:
                     if self._read_until_it_breaks():
                         break
                 except CaptureError as e:
                     reason = str(e)
-                if self.number > before:
+                if self.given > before:
                     attempt = 0
-                if self.number == 0 or attempt == len(RETRY_WAITS):
-                    self.fault = reason if self.number == 0 else f"{reason}; given up after {attempt} attempts"
+                if self.given == 0 or attempt == len(RETRY_WAITS):
+                    self.fault = reason if self.given == 0 else f"{reason}; given up after {attempt} attempts"
                     print(f"warning: {self.name}: {self.fault}")
                     break
                 wait = RETRY_WAITS[attempt]
@@ -182,6 +187,7 @@ class Stream(threading.Thread):
     def _publish(self, image: np.ndarray, rate: float) -> None:
         rgb = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
         place = f"{self.place} ({self.number})"
+        self.given += 1
         with self.news:
             self.latest = Frame(self.path, rgb, self.number, rate / self.vid_stride, place, live=True)
             self.news.notify_all()
