@@ -2,6 +2,8 @@
 
 python detect.py --weights runs/train/exp/weights/best.pt --source data/images
 python detect.py --source video.mp4 --save-txt
+python detect.py --source 0                                      a camera; rtsp://…, http://…, screen likewise
+python detect.py --source cameras.streams                        several at once, one a line
 """
 
 import argparse
@@ -20,7 +22,8 @@ def build_parser() -> argparse.ArgumentParser:
     add(
         "--source",
         default=str(ROOT / "data" / "images"),
-        help="image, folder, glob, .txt list, or video (default: data/images)",
+        help="image, video, folder, glob, .txt list, URL, camera number, stream (rtsp://, http://), .streams list, "
+        "screen [number] [left top width height] (default: data/images)",
     )
     add(
         "--imgsz",
@@ -37,10 +40,19 @@ def build_parser() -> argparse.ArgumentParser:
     add("--device", default="", help="cpu, mps, or a CUDA index such as 0; default: the best there is")
     add("--classes", type=int, nargs="+", default=None, help="only these classes: --classes 0 2")
     add("--agnostic-nms", action="store_true", help="let boxes of different classes suppress each other")
+    add("--augment", action="store_true", help="test-time augmentation: three scales and a flip")
+    add("--vid-stride", type=int, default=1, help="of videos and streams, every so many-th frame (default: 1)")
+    add("--view-img", action="store_true", help="show what is found; a key for the next picture, q to stop")
+    add("--visualize", action="store_true", help="draw the feature maps of every layer, to a folder per image")
+    add("--line-thickness", type=int, default=None, help="of the boxes, in pixels (default: by the picture's size)")
+    add("--hide-labels", action="store_true", help="draw boxes without class and confidence")
+    add("--hide-conf", action="store_true", help="draw boxes with the class alone")
+    add("--nosave", action="store_true", help="write no drawn pictures and videos")
     add("--save-txt", action="store_true", help="write boxes to labels/*.txt")
     add("--save-conf", action="store_true", help="with --save-txt: the confidence, too")
     add("--save-crop", action="store_true", help="cut every box out, to crops/CLASS/")
     add("--save-csv", action="store_true", help="write boxes to predictions.csv")
+    add("--save-json", action="store_true", help="write boxes to predictions.json, in COCO's results format")
     add("--project", default=str(ROOT / "runs" / "detect"), help="folder of the runs (default: runs/detect)")
     add("--name", default="exp", help="name of the run in --project (default: %(default)s)")
     add("--exist-ok", action="store_true", help="write into an existing run's folder instead of numbering a new one")

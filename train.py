@@ -16,7 +16,7 @@ from utils.paths import ROOT
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--weights", default="", help="checkpoint to start from; empty: from scratch")
+    add("--weights", default="", help="checkpoint to start from, such as yolov5s.pt (fetched); empty: from scratch")
     add("--cfg", default="", help="model YAML; default: that of --weights, else models/yolov5s_EfficientNetV2.yaml")
     add("--size", choices=list("nsmlx"), help="depth and width of this size in place of those of the model YAML")
     add("--plugins", nargs="+", default=[], help="Python files with blocks of your own (docs/add-a-block.md)")

@@ -17,7 +17,7 @@ from torchvision.ops import box_iou
 from tqdm import tqdm
 
 from utils.boxes import non_max_suppression, scale_boxes, xywh2xyxy
-from utils.coco import COCO_IDS, COCO_NAMES
+from utils.coco import coco_results
 from utils.dataset import Batch
 from utils.device import synchronize
 from utils.distributed import World
@@ -227,7 +227,6 @@ class Recorder:
         self.save_txt = save_txt
         self.save_conf = save_conf
         self.json: list[dict] | None = [] if save_json else None
-        self.coco = list(names.values()) == COCO_NAMES
         if save_txt:
             (folder / "labels").mkdir(exist_ok=True)
 
@@ -237,16 +236,7 @@ class Recorder:
             lines = [text_line(d, native, self.save_conf) for d in detections.tolist()]
             (self.folder / "labels" / f"{Path(path).stem}.txt").write_text("".join(lines), encoding="utf-8")
         if self.json is not None:
-            stem = Path(path).stem
-            for x1, y1, x2, y2, conf, cls in detections.tolist():
-                self.json.append(
-                    {
-                        "image_id": int(stem) if stem.isdecimal() else stem,
-                        "category_id": COCO_IDS[int(cls)] if self.coco else int(cls),
-                        "bbox": [round(v, 3) for v in (x1, y1, x2 - x1, y2 - y1)],
-                        "score": round(conf, 5),
-                    }
-                )
+            self.json += coco_results(Path(path).stem, detections.tolist(), self.names)
 
     def batch(self, number: int, batch: Batch, native_detections: list[torch.Tensor]) -> None:
         """Draw the labels and the detections of one of the first batches."""

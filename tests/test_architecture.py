@@ -11,9 +11,10 @@ import pytest
 from tests.conftest import ROOT, command
 
 FLOORS = {"utils": 1, "models": 2, "models.yolo": 3, "engine": 4, "command": 5}
-COMMANDS = ["train.py", "val.py", "detect.py"]
-SOURCES = [
-    p for p in ROOT.rglob("*.py") if p.relative_to(ROOT).parts[0] in {"utils", "models", "engine"} | set(COMMANDS)
+COMMANDS = ["train.py", "val.py", "detect.py", "data/convert.py"]
+ENTRIES = [*COMMANDS, "hubconf.py"]  # what other code may start from, and no other code imports
+SOURCES = [p for room in ("utils", "models", "engine") for p in (ROOT / room).rglob("*.py")] + [
+    ROOT / entry for entry in ENTRIES
 ]
 
 
@@ -24,8 +25,7 @@ def module_name(path: Path) -> str:
 def floor(module: str) -> int:
     if module in FLOORS:
         return FLOORS[module]
-    root = module.split(".")[0]
-    return FLOORS["command"] if f"{root}.py" in COMMANDS else FLOORS[root]
+    return FLOORS["command"] if f"{module.replace('.', '/')}.py" in ENTRIES else FLOORS[module.split(".")[0]]
 
 
 def imports(path: Path) -> set[str]:

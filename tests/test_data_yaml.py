@@ -72,6 +72,8 @@ def test_nc_must_agree_with_names(tmp_path):
         ({"path": ["a"]}, "`path:` is ['a']"),
         ({"generate": "noise"}, "generate: 'noise' is unknown"),
         ({"download": [1]}, "`download:` is [1]"),
+        ({"download": {"../..": "https://a/b.zip"}}, "'../..', which lies outside `path:`"),
+        ({"download": {"/etc": "https://a/b.zip"}}, "'/etc', which lies outside `path:`"),
     ],
 )
 def test_mistakes_are_named(tmp_path, keys, words):

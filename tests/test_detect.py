@@ -1,6 +1,10 @@
 """detect.py: every kind of source, every flag by what it writes."""
 
 import csv
+import itertools
+import json
+import re
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -8,11 +12,18 @@ import pytest
 import torch
 
 import detect
-from engine.predictor import Predictor, describe
+from engine.predictor import Predictor
+from engine.results import describe
+from engine.writer import Writer
 from tests.conftest import assert_user_error, command, shared
 from tests.test_val import make_weights
 from utils.boxes import xywh2xyxy
+from utils.coco import COCO_NAMES, coco_results
+from utils.display import why_no_display
+from utils.draw import draw_boxes, printable
 from utils.errors import UserError
+from utils.feature_maps import feature_grid
+from utils.frames import Frame
 from utils.images import read_image
 from utils.paths import newest_weights
 
@@ -120,13 +131,13 @@ def test_bad_files_are_named_and_skipped(weights, images, tmp_path, capsys):
     folder = detect.run(**options(weights, images, tmp_path))
     said = capsys.readouterr().out
     assert "warning: " in said and "b.jpg: truncated JPEG; skipped" in said and "c.mp4: not a video" in said
-    assert "3 images" in said and "2 files skipped" in said
+    assert "3 images" in said and "2 files or frames skipped" in said
     assert pictures(folder) == ["a.jpg", "grey.bmp", "猫 ö.png"]
 
 
 def test_nothing_readable_is_an_error(weights, tmp_path):
     (tmp_path / "x.jpg").write_bytes(b"")
-    with pytest.raises(UserError, match="none of its 1 files could be read"):
+    with pytest.raises(UserError, match="x.jpg: nothing could be read .*x.jpg: empty file"):
         detect.run(**options(weights, tmp_path / "x.jpg", tmp_path))
 
 
@@ -223,6 +234,155 @@ def test_the_newest_weights_are_the_default(tmp_path):
 
         os.utime(folder / "best.pt", (i, i))
     assert newest_weights(tmp_path).parts[-3] == "exp"
+
+
+def test_vid_stride_takes_every_third_frame(weights, video, tmp_path):
+    folder = detect.run(**options(weights, video, tmp_path, save_txt=True, vid_stride=3))
+    assert sorted(p.stem for p in (folder / "labels").iterdir()) == ["clip_1", "clip_10", "clip_4", "clip_7"]
+    out = cv2.VideoCapture(str(folder / "clip.mp4"))
+    assert out.get(cv2.CAP_PROP_FPS) == pytest.approx(4)  # as long as before
+    assert out.get(cv2.CAP_PROP_FRAME_COUNT) == 4
+    with pytest.raises(UserError, match="--vid-stride 0"):
+        detect.run(**options(weights, video, tmp_path, vid_stride=0))
+
+
+def test_a_damaged_frame_is_named_and_the_others_are_looked_at(weights, tmp_path, capsys):
+    path = tmp_path / "clip.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (96, 64))
+    for i in range(8):
+        writer.write(np.full((64, 96, 3), 30 * i, np.uint8))
+    writer.release()
+    data = bytearray(path.read_bytes())
+    starts = [m.start() for m in re.finditer(b"\xff\xd8\xff", data)]
+    assert len(starts) == 8
+    data[starts[4] : starts[5] - 8] = bytes(starts[5] - 8 - starts[4])
+    path.write_bytes(data)
+    detect.run(**options(weights, path, tmp_path))
+    said = capsys.readouterr().out
+    assert f"warning: {path} frame 5: damaged; skipped" in said
+    assert "video 1/1 (8/8)" in said and "(5/8)" not in said
+    assert "7 images" in said and "1 files or frames skipped" in said
+
+
+def test_a_camera_that_comes_back_with_another_size_goes_into_the_same_video(tmp_path):
+    flags = detect.build_parser().parse_args([])
+    with Writer(tmp_path, {}, flags) as writer:
+        for number, (height, width) in enumerate(((64, 96), (128, 192)), 1):
+            image = np.zeros((height, width, 3), np.uint8)
+            writer.write(Frame(Path("cam"), image, number, 10, live=True, lasts=number), torch.zeros(0, 6))
+    video = cv2.VideoCapture(str(tmp_path / "cam.mp4"))
+    assert [video.read()[1].shape for _ in range(3)] == [(64, 96, 3)] * 3 and not video.read()[0]
+
+
+def test_nosave_writes_what_was_asked_for_and_no_picture(weights, images, video, tmp_path):
+    video.rename(images / "clip.mp4")
+    folder = detect.run(**options(weights, images, tmp_path, nosave=True, save_txt=True))
+    assert [p.name for p in folder.iterdir()] == ["labels"]
+
+
+def test_coco_results(weights, images, tmp_path):
+    (images / "a.jpg").rename(images / "000042.jpg")
+    folder = detect.run(**options(weights, images, tmp_path, save_json=True, save_txt=True, save_conf=True, max_det=4))
+    results = json.loads((folder / "predictions.json").read_text())
+    assert {r["image_id"] for r in results} == {42, "grey", "猫 ö"} and len(results) == 12
+    lines = np.loadtxt(folder / "labels" / "000042.txt", ndmin=2)
+    own = [r for r in results if r["image_id"] == 42]
+    assert [r["category_id"] for r in own] == lines[:, 0].astype(int).tolist()  # not COCO's classes: as they are
+    corners = xywh2xyxy(lines[:, 1:5]) * [96, 64, 96, 64]
+    boxes = np.concatenate((corners[:, :2], corners[:, 2:] - corners[:, :2]), 1)
+    np.testing.assert_allclose([r["bbox"] for r in own], boxes, atol=0.01)
+    np.testing.assert_allclose([r["score"] for r in own], lines[:, 5], atol=1e-4)
+    assert coco_results("7", [[0, 0, 1, 1, 0.5, 79]], dict(enumerate(COCO_NAMES)))[0]["category_id"] == 90
+
+
+def drawing(weights, images, tmp_path, **changes):
+    folder = detect.run(**options(weights, images / "a.jpg", tmp_path, max_det=1, **changes))
+    return read_image(folder / "a.jpg").astype(int)
+
+
+def test_labels_and_lines_of_the_drawing(weights, images, tmp_path):
+    def changed(one, other):
+        return (np.abs(one - other).max(2) > 60).sum()
+
+    (images / "a.jpg").write_bytes(cv2.imencode(".jpg", np.full((480, 640, 3), 90, np.uint8))[1].tobytes())
+    plain = read_image(images / "a.jpg").astype(int)
+    usual = changed(drawing(weights, images, tmp_path), plain)
+    no_conf = changed(drawing(weights, images, tmp_path, hide_conf=True), plain)
+    no_label = changed(drawing(weights, images, tmp_path, hide_labels=True), plain)
+    assert usual > no_conf > no_label > 0
+    thick = changed(drawing(weights, images, tmp_path, hide_labels=True, line_thickness=9), plain)
+    thin = changed(drawing(weights, images, tmp_path, hide_labels=True, line_thickness=1), plain)
+    assert 5 * thin < thick
+
+
+def test_names_in_any_language_are_drawn_with_a_font_that_has_them(images):
+    """Each script has its own strokes, where a font with it is installed; without one there are boxes, and no error."""
+    blank = np.full((60, 200, 3), 90, np.uint8)
+    where = (np.array([[10, 30, 190, 55]]), np.array([0]))
+    drawn = [draw_boxes(blank, *where, {0: name}) for name in ("кошка", "γάτα", "gatito")]
+    assert all((one != other).any() for one, other in itertools.combinations(drawn, 2))
+    assert printable("кошка γάτα") == "кошка γάτα"
+    assert set(printable("猫")) <= {"猫", "□"}
+
+
+def test_test_time_augmentation(weights, images):
+    image = read_image(images / "a.jpg")
+    keep_all = {"conf_thres": 0.0, "iou_thres": 1.0, "max_det": 10**6}
+    once = Predictor(str(weights), (96, 96), "cpu", **keep_all)(image)
+    merged = Predictor(str(weights), (96, 96), "cpu", **keep_all, augment=True)(image)
+    assert len(merged) > 1.5 * len(once)
+
+
+def test_the_flag_of_augmentation_changes_what_is_found(weights, images, tmp_path):
+    plain, augmented = (
+        detect.run(**options(weights, images / "a.jpg", tmp_path, save_txt=True, augment=flag))
+        for flag in (False, True)
+    )
+    assert (plain / "labels/a.txt").read_text() != (augmented / "labels/a.txt").read_text()
+
+
+def test_feature_maps_of_every_layer(weights, images, tmp_path):
+    folder = detect.run(**options(weights, images / "a.jpg", tmp_path, visualize=True))
+    found = {p.name for p in (folder / "a").iterdir()}
+    assert len(found) == 24  # every layer but the head
+    assert {"stage0_Conv_features.png", "stage9_SPPF_features.png", "stage23_C3_features.png"} <= found
+    first = read_image(folder / "a" / "stage0_Conv_features.png")  # 16 channels of 32 × 48
+    assert first.shape == (2 * 32 * 3 + 2, 8 * 48 * 3 + 7 * 2, 3)
+    assert len(np.unique(first.reshape(-1, 3), axis=0)) > 100
+    with pytest.raises(UserError, match="--visualize: shows the layers of one .pt model"):
+        detect.run(**options(weights, images, tmp_path, visualize=True) | {"weights": [str(weights)] * 2})
+
+
+def test_a_feature_grid_has_each_channel_in_its_own_range():
+    ramp = np.arange(12, dtype=np.float32).reshape(3, 4)
+    grid = feature_grid(np.stack([ramp, ramp * 100, np.zeros((3, 4), np.float32)]))
+    cell = grid[:96, :128]
+    np.testing.assert_array_equal(cell, grid[:96, 130:258])
+    assert cell[0, 0].tolist() == [68, 1, 84] and cell[-1, -1].tolist() == [253, 231, 37]  # viridis from end to end
+    assert (grid[:96, 260:] == cell[0, 0]).all()
+
+
+def test_view_img_without_a_display_says_so_and_goes_on(weights, images, tmp_path, capsys, monkeypatch):
+    for variable in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(variable, raising=False)
+    why_no_display.cache_clear()
+    if why_no_display() is None:
+        pytest.skip("this machine has a window system that needs no DISPLAY")
+    folder = detect.run(**options(weights, images / "a.jpg", tmp_path, view_img=True))
+    said = capsys.readouterr().out
+    assert "note: --view-img: " in said and "look at the files" in said
+    assert pictures(folder) == ["a.jpg"]
+
+
+def test_view_img_shows_each_picture_and_stops_at_q(weights, images, tmp_path, monkeypatch, capsys):
+    shown, keys = [], [ord("x"), ord("q")]  # the window system is not ours to test: it is played
+    monkeypatch.setattr("engine.predictor.why_no_display", lambda: None)
+    monkeypatch.setattr(cv2, "imshow", lambda title, image: shown.append((title, image)))
+    monkeypatch.setattr(cv2, "waitKey", lambda wait: keys.pop(0))
+    folder = detect.run(**options(weights, images, tmp_path, view_img=True, nosave=True))
+    assert [title for title, _ in shown] == [str(images / "a.jpg"), str(images / "grey.bmp")]
+    assert (shown[0][1] != cv2.imread(str(images / "a.jpg"))).any()
+    assert pictures(folder) == [] and "2 images" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 
 from utils.errors import UserError
+from utils.weights import find_weights
 
 FORMAT = 1
 
@@ -60,9 +61,10 @@ def save_checkpoint(path: str | Path, data: dict[str, Any]) -> None:
 def read_checkpoint(path: str | Path) -> Checkpoint:
     """Read a checkpoint of ours, of YOLOv5, of a fork of it, or a bare state_dict; runs no code that the file names.
 
-    Raises UserError for a missing or damaged file, for one that is no checkpoint, and for one whose pickle calls code.
+    A missing file with the name of an official checkpoint is downloaded first. Raises UserError for a missing or damaged
+    file, for one that is no checkpoint, and for one whose pickle calls code.
     """
-    path = Path(path)
+    path = find_weights(path)
     data = _load(path)
     if not isinstance(data, dict):
         data = {"model": data}  # torch.save(model, path)

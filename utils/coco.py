@@ -1,4 +1,4 @@
-"""The classes of COCO: names in the order of its usual 80, and the category number each has in COCO's own files."""
+"""COCO: its classes in the order of the usual 80, the number each has in COCO's own files, and its results format."""
 
 COCO_NAMES = (
     "person|bicycle|car|motorcycle|airplane|bus|train|truck|boat|traffic light|fire hydrant|stop sign|parking meter|bench|"
@@ -11,3 +11,27 @@ COCO_NAMES = (
 
 _UNUSED = {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}  # numbers that COCO's files leave out between 1 and 90
 COCO_IDS = [i for i in range(1, 91) if i not in _UNUSED]
+
+
+def category_ids(names: dict[int, str]) -> list[int]:
+    """The category number of each class in COCO's formats: COCO's own for its 80 classes, else the class itself."""
+    return COCO_IDS if list(names.values()) == COCO_NAMES else list(names)
+
+
+def image_id(stem: str) -> int | str:
+    """The number or name of an image in COCO's formats, from its file's name without the suffix."""
+    return int(stem) if stem.isdecimal() else stem
+
+
+def coco_results(stem: str, detections: list[list[float]], names: dict[int, str]) -> list[dict]:
+    """The detections of an image (x1, y1, x2, y2 in its pixels, confidence, class) in COCO's results format."""
+    ids = category_ids(names)
+    return [
+        {
+            "image_id": image_id(stem),
+            "category_id": ids[int(cls)],
+            "bbox": [round(v, 3) for v in (x1, y1, x2 - x1, y2 - y1)],
+            "score": round(conf, 5),
+        }
+        for x1, y1, x2, y2, conf, cls in detections
+    ]

@@ -191,6 +191,11 @@ def _strings(file: Path, key: str, value: object) -> list[str]:
 def _downloads(file: Path, root: Path, data: dict) -> list[tuple[str, str]]:
     value = data.get("download") or {}
     by_folder = value if isinstance(value, dict) else {".": value}
+    for folder in by_folder:
+        if not Path(os.path.abspath(root / str(folder))).is_relative_to(os.path.abspath(root)):
+            raise UserError(
+                f"{file}: `download:` would fill {folder!r}, which lies outside `path:`; name a folder in it"
+            )
     return [
         (os.path.abspath(root / str(folder)), url.strip())
         for folder, urls in by_folder.items()

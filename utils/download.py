@@ -29,13 +29,13 @@ def is_url(text: str) -> bool:
     return re.fullmatch(r"(https?|file)://\S+", text) is not None
 
 
-def download_file(url: str, dest: str | Path) -> Path:
+def download_file(url: str, dest: str | Path, otherwise: str | None = None) -> Path:
     """Download ``url`` to the file ``dest``, with a progress bar. A file that is there already is taken as it is.
 
     The data goes to a temporary file beside ``dest``, which gets its name once the announced length has arrived.
 
-    Raises UserError, which says where to put the file by hand, if the server can't be reached, answers with an error or
-    breaks off, or if the file can't be written.
+    Raises UserError if the server can't be reached, answers with an error or breaks off, or if the file can't be written.
+    It ends with ``otherwise``: what else can be done; by default where to put the file by hand.
     """
     # Not torch.hub.download_url_to_file: it takes a connection that breaks off for the end of the file.
     dest = Path(dest)
@@ -57,9 +57,8 @@ def download_file(url: str, dest: str | Path) -> Path:
         os.replace(temporary, dest)
     except (OSError, HTTPException) as e:  # URLError, HTTPError, timeouts and full disks are OSErrors
         reason = f"the server answers {e.code} {e.reason}" if isinstance(e, HTTPError) else getattr(e, "reason", e)
-        raise UserError(
-            f"{url}: not downloaded: {reason}. Try again, or get the file by other means and put it at {dest}"
-        ) from None
+        otherwise = otherwise or f"get the file by other means and put it at {dest}"
+        raise UserError(f"{url}: not downloaded: {reason}. Try again, or {otherwise}") from None
     finally:
         if temporary.exists():
             temporary.unlink()

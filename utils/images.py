@@ -73,7 +73,7 @@ def read_image(path: str | Path) -> np.ndarray:
     height, width = image.shape[:2]
     if min(height, width) < MIN_SIDE:
         raise ImageError(f"{width}x{height} pixels: smaller than {MIN_SIDE} px")
-    image = _to_uint8(image)
+    image = to_uint8(image)
     return cv2.cvtColor(image, cv2.COLOR_GRAY2RGB if image.ndim == 2 else cv2.COLOR_BGR2RGB)
 
 
@@ -150,7 +150,7 @@ def _check_png(data: bytes) -> None:
     raise ImageError("truncated PNG")
 
 
-def _to_uint8(image: np.ndarray) -> np.ndarray:
+def to_uint8(image: np.ndarray) -> np.ndarray:
     """Scale samples of another type to 8 bit: 0..1 and 0..255 by convention, anything brighter by its maximum."""
     if image.dtype == np.uint8:
         return image

@@ -1,42 +1,59 @@
-"""Where detect.py takes its images from: a file, a folder, a glob, a list, a video, or several of these."""
+"""Where detect.py takes its images from: files of all kinds, URLs, and live sources (utils/streams.py)."""
 
 import glob
 import os
+import re
+import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from urllib.parse import unquote, urlsplit
 
 import cv2
-import numpy as np
 
 from utils.data_yaml import image_files
+from utils.download import download_file, is_url
 from utils.errors import UserError
+from utils.frames import Frame
 from utils.images import ImageError, is_image, is_video, read_image
+from utils.streams import Streams, display_name, is_live
 
-
-@dataclass
-class Frame:
-    """One image to look at. ``number`` counts the frames of a video from 1, and is 0 for a picture."""
-
-    path: Path
-    image: np.ndarray  # uint8 [h, w, 3] RGB
-    number: int = 0
-    fps: float = 0.0
-    place: str = ""  # «image 2/5», for the log
+BROKEN_FRAMES = 30  # in a row, after which the rest of a video is taken for lost
 
 
 class Sources:
-    """The pictures and video frames that ``source`` stands for, in order.
+    """The pictures and frames that ``source`` stands for: files in order, live sources as they come.
 
-    Files that can't be read are named on the way, skipped, and kept in ``faults``. Raises UserError where ``source``
-    doesn't exist or holds nothing to look at.
+    ``vid_stride``: of videos and streams every so many-th frame, beginning with the first. Files and frames that can't
+    be read are named on the way, skipped, and kept in ``faults``. Raises UserError where ``source`` doesn't exist or
+    holds nothing to look at.
     """
 
-    def __init__(self, source: str | Path):
-        self.files = _files(str(source))
-        self.faults: list[str] = []
+    def __init__(self, source: str | Path, vid_stride: int = 1):
+        source = str(source)
+        self.vid_stride = vid_stride
+        self.skipped: list[str] = []
+        live = live_sources(source)
+        self.streams = Streams(live, vid_stride) if live else None
+        self.files: list[str] = []
+        if is_url(source) and not live:
+            self.folder = tempfile.TemporaryDirectory()  # lives as long as this object
+            self.files = [str(fetch(source, self.folder.name))]
+        elif not live:
+            self.files = _files(source)
+
+    @property
+    def faults(self) -> list[str]:
+        return self.streams.faults if self.streams else self.skipped
+
+    @property
+    def size(self) -> str:
+        """«3 files», «1 stream»."""
+        count, word = (len(self.streams.streams), "stream") if self.streams else (len(self.files), "file")
+        return f"{count} {word}{'s' if count != 1 else ''}"
 
     def __iter__(self) -> Iterator[Frame]:
+        if self.streams:
+            yield from self.streams
         for i, file in enumerate(self.files, 1):
             place = f"{i}/{len(self.files)}"
             if is_video(file) and not is_image(file):
@@ -50,26 +67,76 @@ class Sources:
     def _video(self, path: Path, place: str) -> Iterator[Frame]:
         video = cv2.VideoCapture(str(path))
         total = int(video.get(cv2.CAP_PROP_FRAME_COUNT))
-        fps = video.get(cv2.CAP_PROP_FPS) or 30.0
-        number = 0
+        fps = (video.get(cv2.CAP_PROP_FPS) or 30.0) / self.vid_stride
+        number = read = 0
+        broken: list[int] = []  # damaged frames since the last good one: in the middle of a file, or its lost end
         try:
-            while True:
-                read, image = video.read()
-                if not read:
-                    break
+            while number < total or not broken:
                 number += 1
-                rgb = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-                yield Frame(path, rgb, number, fps, f"video {place} ({number}/{total})")
+                due = (number - 1) % self.vid_stride == 0
+                good, image = video.read() if due else (video.grab(), None)
+                if not good:
+                    broken.append(number)
+                    if len(broken) >= BROKEN_FRAMES:
+                        break
+                    continue
+                for damaged in broken:
+                    self._skip(f"{path} frame {damaged}", "damaged")
+                broken.clear()
+                read = number
+                if due:
+                    rgb = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+                    yield Frame(path, rgb, number, fps, f"video {place} ({number}/{total})")
         finally:
             video.release()
-        if number == 0:
+        if read == 0:
             self._skip(path, "not a video that can be read")
-        elif number < total - 1:  # containers are often one off
-            self._skip(path, f"only {number} of {total} frames could be read", "the rest is left out")
+        elif read < total - 1:  # containers are often one off
+            self._skip(path, f"only {read} of {total} frames could be read", "the rest is left out")
 
     def _skip(self, file: str | Path, reason: str, outcome: str = "skipped") -> None:
-        self.faults.append(f"{file}: {reason}")
+        self.skipped.append(f"{file}: {reason}")
         print(f"warning: {file}: {reason}; {outcome}")
+
+
+def fetch(url: str, folder: str | Path) -> Path:
+    """Download the image or video of a URL into ``folder``, under its own name; returns the file.
+
+    Raises UserError where it can't be had.
+    """
+    name = PurePosixPath(unquote(urlsplit(url).path)).name
+    file = Path(folder) / (re.sub(r"[^\w. -]", "_", name).lstrip(".") or "download")
+    return download_file(url, file, "download it by other means and name the file instead")
+
+
+def live_sources(source: str) -> list[str]:
+    """The live sources that a text stands for, none where it stands for files.
+
+    A camera number, stream URL or «screen …» is one; a .streams file, and a .txt file that lists such, is one a line.
+    Raises UserError where such a file lists nothing, or other things besides.
+    """
+    if is_live(source):
+        return [source]
+    suffix = Path(source).suffix.lower()
+    if suffix not in {".streams", ".txt"} or not os.path.isfile(source):
+        return []
+    try:
+        lines = [line.strip() for line in Path(source).read_text(encoding="utf-8-sig").splitlines()]
+    except UnicodeDecodeError as e:
+        raise UserError(f"{source}: not UTF-8 text (byte {e.start}); save the list as UTF-8") from None
+    numbered = [(i, line) for i, line in enumerate(lines, 1) if line and not line.startswith("#")]
+    # In a list of streams whatever has a URL is one, «https://host/live.mp4» as well.
+    live = [(i, line) for i, line in numbered if is_live(line) or (suffix == ".streams" and is_url(line))]
+    if suffix == ".txt" and not live:
+        return []  # a list of images
+    if not live:
+        raise UserError(f"{source}: lists no streams; give one a line: a URL, a camera number or «screen»")
+    if len(live) < len(numbered):
+        number, line = next(entry for entry in numbered if entry not in live)
+        raise UserError(
+            f"{source} line {number}: {display_name(line)!r} is no stream, but other lines are; split the list"
+        )
+    return [line for _, line in live]
 
 
 def _files(source: str) -> list[str]:

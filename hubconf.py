@@ -1,0 +1,50 @@
+"""The detectors for other programs, through torch.hub.
+
+model = torch.hub.load("path/to/this/folder", "custom", "best.pt", source="local")
+model = torch.hub.load("path/to/this/folder", "yolov5s", source="local")
+model.conf = 0.4
+results = model(["a.jpg", "b.jpg"], size=640)
+results.print()
+results.xyxy[0]     # tensor [m, 6]: x1 y1 x2 y2 in pixels, confidence, class
+"""
+
+from collections import abc
+
+from torch import nn
+
+dependencies = ["torch", "torchvision", "numpy", "cv2", "yaml", "matplotlib", "tqdm"]
+
+
+def custom(path="best.pt", autoshape: bool = True, _verbose: bool = True, device=None) -> nn.Module:
+    """The detector of a checkpoint, or of a model YAML (with initial weights); see engine/api.py for what it takes."""
+    return _load(path, _verbose, autoshape=autoshape, device=device)
+
+
+def _load(path, _verbose: bool, **options) -> nn.Module:
+    from engine.api import load_hub_model
+
+    model = load_hub_model(path, **options)
+    if _verbose:
+        print(f"{path}: {len(model.names)} classes, strides {model.stride.int().tolist()}")
+    return model
+
+
+def _entry(name: str) -> abc.Callable[..., nn.Module]:
+    def load(
+        pretrained: bool = True,
+        channels: int = 3,
+        classes: int = 80,
+        autoshape: bool = True,
+        _verbose: bool = True,
+        device=None,
+    ) -> nn.Module:
+        options = {"pretrained": pretrained, "channels": channels, "classes": classes}
+        return _load(f"{name}.pt", _verbose, **options, autoshape=autoshape, device=device)
+
+    load.__name__ = name
+    load.__doc__ = f"{name}, with the weights of its public release (fetched) unless ``pretrained`` is off."
+    return load
+
+
+yolov5n, yolov5s, yolov5m, yolov5l, yolov5x = (_entry(f"yolov5{size}") for size in "nsmlx")
+yolov5n6, yolov5s6, yolov5m6, yolov5l6, yolov5x6 = (_entry(f"yolov5{size}6") for size in "nsmlx")

@@ -1,0 +1,172 @@
+"""COCO's layout: one JSON file per split with its images, annotations and categories."""
+
+import json
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from utils.coco import category_ids, image_id
+from utils.collection import Box, Collection, Picture, keep_box, name_apart, place_image, require_empty
+from utils.errors import UserError
+from utils.images import is_image
+from utils.labels import Fault
+
+NUMBER = (int, float)
+FIELDS = {  # what an entry must have to be understood at all; the annotations are looked at one by one
+    "images": {"id": (int, str), "file_name": str, "width": NUMBER, "height": NUMBER},
+    "categories": {"id": int, "name": str},
+    "annotations": {},
+}
+
+
+def read_coco(sources: list[str | Path], images: str | Path | None = None) -> Collection:
+    """The data set of one or several COCO files, a split each: instances_val2017.json is val2017, any other file bears
+    its split's name, or lies in a folder that does (train/_annotations.coco.json).
+
+    Classes are the categories by rising number. ``images``: the folder of the images, or one with a folder per split;
+    default: where COCO's own lie, and beside the JSON. Crowds are dropped. Raises UserError for files that are not COCO.
+    """
+    found = Collection([], [])
+    read = [(Path(source), _read_json(Path(source))) for source in sources]
+    categories: dict[int, str] = {}
+    for path, data in read:
+        own = {c["id"]: c["name"] for c in data["categories"]}
+        clash = [i for i in own if categories.get(i, own[i]) != own[i]]
+        if clash:
+            raise UserError(
+                f"{path}: category {clash[0]} is {own[clash[0]]!r}, in an earlier file {categories[clash[0]]!r}"
+            )
+        categories |= own
+    found.names = [categories[i] for i in sorted(categories)]
+    if len(set(found.names)) < len(found.names):
+        raise UserError(f"{read[0][0]}: two categories have the same name")
+    for path, data in read:
+        split = split_name(path)
+        pictures = _pictures(path, data, split, _image_folders(path, split, images), found.faults)
+        _add_boxes(path, data, pictures, categories, found.faults)
+        found.pictures += [picture for picture in pictures.values() if picture]
+    if not found.pictures:
+        raise UserError(f"{read[0][0]}: none of its images was found; name their folder with --images")
+    name_apart(found.pictures)
+    return found
+
+
+def split_name(path: Path) -> str:
+    """The split of a COCO file, from its name: val2017 of instances_val2017.json, train of train/_annotations.coco.json."""
+    stem = path.name.removesuffix(".json").removesuffix(".coco").removeprefix("instances_").strip("_")
+    name = path.absolute().parent.name if stem in ("annotations", "") else stem
+    return "val" if name == "valid" else name
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as e:
+        raise UserError(f"{path}: can't be read ({e.strerror})") from None
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as e:
+        raise UserError(f"{path}: not JSON: {e}") from None
+    if not isinstance(data, dict):
+        raise UserError(f"{path}: no COCO file: its JSON is no mapping")
+    for key, needs in FIELDS.items():
+        entries = data.get(key)
+        if not isinstance(entries, list) or not all(isinstance(e, dict) and _has(e, needs) for e in entries):
+            fields = ", ".join(needs) or "any fields"
+            raise UserError(f"{path}: no COCO file of boxes: `{key}` must be a list of entries with {fields}")
+    return data
+
+
+def _has(entry: dict, needs: dict) -> bool:
+    return all(isinstance(entry.get(name), kind) for name, kind in needs.items())
+
+
+def _image_folders(path: Path, split: str, images: str | Path | None) -> list[Path]:
+    if images:
+        return [Path(images) / split, Path(images)]
+    root = path.absolute().parent
+    return [root / split, root.parent / "images" / split, root.parent / split, root.parent / "images", root]
+
+
+def _pictures(
+    path: Path, data: dict, split: str, folders: list[Path], faults: list[Fault]
+) -> dict[Any, Picture | None]:
+    """Image number → its picture, None where it can't be used."""
+    pictures: dict[Any, Picture | None] = {}
+    for entry in data["images"]:
+        name = PurePosixPath(entry["file_name"].replace("\\", "/"))
+        pictures[entry["id"]] = None
+        if name.is_absolute() or ".." in name.parts or not is_image(name.name):
+            faults.append(Fault("no image", str(path), None, f"{name}: no name of an image in the folder; dropped"))
+            continue
+        file = next((f / name for f in folders if (f / name).is_file()), None)
+        if file is None:
+            faults.append(Fault("no image", str(path), None, f"{name}: the file was not found; dropped"))
+            continue
+        pictures[entry["id"]] = Picture(file, split, (int(entry["width"]), int(entry["height"])), [])
+    return pictures
+
+
+def _add_boxes(
+    path: Path, data: dict, pictures: dict[Any, Picture | None], categories: dict[int, str], faults: list[Fault]
+) -> None:
+    for entry in data["annotations"]:
+        where = f"annotation {entry.get('id')}"
+        reason = _unusable(entry, pictures, categories)
+        if reason:
+            faults.append(Fault(reason, str(path), None, f"{where}: {reason}; dropped"))
+            continue
+        picture = pictures[entry["image_id"]]
+        x, y, width, height = entry["bbox"]
+        box = Box(categories[entry["category_id"]], x, y, x + width, y + height)
+        box = keep_box(box, picture.size, str(path), where, faults)
+        if box is not None:
+            picture.boxes.append(box)
+
+
+def _unusable(entry: dict, pictures: dict, categories: dict) -> str | None:
+    """Why an annotation is dropped, None where it is good."""
+    if not isinstance(entry.get("image_id"), (int, str)) or entry["image_id"] not in pictures:
+        return "unknown image"
+    if pictures[entry["image_id"]] is None:
+        return "its image is missing"
+    if not isinstance(entry.get("category_id"), int) or entry["category_id"] not in categories:
+        return "unknown category"
+    if entry.get("iscrowd"):
+        return "crowd"
+    box = entry.get("bbox")
+    if not isinstance(box, list) or len(box) != 4 or not all(isinstance(v, NUMBER) for v in box):
+        return "no box"
+    return None
+
+
+def write_coco(found: Collection, dest: Path, link: bool) -> None:
+    """annotations/instances_SPLIT.json and images/SPLIT in ``dest``.
+
+    Images and categories have the numbers that val.py --save-json and detect.py --save-json give them.
+    """
+    require_empty(dest / "annotations")
+    (dest / "annotations").mkdir(parents=True, exist_ok=True)
+    numbers = category_ids(dict(enumerate(found.names)))
+    number_of = dict(zip(found.names, numbers, strict=True))
+    name_apart(found.pictures)
+    for split in found.splits:
+        images, annotations = [], []
+        for picture in (p for p in found.pictures if p.split == split):
+            file = place_image(picture, dest / "images" / split, link)
+            width, height = picture.size
+            own = image_id(picture.stem)
+            images.append({"id": own, "file_name": file.name, "width": width, "height": height})
+            for box in picture.boxes:
+                w, h = box.x2 - box.x1, box.y2 - box.y1
+                annotations.append(
+                    {
+                        "id": len(annotations) + 1,
+                        "image_id": own,
+                        "category_id": number_of[box.name],
+                        "bbox": [round(v, 3) for v in (box.x1, box.y1, w, h)],
+                        "area": round(w * h, 3),
+                        "iscrowd": 0,
+                    }
+                )
+        categories = [{"id": i, "name": name} for name, i in number_of.items()]
+        data = {"images": images, "annotations": annotations, "categories": categories}
+        path = dest / "annotations" / f"instances_{split}.json"
+        path.write_text(json.dumps(data, ensure_ascii=False), encoding="utf-8")

@@ -1,0 +1,46 @@
+"""What data/convert.py does: every reader gives a Collection, every writer takes one.
+
+read_voc, read_coco, read_yolo   →  Collection  →   write_yolo, write_voc, write_coco
+"""
+
+import argparse
+from pathlib import Path
+
+from utils.coco_json import read_coco, write_coco
+from utils.collection import Collection, save_faults
+from utils.errors import UserError
+from utils.voc import read_voc, write_voc
+from utils.yolo_layout import read_yolo, write_yolo
+
+
+def convert(options: argparse.Namespace) -> Collection:
+    """Read the one layout, write the other, say what was done; see data/convert.py for the options."""
+    dest = Path(options.dest)
+    if options.layout == "voc":
+        found = read_voc(
+            options.source[0],
+            options.images,
+            options.names,
+            options.one_based,
+            options.drop_difficult,
+            options.suffix,
+        )
+    elif options.layout == "coco":
+        found = read_coco(options.source, options.images)
+    else:
+        found = read_yolo(options.source[0])
+    try:
+        if options.layout == "to-voc":
+            write_voc(found, dest, options.link, options.one_based)
+        elif options.layout == "to-coco":
+            write_coco(found, dest, options.link)
+        else:
+            write_yolo(found, dest, options.link)
+        save_faults(found, dest)
+    except OSError as e:
+        raise UserError(
+            f"{e.filename or dest}: can't be written ({e.strerror or e}); name another destination"
+        ) from None
+    print(found.report())
+    print(f"written to {dest}")
+    return found
