@@ -20,7 +20,6 @@ from utils.yaml_file import read_yaml
 
 FACTS = json.loads((SHARED / "reference" / "model_facts.json").read_text()) if SHARED.exists() else {}
 ROWS = json.loads((SHARED / "reference" / "model_rows.json").read_text()) if SHARED.exists() else {}
-STOCK = [name for name in FACTS if not name.startswith("yolov7")]
 OWN_CONVOLUTIONS = {"yolov5s_EfficientNetV2", "yolov5l_ShuffleNetV2", "yolov5n_C3_UIB"}
 
 
@@ -71,8 +70,8 @@ def random_statistics(model: nn.Module) -> nn.Module:
     return model
 
 
-@pytest.mark.skipif(not STOCK, reason="needs ../shared/reference")
-@pytest.mark.parametrize("name", STOCK)
+@pytest.mark.skipif(not FACTS, reason="needs ../shared/reference")
+@pytest.mark.parametrize("name", FACTS)
 def test_figures_of_the_reference(name):
     facts = FACTS[name]
     model = DetectionModel(f"{name}.yaml")
@@ -88,8 +87,8 @@ def test_figures_of_the_reference(name):
         assert fused == facts["params_fused"]
 
 
-@pytest.mark.skipif(not STOCK, reason="needs ../shared/reference")
-@pytest.mark.parametrize("name", STOCK)
+@pytest.mark.skipif(not FACTS, reason="needs ../shared/reference")
+@pytest.mark.parametrize("name", FACTS)
 def test_rows_are_those_of_the_reference(name):
     path = ROOT / "models" / f"{name}.yaml"
     description = read_yaml(path if path.exists() else ROOT / "models" / "hub" / f"{name}.yaml")
@@ -275,8 +274,8 @@ def test_expand_undoes_contract():
 
 def test_every_block_of_the_table_has_a_class_and_a_rule_that_fits_its_constructor():
     for name, rule in yolo.BLOCKS.items():
-        block = getattr(common, name)
-        if rule in ("channels", "repeats") and name != "C3SPP":
+        block = yolo.find_class(name)
+        if rule != "plain" and name != "C3SPP":
             assert infer_rule(block) == rule, name
 
 
