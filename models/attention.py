@@ -26,12 +26,13 @@ from models.common import C3, Bottleneck, Conv
 class SE(nn.Module):
     """Squeeze-and-excitation (1709.01507): global average → 1×1 → ReLU → 1×1 → ``gate``, one factor per channel.
 
-    ``ratio`` of channels to hidden channels; ``hidden`` says these outright. The MobileNet papers have nn.Hardsigmoid() as gate.
+    ``ratio`` of channels to hidden channels, of which there are at least 8, as fewer may all be cut off by the ReLU;
+    ``hidden`` says them outright. The MobileNet papers have nn.Hardsigmoid() as gate.
     """
 
     def __init__(self, c1, ratio=16, hidden=None, gate=None):
         super().__init__()
-        hidden = max(1, c1 // ratio) if hidden is None else hidden
+        hidden = max(8, c1 // ratio) if hidden is None else hidden
         self.fc1 = nn.Conv2d(c1, hidden, 1)
         self.act = nn.ReLU()
         self.fc2 = nn.Conv2d(hidden, c1, 1)
@@ -47,7 +48,7 @@ class ChannelAttention(nn.Module):
 
     def __init__(self, c1, ratio=16):
         super().__init__()
-        hidden = max(1, c1 // ratio)
+        hidden = max(8, c1 // ratio)
         self.fc1 = nn.Conv2d(c1, hidden, 1, bias=False)
         self.act = nn.ReLU()
         self.fc2 = nn.Conv2d(hidden, c1, 1, bias=False)
@@ -160,7 +161,7 @@ class SOCA(nn.Module):
 
     def __init__(self, c1, ratio=8):
         super().__init__()
-        hidden = max(1, c1 // ratio)
+        hidden = max(8, c1 // ratio)
         self.covariance = CovarianceRoot()
         self.fc1 = nn.Conv2d(c1, hidden, 1)
         self.act = nn.ReLU()

@@ -45,8 +45,8 @@ def equal(ours: nn.Module, theirs: nn.Module, x: torch.Tensor) -> None:
 
 @pytest.mark.parametrize("gate", [nn.Sigmoid, nn.Hardsigmoid])
 def test_se_is_torchvisions(gate, x):
-    theirs = torchvision.ops.SqueezeExcitation(64, 4, scale_activation=gate)
-    equal(SE(64, 16, gate=gate()), theirs, x * 4)
+    theirs = torchvision.ops.SqueezeExcitation(64, 16, scale_activation=gate)
+    equal(SE(64, 4, gate=gate()), theirs, x * 4)
 
 
 def test_eca_is_timms(x):
@@ -67,9 +67,9 @@ def test_eca_looks_at_the_neighbours_only():
 
 def test_cbam_is_timms(x):
     cbam = pytest.importorskip("timm.layers.cbam")
-    theirs = cbam.CbamModule(64, rd_ratio=1 / 16)
+    theirs = cbam.CbamModule(64, rd_ratio=1 / 4)
     theirs.spatial.conv.bn = nn.Identity()  # the paper's equation has none
-    equal(CBAM(64), theirs, x)
+    equal(CBAM(64, 4), theirs, x)
 
 
 def test_coordatt_is_timms(x):
@@ -119,7 +119,7 @@ def test_soca_by_eigenvalues():
         expected = vectors @ values.sqrt().diag() @ vectors.T
         torch.testing.assert_close(found.double(), expected, rtol=0, atol=1e-4)
 
-    block = SOCA(6, ratio=2)
+    block = SOCA(6)
     block.covariance.iterations = 20
     statistics = root.mean(1)
     hidden = (statistics @ block.fc1.weight[:, :, 0, 0].T + block.fc1.bias).relu()
