@@ -33,7 +33,7 @@ class ExportGraph(nn.Module):
         half: bool = False,
     ):
         super().__init__()
-        self.model = deepcopy(model).fuse().float()
+        self.model = join_zeros(deepcopy(model).fuse().float())
         self.nms = nms
         self.conf_thres = conf_thres
         self.iou_thres = iou_thres
@@ -67,6 +67,26 @@ class ExportGraph(nn.Module):
         best = rows[..., 4].topk(self.max_det)[1]
         rows = rows.gather(1, best[..., None].expand(-1, -1, 6))
         return rows * (rows[..., 4:5] > 0).to(rows.dtype)
+
+
+class JoinedZeros(nn.ZeroPad2d):
+    """nn.ZeroPad2d by concatenation. ONNX Runtime merges a padding into the max-pool that follows it, whose padding is −∞
+    and not 0: yolov3-tiny would give other boxes there."""
+
+    def forward(self, x):
+        left, right, top, bottom = self.padding
+        for dimension, before, after in ((3, left, right), (2, top, bottom)):
+            line = torch.zeros_like(x.narrow(dimension, 0, 1))
+            x = torch.cat([line] * before + [x] + [line] * after, dimension)
+        return x
+
+
+def join_zeros(model: DetectionModel) -> DetectionModel:
+    """Let every nn.ZeroPad2d of ``model`` pad by concatenation, in place."""
+    for module in model.modules():
+        if type(module) is nn.ZeroPad2d:
+            module.__class__ = JoinedZeros
+    return model
 
 
 class Suppression(torch.autograd.Function):
