@@ -146,7 +146,7 @@ def set_batchnorm(layers: nn.Sequential, rows: list[Row], description: dict, fil
     Published networks differ in eps, which is part of their function: with another one, their weights give other features.
     """
     own = description.get("batchnorm", {})
-    if not isinstance(own, dict) or not all(k in BATCHNORM and isinstance(v, float) for k, v in own.items()):
+    if not isinstance(own, dict) or not all(k in BATCHNORM and isinstance(v, float) and v > 0 for k, v in own.items()):
         raise UserError(
             f"{file}: batchnorm is {own!r}; it takes eps and momentum, as in {{eps: 1.0e-5, momentum: 0.1}}"
         )

@@ -121,7 +121,7 @@ def lively(model: nn.Module, image: torch.Tensor) -> nn.Module:
         variance, mean = torch.var_mean(inputs[0], (0, 2, 3), correction=0)
         norm.running_mean.copy_(mean)
         norm.running_var.copy_(variance + 3 * (variance + mean**2).mean())  # no small ones, which amplify rounding
-        nn.init.uniform_(norm.weight, 0.5, 1.5)
+        nn.init.uniform_(norm.weight, 0.5, 1.0)
         nn.init.uniform_(norm.bias, -0.5, 0.5)
 
     hooks = [m.register_forward_pre_hook(adjust) for m in model.modules() if isinstance(m, nn.BatchNorm2d)]

@@ -9,8 +9,10 @@ import torchvision
 from torch import nn
 
 from models.yolo import DetectionModel
-from tests.conftest import lively
+from tests.conftest import ROOT, lively
+from utils.errors import UserError
 from utils.flops import count_parameters
+from utils.yaml_file import read_yaml
 
 
 class Network(NamedTuple):
@@ -108,3 +110,10 @@ def test_batchnorm_constants_are_stocks_except_where_the_yaml_says_otherwise():
     assert set().union(*constants[backbone:]) == {(1e-3, 0.03)}
     stock = DetectionModel("yolov5s_EfficientNetV2.yaml")
     assert {(m.eps, m.momentum) for m in stock.modules() if isinstance(m, nn.BatchNorm2d)} == {(1e-3, 0.03)}
+
+
+@pytest.mark.parametrize("batchnorm", [1, {"epsilon": 1e-5}, {"eps": "1e-5"}, {"eps": 0.0}])
+def test_batchnorm_constants_that_cannot_be(batchnorm):
+    description = read_yaml(ROOT / "models" / "yolov5n.yaml") | {"batchnorm": batchnorm, "yaml_file": "my.yaml"}
+    with pytest.raises(UserError, match=r"my.yaml: batchnorm is .* as in {eps: 1.0e-5, momentum: 0.1}"):
+        DetectionModel(description)
