@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from copy import deepcopy
 
 import pytest
 import torch
@@ -114,22 +113,6 @@ def test_row_one_keeps_24_channels_for_3_classes():
     model = DetectionModel("yolov5s_EfficientNetV2.yaml", nc=3)
     assert count_parameters(model)[0] == 5_608_184
     assert model.model[0].conv.weight.shape == (24, 3, 3, 3)
-
-
-@pytest.mark.parametrize("path", model_yamls(), ids=lambda p: p.stem)
-def test_every_yaml_fuses_to_the_same_function(path):
-    model = DetectionModel(path)
-    if count_parameters(model)[0] > 20e6:
-        model = DetectionModel(read_yaml(path) | {"width_multiple": 0.25, "depth_multiple": 0.33})
-    random_statistics(model).eval()
-    side = int(model.stride.max()) * 2
-    image = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        _, maps = model(image)
-        _, fused = deepcopy(model).fuse()(image)
-    for a, b in zip(maps, fused, strict=True):
-        assert (a - b).abs().max() < 1e-4 * max(1, a.abs().max())
-    assert model(image.repeat(2, 1, 1, 1))[0].shape == (2, sum(m[0, ..., 0].numel() for m in maps), model.nc + 5)
 
 
 def test_fusing_leaves_a_batchnorm_that_follows_no_convolution():
