@@ -1,4 +1,4 @@
-"""From one row of a model YAML to its layer: construct it, and trace it to know the shape of what it gives."""
+"""From one row of a model YAML to its layer: construct it, trace it to know the shape of what it gives, set its constants."""
 
 from inspect import Parameter, signature
 from itertools import chain
@@ -7,8 +7,11 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+from models.common import FusedMBConv, MBConv
 from models.rows import Row, nearest, parse_arguments, scale_channels, scale_number
+from utils.errors import UserError
 
+BATCHNORM = {"eps": 1e-3, "momentum": 0.03}  # stock's, for every layer unless the YAML says otherwise for the backbone
 REMEDIES = (  # what a constructor says, and what to do
     ("divisible by groups", "choose groups that divide both, or channels that the groups divide"),
     ("divisible by num_heads", "choose output channels, or a width_multiple, that the number of heads divides"),
@@ -135,3 +138,27 @@ def output_shape(row: Row, layer: nn.Module, inputs: list[tuple], as_list: bool)
         found = f"a tensor of {y.ndim} dimensions" if isinstance(y, torch.Tensor) else type(y).__name__
         raise row.error(f"{row.block} returns {found}; a layer returns one map [batch, channels, height, width]")
     return tuple(y.shape[1:])
+
+
+def set_batchnorm(layers: nn.Sequential, rows: list[Row], description: dict, file: str) -> None:
+    """Give every BatchNorm stock's constants, those of the backbone the YAML's, such as ``batchnorm: {eps: 1.0e-5}``.
+
+    Published networks differ in eps, which is part of their function: with another one, their weights give other features.
+    """
+    own = description.get("batchnorm", {})
+    if not isinstance(own, dict) or not all(k in BATCHNORM and isinstance(v, float) and v > 0 for k, v in own.items()):
+        raise UserError(
+            f"{file}: batchnorm is {own!r}; it takes eps and momentum, as in {{eps: 1.0e-5, momentum: 0.1}}"
+        )
+    for layer, row in zip(layers, rows, strict=True):
+        constants = BATCHNORM | own if row.index < len(description["backbone"]) else BATCHNORM
+        for module in layer.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eps, module.momentum = constants["eps"], constants["momentum"]
+
+
+def scale_drop_rates(layers: nn.Sequential) -> None:
+    """The papers' stochastic depth: the drop rate grows linearly over the blocks, from none in the first."""
+    blocks = [m for m in layers.modules() if isinstance(m, (MBConv, FusedMBConv)) and m.paper]
+    for i, block in enumerate(blocks):
+        block.drop_path.p *= i / len(blocks)

@@ -20,6 +20,7 @@ KEYS = (
     "depth_multiple",
     "width_multiple",
     "channel_multiple",
+    "batchnorm",
     "activation",
     "ch",
     "size",

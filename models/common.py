@@ -40,6 +40,8 @@ class Conv(nn.Module):
 
     def __init__(self, c1, c2, k=1, s=1, p=None, g=1, d=1, act=True):
         super().__init__()
+        if isinstance(d, nn.Module):  # YOLOv7's rows have no dilation: [c2, k, s, p, g, act]
+            d, act = 1, d
         self.conv = nn.Conv2d(c1, c2, k, s, autopad(k, p, d), groups=g, dilation=d, bias=False)
         self.bn = nn.BatchNorm2d(c2)
         self.act = self.default_act if act is True else act if isinstance(act, nn.Module) else nn.Identity()
@@ -496,9 +498,12 @@ def channel_shuffle(x: torch.Tensor, groups: int) -> torch.Tensor:
 
 class ShuffleNetV2_InvertedResidual(nn.Module):
     """The unit of ShuffleNetV2. Stride 1 (needs inp = oup): split the channels, transform one half, concatenate, shuffle.
-    Stride 2: transform the whole input by both branches, concatenate, shuffle."""
+    Stride 2: transform the whole input by both branches, concatenate, shuffle.
 
-    def __init__(self, inp, oup, stride):
+    ``bias`` of the depthwise convolutions: the write-up has it, torchvision's networks and weights don't.
+    """
+
+    def __init__(self, inp, oup, stride, bias=True):
         super().__init__()
         if stride not in (1, 2):
             raise ValueError(f"stride must be 1 or 2, not {stride}")
@@ -510,7 +515,7 @@ class ShuffleNetV2_InvertedResidual(nn.Module):
         half = oup // 2
         if stride == 2:
             self.branch1 = nn.Sequential(
-                nn.Conv2d(inp, inp, 3, 2, 1, groups=inp),
+                nn.Conv2d(inp, inp, 3, 2, 1, groups=inp, bias=bias),
                 nn.BatchNorm2d(inp),
                 nn.Conv2d(inp, half, 1, bias=False),
                 nn.BatchNorm2d(half),
@@ -520,7 +525,7 @@ class ShuffleNetV2_InvertedResidual(nn.Module):
             nn.Conv2d(inp if stride == 2 else half, half, 1, bias=False),
             nn.BatchNorm2d(half),
             nn.ReLU(inplace=True),
-            nn.Conv2d(half, half, 3, stride, 1, groups=half),
+            nn.Conv2d(half, half, 3, stride, 1, groups=half, bias=bias),
             nn.BatchNorm2d(half),
             nn.Conv2d(half, half, 1, bias=False),
             nn.BatchNorm2d(half),
@@ -539,18 +544,19 @@ class ShuffleNetV2_InvertedResidual(nn.Module):
 # MobileNetV4 (2404.10518) ----------------------------------------------------------------------------------------------
 
 
-def _conv_bn(c1, c2, k=1, s=1, groups=1, act=True):
-    """Convolution → BatchNorm → ReLU6, under the key names of the write-up's checkpoints."""
+def _conv_bn(c1, c2, k=1, s=1, groups=1, act=None):
+    """Convolution → BatchNorm → activation, under the key names of the write-up's checkpoints."""
     layers = nn.Sequential()
     layers.add_module("conv", nn.Conv2d(c1, c2, k, s, (k - 1) // 2, groups=groups, bias=False))
     layers.add_module("BatchNorm2d", nn.BatchNorm2d(c2))
-    if act:
-        layers.add_module("Activation", nn.ReLU6())
+    if act is not None:
+        layers.add_module("Activation", act)
     return layers
 
 
 class UniversalInvertedBottleneckBlock(nn.Module):
-    """MobileNetV4's universal inverted bottleneck, without a residual.
+    """MobileNetV4's universal inverted bottleneck; as the write-up has it with ReLU6 and without a residual, with ``paper``
+    with ReLU and a residual where the shape stays.
 
     Depthwise kernels of 0 leave that convolution out, which gives the four forms: ExtraDW (both), IB (middle only),
     ConvNext (start only), FFN (none). The stride sits on the middle depthwise convolution where ``middle_dw_downsample``
@@ -566,6 +572,7 @@ class UniversalInvertedBottleneckBlock(nn.Module):
         middle_dw_downsample=1,
         stride=1,
         expand_ratio=1,
+        paper=False,
     ):
         super().__init__()
         carrier = middle_dw_kernel_size if middle_dw_downsample else start_dw_kernel_size
@@ -574,17 +581,20 @@ class UniversalInvertedBottleneckBlock(nn.Module):
             raise ValueError(f"stride {stride} has no place: the {place} depthwise convolution is left out (kernel 0)")
         start_stride, middle_stride = (1, stride) if middle_dw_downsample else (stride, 1)
         hidden = make_divisible(inp * expand_ratio)
+        act = nn.ReLU() if paper else nn.ReLU6()
+        self.add = paper and stride == 1 and inp == oup
         self._start_dw_ = nn.Identity()
         if start_dw_kernel_size:
-            self._start_dw_ = _conv_bn(inp, inp, start_dw_kernel_size, start_stride, groups=inp, act=False)
-        self._expand_conv = _conv_bn(inp, hidden)
+            self._start_dw_ = _conv_bn(inp, inp, start_dw_kernel_size, start_stride, groups=inp)
+        self._expand_conv = _conv_bn(inp, hidden, act=act)
         self._middle_dw = nn.Identity()
         if middle_dw_kernel_size:
-            self._middle_dw = _conv_bn(hidden, hidden, middle_dw_kernel_size, middle_stride, groups=hidden)
-        self._proj_conv = _conv_bn(hidden, oup, act=False)
+            self._middle_dw = _conv_bn(hidden, hidden, middle_dw_kernel_size, middle_stride, groups=hidden, act=act)
+        self._proj_conv = _conv_bn(hidden, oup)
 
     def forward(self, x):
-        return self._proj_conv(self._middle_dw(self._expand_conv(self._start_dw_(x))))
+        y = self._proj_conv(self._middle_dw(self._expand_conv(self._start_dw_(x))))
+        return x + y if self.add else y
 
 
 class C3_UIB(C3):

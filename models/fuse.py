@@ -1,4 +1,4 @@
-"""Folding BatchNorm into the convolution before it: the same function with fewer operations, for inference."""
+"""Folding what only training needs: BatchNorm into the convolution before it, parallel branches into one convolution."""
 
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -9,9 +9,13 @@ from models.common import Conv, stem
 def fuse_conv_bn(model: nn.Module) -> nn.Module:
     """Fold every BatchNorm that directly follows its convolution into it, in place; ``model`` must be in eval mode.
 
+    A block with branches that fold into one, such as RepConv, does so in its method ``reparameterize()``.
+
     Pairs are known by construction only: the ``conv`` and ``bn`` of Conv and stem, and neighbours in an nn.Sequential,
     where the order of the children is the order of execution. A BatchNorm anywhere else stays.
     """
+    for module in [m for m in model.modules() if hasattr(m, "reparameterize")]:
+        module.reparameterize()
     for module in list(model.modules()):
         if isinstance(module, (Conv, stem)):
             _fuse_pair(module, "conv", "bn")

@@ -23,8 +23,8 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from models import common
-from models.build import Scaling, build_layer, output_shape
+from models import attention, common, ghostnet, mobilenet, yolov7
+from models.build import Scaling, build_layer, output_shape, scale_drop_rates, set_batchnorm
 from models.check import (
     check_description,
     check_detect,
@@ -34,7 +34,7 @@ from models.check import (
     find_warnings,
     fit_size,
 )
-from models.common import FusedMBConv, MBConv, default_activation
+from models.common import default_activation
 from models.fuse import fuse_conv_bn
 from models.plugins import PLUGINS, load_plugins, reserve
 from models.profiling import profile_layers, profile_model
@@ -58,6 +58,7 @@ SIZES = {"n": (0.33, 0.25), "s": (0.33, 0.5), "m": (0.67, 0.75), "l": (1.0, 1.0)
 #   plain     Block(*args)                  knows nothing of channels
 #   None      one of these, inferred from the names of the constructor's first parameters
 BLOCKS = {
+    # YOLOv5
     "Conv": "channels",
     "DWConv": "channels",
     "DWConvTranspose2d": "channels",
@@ -78,15 +79,30 @@ BLOCKS = {
     "Contract": "plain",
     "Expand": "plain",
     "Concat": "plain",
+    # EfficientNet and EfficientNetV2
     "stem": "channels",
     "FusedMBConv": "channels",
     "MBConv": "channels",
+    # ShuffleNetV2
     "ShuffleNetV2_InvertedResidual": "channels",
     "Conv_maxpool": "channels",
+    # MobileNetV3, MobileNetV4
+    "MobileNetV3_InvertedResidual": "channels",
     "UniversalInvertedBottleneckBlock": "channels",
     "C3_UIB": "repeats",
+    # GhostNet
+    "GhostNetBottleneck": "channels",
+    # YOLOv7
+    "MP": "plain",
+    "SP": "plain",
+    "SPPCSPC": "channels",
+    "RepConv": "channels",
+    # attention
+    **dict.fromkeys(("SE", "CBAM", "CoordAtt", "ECA", "SOCA", "SimAM", "MobileMQA"), "keep"),
+    **dict.fromkeys(("C3SE", "C3CBAM", "C3CoordAtt", "C3ECA", "C3SOCA", "C3SimAM", "C3MobileMQA"), "repeats"),
     # "YourBlock": None,
 }
+BLOCK_FILES = (common, attention, mobilenet, ghostnet, yolov7)
 reserve({*BLOCKS, "Detect"})
 TORCH_RULES = {
     "nn.Conv2d": "channels",
@@ -176,10 +192,16 @@ def model_yamls() -> list[Path]:
     return sorted(MODELS.glob("*.yaml")) + sorted((MODELS / "hub").glob("*.yaml"))
 
 
+def find_class(name: str) -> type[nn.Module] | None:
+    """The class of that name in the files of blocks; one that was pasted into models/common.py comes before ours."""
+    found = (getattr(file, name, None) for file in BLOCK_FILES)
+    return next((c for c in found if isinstance(c, type) and issubclass(c, nn.Module)), None)
+
+
 def resolve_block(row: Row) -> tuple[type[nn.Module], str]:
     """The class a row names and the rule by which it is fed."""
+    block = find_class(row.block)
     if row.block in BLOCKS:
-        block = getattr(common, row.block, None)
         if block is None:
             raise row.error(f"{row.block} is in BLOCKS of models/yolo.py, but models/common.py has no such class")
         return block, BLOCKS[row.block] or infer_rule(block)
@@ -188,8 +210,9 @@ def resolve_block(row: Row) -> tuple[type[nn.Module], str]:
     name = row.block.removeprefix("torch.")
     if name.startswith("nn.") and isinstance(getattr(nn, name[3:], None), type):
         return getattr(nn, name[3:]), TORCH_RULES.get(name, "plain")
-    if hasattr(common, row.block):
-        raise row.error(f"{row.block} is in models/common.py; add its name to BLOCKS in models/yolo.py to use it")
+    if block is not None:
+        file = f"{block.__module__.replace('.', '/')}.py"
+        raise row.error(f"{row.block} is in {file}; add its name to BLOCKS in models/yolo.py to use it")
     close = nearest(row.block, [*BLOCKS, *PLUGINS, "Detect", "nn.Upsample"])
     raise UnknownBlock(
         f"{row.place}: unknown block {row.block}{close or '.'} A block of your own goes into models/common.py and BLOCKS of "
@@ -265,7 +288,8 @@ class DetectionModel(nn.Module):
         self.names = {i: str(i) for i in range(self.nc)}
         self.stride = self.model[-1].stride
         self.warnings = find_warnings(self.yaml, self.yaml_file, self.rows, self.stride.tolist())
-        _prepare_layers(self)
+        set_batchnorm(self.model, self.rows, self.yaml, self.yaml_file)
+        scale_drop_rates(self.model)
 
     @property
     def detect(self) -> Detect:
@@ -317,17 +341,6 @@ class DetectionModel(nn.Module):
                 f"{arguments:<31} {shape:<16}{stride}"
             )
         return "\n".join(lines)
-
-
-def _prepare_layers(model: nn.Module) -> None:
-    """The stock BatchNorm constants for all blocks, and the paper's drop rates, which grow linearly with depth."""
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.eps = 1e-3
-            module.momentum = 0.03
-    blocks = [m for m in model.modules() if isinstance(m, (MBConv, FusedMBConv)) and m.paper]
-    for i, block in enumerate(blocks):
-        block.drop_path.p *= i / len(blocks)
 
 
 def check_all(files: list[Path]) -> None:

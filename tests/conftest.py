@@ -7,6 +7,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"  # figures, photographs and a checkpoint that are not part of the project
@@ -107,3 +109,24 @@ def learnt(tmp_path_factory) -> tuple[Path, Path, Path]:
 def tiny_set(tmp_path) -> Path:
     """The data YAML of eight training and four validation images, 96 × 64 px, two classes."""
     return make_set(tmp_path / "tiny")
+
+
+def lively(model: nn.Module, image: torch.Tensor) -> nn.Module:
+    """Give every BatchNorm something to do: weights and biases at random, and about the statistics of ``image`` itself.
+
+    Statistics far from them would make the signal grow from layer to layer. Returns the model in eval mode.
+    """
+
+    def adjust(norm: nn.BatchNorm2d, inputs: tuple[torch.Tensor]) -> None:
+        variance, mean = torch.var_mean(inputs[0], (0, 2, 3), correction=0)
+        norm.running_mean.copy_(mean)
+        norm.running_var.copy_(variance + 3 * (variance + mean**2).mean())  # no small ones, which amplify rounding
+        nn.init.uniform_(norm.weight, 0.5, 1.0)
+        nn.init.uniform_(norm.bias, -0.5, 0.5)
+
+    hooks = [m.register_forward_pre_hook(adjust) for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+    with torch.no_grad():
+        model.eval()(image)
+    for hook in hooks:
+        hook.remove()
+    return model

@@ -158,7 +158,7 @@ BROKEN = {
     ),
     "a block that is not in the table": (
         edited((SPPF, SPPF.replace("SPPF", "SPFF"))),
-        "my.yaml, layer 9 [-1, 1, SPFF, [1024, 5]]: unknown block SPFF; did you mean SPPF or SPP? A block of your own goes "
+        "my.yaml, layer 9 [-1, 1, SPFF, [1024, 5]]: unknown block SPFF; did you mean SPPF or SP or SPP? A block of your own goes "
         "into models/common.py and BLOCKS of models/yolo.py, or into a file that is given by --plugins",
     ),
     "two layers for a block that takes one": (

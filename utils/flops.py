@@ -39,7 +39,15 @@ def _multiply_adds(model: nn.Module, image: torch.Tensor) -> float:
         warnings.simplefilter("ignore")
         from thop import profile
     clone = copy.deepcopy(model).to(image.device).float().eval()
-    return profile(clone, inputs=(image,), custom_ops={nn.MultiheadAttention: _count_attention}, verbose=False)[0]
+    rules = {type(m): _count_by_its_own_rule for m in clone.modules() if hasattr(m, "multiply_adds")}
+    rules[nn.MultiheadAttention] = _count_attention
+    return profile(clone, inputs=(image,), custom_ops=rules, verbose=False)[0]
+
+
+def _count_by_its_own_rule(module: nn.Module, inputs: tuple, _) -> None:
+    """Multiply-adds of a block without layers that thop knows, such as products of maps: its method ``multiply_adds(*inputs)``
+    tells them, and stands for all that is inside the block."""
+    module.total_ops += module.multiply_adds(*inputs)
 
 
 def _count_attention(module: nn.MultiheadAttention, inputs: tuple, _) -> None:

@@ -1,0 +1,94 @@
+"""Write docs/models.md and docs/models.zh-CN.md: every model YAML with its parameters, GFLOPs, strides and source.
+
+    python bench/model_table.py
+
+The figures are measured: each model is built, which takes some minutes for all.
+"""
+
+import re
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from tqdm import tqdm  # noqa: E402
+
+from models.yolo import DetectionModel, model_yamls  # noqa: E402
+from utils.flops import count_gflops, count_parameters  # noqa: E402
+
+# name of a group in English and Chinese, and which YAMLs are in it: the first that fits
+GROUPS = (
+    ("YOLOv5", "YOLOv5", r"models/yolov5[nsmlx]\.yaml"),
+    (
+        "YOLOv5 with attention before SPPF",
+        "SPPF 之前加注意力的 YOLOv5",
+        r"_(SE|CBAM|CoordAtt|ECA|SOCA|SimAM|MobileMQA)\.",
+    ),
+    ("YOLOv5 with attention in C3", "C3 之内加注意力的 YOLOv5", r"_C3(SE|CBAM|CoordAtt|ECA|SOCA|SimAM|MobileMQA)\."),
+    ("YOLOv5's neck on another backbone", "YOLOv5 的颈部配其他主干", r"models/yolov5\w_"),
+    ("YOLOv7", "YOLOv7", r"models/yolov7"),
+    ("More of YOLOv5 and YOLOv3 (models/hub)", "更多 YOLOv5 与 YOLOv3（models/hub）", r"models/hub/"),
+)
+ENGLISH = """# The models that come with the project
+
+Written by `python bench/model_table.py`. GFLOPs are of one image of 640 × 640 px, before fusing, two per multiply-add;
+parameters are for 80 classes. Each of these files is built, trained for a step, fused, saved and read, exported to ONNX and
+compared by `tests/test_every_yaml.py`; the backbones of MobileNetV3, ShuffleNetV2-x, EfficientNet-B0, EfficientNetV2-S,
+GhostNet and MobileNetV4 are compared with torchvision's and timm's by `tests/test_families.py`.
+
+A file is used by its name: `python train.py --cfg yolov5s_CBAM.yaml`. The sources are papers on arXiv, by their number.
+"""
+CHINESE = """# 项目自带的模型
+
+由 `python bench/model_table.py` 生成。GFLOPs 按一张 640 × 640 像素的图像、融合之前计算，一次乘加计为两次运算；
+参数量按 80 类计算。每个文件都由 `tests/test_every_yaml.py` 构建、训练一步、融合、保存并读取、导出为 ONNX 并逐一比较；
+MobileNetV3、ShuffleNetV2-x、EfficientNet-B0、EfficientNetV2-S、GhostNet 和 MobileNetV4 的主干由
+`tests/test_families.py` 与 torchvision 和 timm 的网络比较。
+
+按名字使用即可：`python train.py --cfg yolov5s_CBAM.yaml`。来源为 arXiv 论文编号。
+"""
+
+
+def source(path: Path) -> str:
+    """The papers that a YAML's comment names: arXiv numbers as links, else the conference."""
+    comment = path.read_text(encoding="utf-8").partition("\nnc:")[0]
+    numbers = sorted(set(re.findall(r"\b(\d{4}\.\d{5})\b", comment)))
+    links = [f"[{number}](https://arxiv.org/abs/{number})" for number in numbers]
+    return ", ".join(links or re.findall(r"(?:CVPR|ICML) \d{4}", comment)) or "—"
+
+
+def row(path: Path) -> str:
+    """One line of the table, measured."""
+    model = DetectionModel(path)
+    strides = ", ".join(f"{s:g}" for s in model.stride.tolist())
+    return (
+        f"| `{path.name}` | {count_parameters(model)[0]:,} | {count_gflops(model):.1f} | {strides} | {source(path)} |"
+    )
+
+
+def tables() -> list[list[str]]:
+    """The rows of each group."""
+    found: list[list[str]] = [[] for _ in GROUPS]
+    for path in tqdm(model_yamls(), desc="models"):
+        name = path.relative_to(ROOT).as_posix()
+        group = next(i for i, (_, _, pattern) in enumerate(GROUPS) if re.search(pattern, name))
+        found[group].append(row(path))
+    return found
+
+
+def document(intro: str, titles: list[str], head: str, rows: list[list[str]]) -> str:
+    rule = "| --- | ---: | ---: | --- | --- |"
+    parts = [f"## {title}\n\n{head}\n{rule}\n" + "\n".join(lines) for title, lines in zip(titles, rows, strict=True)]
+    return "\n".join([intro, *(f"{part}\n" for part in parts)])
+
+
+if __name__ == "__main__":
+    measured = tables()
+    english, chinese = [g[0] for g in GROUPS], [g[1] for g in GROUPS]
+    docs = ROOT / "docs"
+    docs.mkdir(exist_ok=True)
+    head = "| model YAML | parameters | GFLOPs | strides | source |"
+    (docs / "models.md").write_text(document(ENGLISH, english, head, measured), encoding="utf-8")
+    head = "| 模型 YAML | 参数量 | GFLOPs | 步长 | 来源 |"
+    (docs / "models.zh-CN.md").write_text(document(CHINESE, chinese, head, measured), encoding="utf-8")
