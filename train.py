@@ -17,9 +17,30 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--weights", default="", help="checkpoint to start from, such as yolov5s.pt (fetched); empty: from scratch")
-    add("--cfg", default="", help="model YAML; default: that of --weights, else models/yolov5s_EfficientNetV2.yaml")
+    add(
+        "--cfg",
+        default="",
+        help="model YAML; default: that of --weights, else yolov5s_EfficientNetV2.yaml, yolov5s.yaml with --backbone",
+    )
     add("--size", choices=list("nsmlx"), help="depth and width of this size in place of those of the model YAML")
     add("--plugins", nargs="+", default=[], help="Python files with blocks of your own (docs/add-a-block.md)")
+    add(
+        "--backbone",
+        default="",
+        metavar="NAME",
+        help="put this network of torchvision or timm in the place of the backbone",
+    )
+    add(
+        "--backbone-weights",
+        default="",
+        help="of a backbone by name: imagenet (downloaded once), or a file; empty: none",
+    )
+    add(
+        "--backbone-lr",
+        type=float,
+        default=1.0,
+        help="factor on the learning rate of the backbone (default: %(default)s)",
+    )
     add("--data", default="data/shapes.yaml", help="data YAML (default: %(default)s, the set that comes along)")
     add("--hyp", default="data/hyps/hyp.scratch-low.yaml", help="hyper-parameter YAML (default: %(default)s)")
     add("--epochs", type=int, default=100, help="passes over the images (default: %(default)s)")
@@ -88,10 +109,10 @@ def build_parser() -> argparse.ArgumentParser:
     add("--label-smoothing", type=float, default=0.0, help="of the class targets, 0 to 1 (default: %(default)s)")
     add(
         "--freeze",
-        type=int,
+        type=lambda word: int(word) if word.lstrip("-").isdigit() else word,
         nargs="+",
         default=[0],
-        help="layers that do not learn: 10 means 0 to 9, or list them: 0 1 2",
+        help="layers that do not learn: 10 means 0 to 9, or list them: 0 1 2; or the word backbone",
     )
     add("--single-cls", action="store_true", help="treat all classes as one")
     add("--sync-bn", action="store_true", help="BatchNorm over the images of all processes (CUDA)")

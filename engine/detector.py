@@ -6,6 +6,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from models.backbones import Backbone
+from models.pretrained import load_pretrained
 from models.rows import UnknownBlock
 from models.yolo import DetectionModel
 from utils.checkpoint import Checkpoint, read_checkpoint
@@ -89,4 +91,28 @@ def transfer_weights(model: DetectionModel, checkpoint: Checkpoint) -> str:
             f"{checkpoint.path}: none of its {len(checkpoint.model)} tensors fits {model.yaml_file}; check --cfg"
         )
     model.load_state_dict(fitting, strict=False)
-    return f"transferred {len(fitting)} of {len(own)} tensors from {checkpoint.path}"
+    backbone = {f"model.{k}" for k in model.backbone.state_dict()}
+    if isinstance(model.model[0], Backbone) and backbone <= fitting.keys():
+        _expect_input_of(model, checkpoint)
+    groups = {"backbone": backbone, "head": own.keys() - backbone}
+    said = ", ".join(f"{name}: {len(fitting.keys() & keys)} of {len(keys)}" for name, keys in groups.items())
+    return f"transferred {len(fitting)} of {len(own)} tensors from {checkpoint.path} ({said})"
+
+
+def load_backbone(model: DetectionModel, source: str | Path) -> str:
+    """Give the named backbone of ``model`` pretrained weights, see models/pretrained.py; returns what was done, in words."""
+    if not isinstance(model.model[0], Backbone):
+        raise UserError(
+            f"--backbone-weights {source}: {model.yaml_file} describes its backbone by rows; choose a network by name with "
+            "--backbone, or start from a detector's checkpoint with --weights"
+        )
+    said = load_pretrained(model.model[0], source)
+    model.yaml |= model.model[0].description()
+    return said
+
+
+def _expect_input_of(model: DetectionModel, checkpoint: Checkpoint) -> None:
+    """The normalisation goes with the weights that were trained with it."""
+    if normalize := (checkpoint.yaml or {}).get("normalize"):
+        model.model[0].normalize(**normalize)
+        model.yaml |= model.model[0].description()

@@ -5,26 +5,33 @@ from typing import Any
 
 import torch
 
-from engine.detector import described_model, detector_from, transfer_weights
+from engine.detector import described_model, detector_from, load_backbone, transfer_weights
 from models.yolo import DetectionModel
 from utils.checkpoint import Checkpoint, read_checkpoint
 from utils.errors import UserError
 
 
 def build_model(options: argparse.Namespace, names: dict[int, str], hyp: dict[str, Any]) -> DetectionModel:
-    """The model of --cfg, or of the checkpoint where no --cfg is given, with what fits of --weights."""
+    """The model of --cfg, or of the checkpoint where no --cfg is given, with what fits of --weights.
+
+    --backbone puts a network by name in the place of its backbone, --backbone-weights gives that one pretrained weights.
+    """
     checkpoint = read_checkpoint(options.weights) if options.weights else None
     changes = {"nc": len(names), "anchors": round(hyp["anchors"]) or None, "size": options.size}
+    changes["backbone"] = options.backbone
     if checkpoint and not options.cfg:
         model = described_model(checkpoint, **changes)
     else:
-        model = DetectionModel(options.cfg or "yolov5s_EfficientNetV2.yaml", **changes)
+        default = "yolov5s.yaml" if options.backbone else "yolov5s_EfficientNetV2.yaml"
+        model = DetectionModel(options.cfg or default, **changes)
     model.names = names
     for warning in model.warnings:
         print(f"warning: {warning}")
     print(model.summary())
     if checkpoint:
         print(transfer_weights(model, checkpoint))
+    if options.backbone_weights:
+        print(load_backbone(model, options.backbone_weights))
     return model
 
 
@@ -36,14 +43,18 @@ def rebuild_model(checkpoint: Checkpoint, names: dict[int, str], data_file: str)
     return model
 
 
-def freeze_layers(model: DetectionModel, layers: list[int]) -> None:
-    """Exclude layers from learning: [10] the first ten, [3, 5, 7] these three, [0] none. BatchNorm goes on counting.
+def freeze_layers(model: DetectionModel, layers: list[int | str]) -> None:
+    """Exclude layers from learning: [10] the first ten, [3, 5, 7] these three, [0] none, ["backbone"] its backbone.
 
-    Raises UserError for a layer the model doesn't have.
+    BatchNorm goes on counting. Raises UserError for a layer the model doesn't have.
     """
-    frozen = list(range(layers[0])) if len(layers) == 1 else layers
     count = len(model.model)
     said = f"--freeze {' '.join(map(str, layers))}"
+    if layers == ["backbone"]:
+        layers = [len(model.backbone)]
+    if not all(isinstance(i, int) for i in layers):
+        raise UserError(f"{said}: takes numbers of layers, or the word backbone alone")
+    frozen = list(range(layers[0])) if len(layers) == 1 else layers
     if min([*layers, *frozen]) < 0 or max([0, *frozen]) >= count:
         raise UserError(f"{said}: {model.name} has layers 0 to {count - 1}")
     if len(set(frozen)) == count:

@@ -17,6 +17,10 @@ def check_options(options: argparse.Namespace, world: World) -> None:
     require_share("label-smoothing", options.label_smoothing)
     if options.drop_path is not None:
         require_share("drop-path", options.drop_path)
+    if not options.backbone_lr > 0:
+        raise UserError(
+            f"--backbone-lr {options.backbone_lr}: must be above 0; to stop its learning: --freeze backbone"
+        )
     if options.batch_size != -1:
         require_at_least("batch-size", options.batch_size, 1)
     multiple = world.size * (4 if options.quad else 1)

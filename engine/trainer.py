@@ -164,7 +164,8 @@ class Trainer:
         self.set_up_loaders()
         self.schedule = Schedule(hyp, options.epochs, len(self.train_loader), options.batch_size, options.cos_lr)
         freeze_layers(model, options.freeze)
-        self.optimizer = build_optimizer(model, hyp, options.batch_size, self.schedule.accumulate, options.optimizer)
+        accumulate, slow = self.schedule.accumulate, {"slow": model.backbone, "factor": options.backbone_lr}
+        self.optimizer = build_optimizer(model, hyp, options.batch_size, accumulate, options.optimizer, **slow)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.amp)
         self.ema = ModelEMA(world.copy_first(model))
         if options.sync_bn:
@@ -388,7 +389,7 @@ class Trainer:
         figures = [0.0] * 7
         if evaluation:
             figures = [evaluation.p, evaluation.r, evaluation.map50, evaluation.map50_95, *evaluation.loss]
-        rates = [group["lr"] for group in self.optimizer.param_groups]
+        rates = [group["lr"] for group in self.optimizer.param_groups[:3]]  # those of --backbone-lr follow from these
         losses = self.mean_losses.tolist()
         self.results.append([str(self.epoch), *(f"{v:.5g}" for v in (*losses, *figures, *rates))])
         self.records.results(self.results)

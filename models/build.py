@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+from models.backbones import Backbone
 from models.common import FusedMBConv, MBConv
 from models.rows import Row, nearest, parse_arguments, scale_channels, scale_number
 from utils.errors import UserError
@@ -151,7 +152,10 @@ def set_batchnorm(layers: nn.Sequential, rows: list[Row], description: dict, fil
             f"{file}: batchnorm is {own!r}; it takes eps and momentum, as in {{eps: 1.0e-5, momentum: 0.1}}"
         )
     for layer, row in zip(layers, rows, strict=True):
-        constants = BATCHNORM | own if row.index < len(description["backbone"]) else BATCHNORM
+        if isinstance(layer, Backbone):  # a network by name has its library's constants
+            continue
+        in_backbone = isinstance(description["backbone"], list) and row.index < len(description["backbone"])
+        constants = BATCHNORM | own if in_backbone else BATCHNORM
         for module in layer.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.eps, module.momentum = constants["eps"], constants["momentum"]

@@ -11,7 +11,7 @@ Every message names the file, the row, what was found and the likely remedy.
 
 import math
 
-from models.rows import Row, close_names, nearest, parse_arguments
+from models.rows import Row, close_names, is_level, nearest, parse_arguments
 from utils.errors import UserError
 
 REQUIRED = ("nc", "anchors", "backbone", "head")
@@ -21,6 +21,7 @@ KEYS = (
     "width_multiple",
     "channel_multiple",
     "batchnorm",
+    "normalize",
     "activation",
     "ch",
     "size",
@@ -105,7 +106,7 @@ def check_detect(rows: list[Row], file: str) -> None:
         )
 
 
-def check_inputs(row: Row, sources: list[int], inputs: list[tuple], rows: list[Row]) -> None:
+def check_inputs(row: Row, sources: list[int | str], inputs: list[tuple], rows: list[Row]) -> None:
     """The maps a row is fed: a list where it joins several, and of one size where it joins them along channels."""
     if row.block in ("Concat", "Detect") and not isinstance(row.source, list):
         raise row.error(
@@ -114,7 +115,8 @@ def check_inputs(row: Row, sources: list[int], inputs: list[tuple], rows: list[R
     sizes = [shape[1:] for shape in inputs]
     if row.block != "Concat" or len(set(sizes)) <= 1 or row.args not in ([], [1]):
         return
-    said = ", ".join(f"layer {s} is {h}×{w}" for s, (h, w) in zip(sources, sizes, strict=True))
+    names = [s if is_level(s) else f"layer {s}" for s in sources]
+    said = ", ".join(f"{name} is {h}×{w}" for name, (h, w) in zip(names, sizes, strict=True))
     height, width = sizes[0]
     fitting = [str(r.index) for r in rows if r.shape and r.shape[1:] == sizes[0] and r.index not in sources]
     hint = f" Layers at {height}×{width}: {', '.join(fitting)}." if fitting else ""
@@ -205,7 +207,7 @@ def find_warnings(description: dict, file: str, rows: list[Row], strides: list[f
 
 
 def _unused_layers(rows: list[Row]) -> list[str]:
-    used = {source for row in rows for source in row.source_indices()}
+    used = {0 if is_level(source) else source for row in rows for source in row.source_indices()}
     unused = [row for row in rows[:-1] if row.index not in used]
     outputs = _listed(rows[-1].source_indices())
     return [
@@ -222,6 +224,8 @@ def _unfinished_stages(rows: list[Row]) -> list[str]:
         if row.block not in ("Concat", "Detect"):
             continue
         for i, (written, source) in enumerate(zip(row.source, row.source_indices(), strict=True)):
+            if is_level(source):
+                continue
             end = _stage_end(rows, source, row)
             within = row.block == "Concat" and end.index == row.index - 1  # a shortcut inside a stage
             if isinstance(written, int) and written >= 0 and end.index != source and not within:

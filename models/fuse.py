@@ -1,8 +1,9 @@
 """Folding what only training needs: BatchNorm into the convolution before it, parallel branches into one convolution."""
 
-from torch import nn
+from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from models.backbones import Backbone
 from models.common import Conv, stem
 
 
@@ -12,11 +13,14 @@ def fuse_conv_bn(model: nn.Module) -> nn.Module:
     A block with branches that fold into one, such as RepConv, does so in its method ``reparameterize()``.
 
     Pairs are known by construction only: the ``conv`` and ``bn`` of Conv and stem, and neighbours in an nn.Sequential,
-    where the order of the children is the order of execution. A BatchNorm anywhere else stays.
+    where the order of the children is the order of execution; and in a network by name, its graph, where it can be traced.
+    A BatchNorm anywhere else stays.
     """
     for module in [m for m in model.modules() if hasattr(m, "reparameterize")]:
         module.reparameterize()
     for module in list(model.modules()):
+        if isinstance(module, Backbone):
+            _fuse_traced(module.net)
         if isinstance(module, (Conv, stem)):
             _fuse_pair(module, "conv", "bn")
         elif type(module) is nn.Sequential:
@@ -31,3 +35,34 @@ def _fuse_pair(parent: nn.Module, conv_name: str, bn_name: str) -> None:
     if type(conv) is nn.Conv2d and type(bn) is nn.BatchNorm2d:
         parent._modules[conv_name] = fuse_conv_bn_eval(conv, bn)
         parent._modules[bn_name] = nn.Identity()
+
+
+class _ConvolutionTracer(fx.Tracer):
+    """Follows a network down to its convolutions and normalisations."""
+
+    def is_leaf_module(self, module: nn.Module, name: str) -> bool:
+        return isinstance(module, (nn.Conv2d, nn.BatchNorm2d)) or super().is_leaf_module(module, name)
+
+
+def _fuse_traced(network: nn.Module) -> None:
+    """Fuse the pairs of a foreign network where nothing but the BatchNorm uses what the convolution gives."""
+    try:
+        graph = _ConvolutionTracer().trace(network)
+    except (
+        Exception
+    ):  # a forward that depends on numbers can't be traced, and stays as it is: slower, and the same function
+        return
+    uses = [node.target for node in graph.nodes if node.op == "call_module"]
+    for node in graph.nodes:
+        source = node.args[0] if node.op == "call_module" and node.args else None
+        if isinstance(source, fx.Node) and source.op == "call_module" and len(source.users) == 1:
+            conv, bn = network.get_submodule(source.target), network.get_submodule(node.target)
+            alone = uses.count(source.target) == uses.count(node.target) == 1
+            if alone and isinstance(bn, nn.BatchNorm2d) and type(conv).__name__ in ("Conv2d", "Conv2dSame"):
+                network.set_submodule(source.target, fuse_conv_bn_eval(conv, bn))
+                network.set_submodule(node.target, _what_follows(bn))
+
+
+def _what_follows(bn: nn.BatchNorm2d) -> nn.Module:
+    """The activation that timm's BatchNormAct2d holds; nothing, for a plain BatchNorm."""
+    return bn.act if isinstance(getattr(bn, "act", None), nn.Module) else nn.Identity()

@@ -7,6 +7,8 @@ from copy import deepcopy
 
 import torch
 
+from models.backbones import Backbone
+from models.rows import take
 from utils.device import describe_device, synchronize
 
 
@@ -42,14 +44,14 @@ def profile_layers(model: torch.nn.Module, image: torch.Tensor, device: torch.de
     """Parameters, milliseconds and share of the whole of each layer, in eval mode, fused."""
     model = deepcopy(model).fuse().to(device, memory_format=torch.channels_last)
     x = image.to(device).contiguous(memory_format=torch.channels_last)
-    outputs, times = [], []
+    outputs, levels, times = [], {}, []
     with torch.inference_mode():
         for layer in model.model:
-            if layer.f != -1:
-                x = outputs[layer.f] if isinstance(layer.f, int) else [x if s == -1 else outputs[s] for s in layer.f]
-            given = x
+            given = take(layer.f, x, outputs, levels)
             times.append(median_ms(lambda layer=layer, given=given: layer(given), device, repeats=5))
             x = layer(given)
+            if isinstance(layer, Backbone):
+                levels, x = x, x[layer.default]
             outputs.append(x)
     total = sum(times)
     lines = [f"{'layer':>5}  {'module':<32}{'params':>10}{'ms':>9}{'share':>8}"]

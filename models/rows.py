@@ -4,6 +4,7 @@ import ast
 import difflib
 import inspect
 import math
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,7 +24,7 @@ class Row:
 
     file: str
     index: int
-    source: int | list[int]
+    source: int | str | list[int | str]
     number: int
     block: str
     args: list
@@ -46,13 +47,18 @@ class Row:
         """A UserError that begins with the file and this row."""
         return UserError(f"{self.place}: {message}")
 
-    def source_indices(self) -> list[int]:
-        """The layers this row takes its input from, counted from the start; -1 is the image."""
+    def source_indices(self) -> list[int | str]:
+        """The layers this row takes its input from, counted from the start; -1 is the image, P4 a named backbone's level."""
         sources = self.source if isinstance(self.source, list) else [self.source]
         found = []
         for source in sources:
+            if is_level(source):
+                found.append(source)
+                continue
             if not isinstance(source, int) or isinstance(source, bool):
-                raise self.error(f"`from` holds {source!r}; it takes layer numbers, or -1 for the layer before")
+                raise self.error(
+                    f"`from` holds {source!r}; it takes layer numbers, -1 for the layer before, or levels such as P4"
+                )
             index = source if source >= 0 else self.index + source
             if index < -1 or (index == -1 and self.index > 0):
                 raise self.error(f"`from` {source} reaches before the first layer; -1 is the layer before this one")
@@ -68,7 +74,22 @@ class Row:
     def kept_sources(self) -> list[int]:
         """The earlier layers whose output must be kept for this row: all that it names otherwise than by -1."""
         sources = self.source if isinstance(self.source, list) else [self.source]
-        return [index for source, index in zip(sources, self.source_indices(), strict=True) if source != -1]
+        pairs = zip(sources, self.source_indices(), strict=True)
+        return [index for source, index in pairs if source != -1 and not is_level(source)]
+
+
+def is_level(source: Any) -> bool:
+    """Whether an entry of `from` names a level of a named backbone: P2 is the map at stride 4, P5 that at 32."""
+    return isinstance(source, str) and re.fullmatch(r"P\d", source) is not None
+
+
+def take(source: int | str | list, x: Any, outputs: list, levels: dict[str, Any]) -> Any:
+    """What a layer with this `from` is fed: ``x`` of the layer before, kept ``outputs``, ``levels`` of a named backbone."""
+    if isinstance(source, list):
+        return [take(s, x, outputs, levels) for s in source]
+    if isinstance(source, str):
+        return levels[source]
+    return x if source == -1 else outputs[source]
 
 
 def _as_yaml(value: Any) -> str:
@@ -82,8 +103,12 @@ def read_rows(cfg: dict, file: str) -> list[Row]:
     rows = []
     for section in ("backbone", "head"):
         entries = cfg[section]
+        if section == "backbone" and isinstance(entries, str):
+            rows.append(Row(file, 0, -1, 1, entries, []))
+            continue
         if not isinstance(entries, list):
-            raise UserError(f"{file}: {section} must be a list of rows [from, number, module, args]")
+            or_name = ", or the name of a network" if section == "backbone" else ""
+            raise UserError(f"{file}: {section} must be a list of rows [from, number, module, args]{or_name}")
         for entry in entries:
             place = f"{file}, layer {len(rows)} {_as_yaml(entry)}"
             if typed := [c for c in _as_yaml(entry) if c in FULL_WIDTH]:

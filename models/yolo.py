@@ -24,6 +24,7 @@ from torch import nn
 from tqdm import tqdm
 
 from models import attention, common, ghostnet, mobilenet, yolov7
+from models.backbones import Backbone
 from models.build import Scaling, build_layer, output_shape, scale_drop_rates, set_batchnorm
 from models.check import (
     check_description,
@@ -38,7 +39,8 @@ from models.common import default_activation
 from models.fuse import fuse_conv_bn
 from models.plugins import PLUGINS, load_plugins, reserve
 from models.profiling import profile_layers, profile_model
-from models.rows import Row, UnknownBlock, infer_rule, nearest, parse_activation, read_rows
+from models.rows import Row, UnknownBlock, infer_rule, nearest, parse_activation, read_rows, take
+from models.swap import build_backbone, names_network, stock_name, trace_backbone, unnest, with_backbone
 from models.tta import forward_augment
 from utils.anchors import anchors_in_stride_order
 from utils.device import select_device
@@ -163,8 +165,28 @@ class Detect(nn.Module):
             bias[:, 5 : 5 + self.nc] += math.log(0.6 / (self.nc - 0.99999))
 
 
-def read_model_yaml(cfg: str | Path | dict) -> tuple[dict, str]:
-    """The model's description and the file it came from; a bare name is looked for in models/ and models/hub/."""
+def read_model_yaml(cfg: str | Path | dict, backbone: str | None = None) -> tuple[dict, str]:
+    """The model's description, flat, and the file it came from; a bare name is looked for in models/ and models/hub/.
+
+    ``backbone``: the name of a network to put in the place of the description's backbone.
+    """
+    description, file = _find_model_yaml(cfg)
+    description, name = unnest(description)
+    if name and names_network(description) and "head" not in description:
+        backbone = backbone or description.pop("backbone")
+        description = _find_model_yaml(stock_name(name))[0] | description
+    if not backbone:
+        return description, file
+    check_description(description, file)
+    strides = []
+    if not names_network(description):
+        rows = parse_model(description, file, description.get("ch", 3))[1]
+        strides = [row.stride for row in rows[: len(description["backbone"])]]
+    description = with_backbone(description, file, strides, backbone)
+    return description, f"{Path(file).stem}_{backbone.rpartition('/')[2]}.yaml"
+
+
+def _find_model_yaml(cfg: str | Path | dict) -> tuple[dict, str]:
     if isinstance(cfg, dict):
         return deepcopy(cfg), cfg.get("yaml_file", "model")
     path = Path(cfg)
@@ -236,11 +258,14 @@ def parse_model(cfg: dict, file: str, ch: int = 3) -> tuple[nn.Sequential, list[
     )
     rows = read_rows(cfg, file)
     check_detect(rows, file)
-    layers = []
+    layers, levels = [], {}
+    if backbone := build_backbone(cfg, file, rows):
+        layers, levels = [backbone], trace_backbone(backbone, rows[0], CHECK_SIZE)
     with default_activation(parse_activation(cfg.get("activation"), file)):
-        for row in rows:
+        for row in rows[len(layers) :]:
             sources = row.source_indices()
-            inputs = [rows[s].shape if s >= 0 else (ch, CHECK_SIZE, CHECK_SIZE) for s in sources]
+            shapes = [r.shape for r in rows]
+            inputs = [take(s, (ch, CHECK_SIZE, CHECK_SIZE), shapes, levels) for s in sources]
             channels = [shape[0] for shape in inputs]
             check_inputs(row, sources, inputs, rows)
             if row.block == "Detect":
@@ -262,9 +287,10 @@ def parse_model(cfg: dict, file: str, ch: int = 3) -> tuple[nn.Sequential, list[
 class DetectionModel(nn.Module):
     """A detector described by a YAML file (path or name) or a mapping.
 
-    ``nc`` and ``anchors`` replace those of the description, ``size`` (n, s, m, l or x) its depth and width. Attributes:
-    ``yaml`` the description, ``names`` {index: name}, ``stride`` [levels], ``rows`` what was built, ``save`` the layers
-    whose output a later one needs, ``warnings`` what builds and is probably not what was meant.
+    ``nc`` and ``anchors`` replace those of the description, ``size`` (n, s, m, l or x) its depth and width, ``backbone``,
+    the name of a network, its backbone. Attributes: ``yaml`` the description, ``names`` {index: name}, ``stride`` [levels],
+    ``rows`` what was built, ``save`` the layers whose output a later one needs, ``warnings`` what builds and is probably
+    not what was meant.
     """
 
     def __init__(
@@ -274,15 +300,18 @@ class DetectionModel(nn.Module):
         nc: int | None = None,
         anchors: list | int | None = None,
         size: str | None = None,
+        backbone: str | None = None,
     ):
         super().__init__()
-        self.yaml, self.yaml_file = read_model_yaml(cfg)
+        self.yaml, self.yaml_file = read_model_yaml(cfg, backbone)
         given = {"ch": ch, "nc": nc, "anchors": anchors, "size": size}
         self.yaml |= {k: v for k, v in given.items() if v is not None}
         apply_size(self.yaml, self.yaml_file)
         check_description(self.yaml, self.yaml_file)
         self.yaml.setdefault("ch", 3)
         self.model, self.rows = parse_model(self.yaml, self.yaml_file, self.yaml["ch"])
+        if isinstance(self.model[0], Backbone):
+            self.yaml |= self.model[0].description()
         self.save = sorted({s for row in self.rows for s in row.kept_sources()})
         self.nc = self.model[-1].nc
         self.names = {i: str(i) for i in range(self.nc)}
@@ -297,6 +326,12 @@ class DetectionModel(nn.Module):
         return self.model[-1]
 
     @property
+    def backbone(self) -> nn.Sequential:
+        """The layers of the description's backbone: one where it is a network by name."""
+        rows = self.yaml["backbone"]
+        return self.model[: 1 if isinstance(rows, str) else len(rows)]
+
+    @property
     def name(self) -> str:
         """The YAML's name without its suffix, and the size where one was chosen."""
         size = self.yaml.get("size")
@@ -307,11 +342,11 @@ class DetectionModel(nn.Module):
         return forward_augment(self, x) if augment else self.forward_once(x)
 
     def forward_once(self, x: torch.Tensor):
-        outputs = []
+        outputs, levels = [], {}
         for layer in self.model:
-            if layer.f != -1:
-                x = outputs[layer.f] if isinstance(layer.f, int) else [x if s == -1 else outputs[s] for s in layer.f]
-            x = layer(x)
+            x = layer(take(layer.f, x, outputs, levels))
+            if isinstance(layer, Backbone):
+                levels, x = x, x[layer.default]
             outputs.append(x if layer.i in self.save else None)
         return x
 
@@ -335,9 +370,10 @@ class DetectionModel(nn.Module):
         for row in self.rows:
             shape = "×".join(map(str, row.shape)) if row.shape else "boxes"
             stride = f"{row.stride:g}" if row.shape else ",".join(f"{s:g}" for s in self.stride.tolist())
+            source = str(row.source).replace("'", "")
             arguments = str(row.built_args) if row.built_args else "[]"
             lines.append(
-                f"{row.index:>3}{str(row.source):>18}{row.built_number:>3}{row.parameters:>10}  {row.block:<32}"
+                f"{row.index:>3}{source:>18}{row.built_number:>3}{row.parameters:>10}  {row.block:<32}"
                 f"{arguments:<31} {shape:<16}{stride}"
             )
         return "\n".join(lines)
@@ -366,8 +402,18 @@ def check_all(files: list[Path]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Build a model from its YAML and print it layer by layer.")
-    parser.add_argument("--cfg", default="yolov5s_EfficientNetV2.yaml", help="model YAML, by path or by name")
+    parser.add_argument(
+        "--cfg",
+        default="",
+        help="model YAML, by path or by name; default: yolov5s_EfficientNetV2.yaml, with --backbone yolov5s.yaml",
+    )
     parser.add_argument("--size", choices=SIZES, help="depth and width of this size in place of the YAML's")
+    parser.add_argument(
+        "--backbone",
+        default="",
+        metavar="NAME",
+        help="put this network of torchvision or timm in the place of its backbone",
+    )
     parser.add_argument(
         "--plugins", nargs="+", default=[], help="Python files with blocks of your own (docs/add-a-block.md)"
     )
@@ -383,7 +429,8 @@ def main() -> None:
     if opt.test:
         check_all(model_yamls())
         return
-    model = DetectionModel(opt.cfg, size=opt.size)
+    cfg = opt.cfg or ("yolov5s.yaml" if opt.backbone else "yolov5s_EfficientNetV2.yaml")
+    model = DetectionModel(cfg, size=opt.size, backbone=opt.backbone)
     size = fit_size(opt.imgsz, int(model.stride.max()))
     print(model.table())
     print(f"\n{model.summary(size)}")

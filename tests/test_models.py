@@ -382,7 +382,7 @@ def test_mistakes_in_a_row_name_the_row_and_the_remedy(index, row, words):
     [
         ({"nc": 0}, ["nc is 0"]),
         ({"anchors": []}, ["anchors is []"]),
-        ({"backbone": "resnet50"}, ["backbone must be a list of rows"]),
+        ({"backbone": 50}, ["backbone must be a list of rows", "or the name of a network"]),
         ({"head": small()["head"][:-1]}, ["last row of the head must be Detect"]),
         ({"anchors": [[10, 13, 16], [33, 23, 30]]}, ["width,height pairs"]),
     ],

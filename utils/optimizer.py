@@ -11,19 +11,45 @@ OPTIMIZERS = ("SGD", "Adam", "AdamW")
 
 
 def build_optimizer(
-    model: nn.Module, hyp: dict, batch_size: int, accumulate: int, name: str = "SGD"
+    model: nn.Module,
+    hyp: dict,
+    batch_size: int,
+    accumulate: int,
+    name: str = "SGD",
+    slow: nn.Module | None = None,
+    factor: float = 1.0,
 ) -> torch.optim.Optimizer:
     """The optimiser over three groups, in stock's order: biases; weights, which decay; weights of norms.
 
     SGD has Nesterov momentum; Adam and AdamW take the momentum as beta1.
 
     The decay is that of ``hyp`` for the nominal batch (64), scaled to the images really seen per step.
+    The parameters of ``slow``, a part of the model, learn at ``factor`` times the rate: they make a second three groups.
     """
+    apart = {id(p) for p in slow.parameters()} if slow is not None and factor != 1 else set()
+    groups = _split_parameters(model, lambda p: id(p) not in apart)
+    if name == "SGD":
+        optimizer = torch.optim.SGD(groups[0], lr=hyp["lr0"], momentum=hyp["momentum"], nesterov=True)
+    else:
+        kind = {"Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW}[name]
+        optimizer = kind(groups[0], lr=hyp["lr0"], betas=(hyp["momentum"], 0.999), weight_decay=0.0)
+    decay = hyp["weight_decay"] * batch_size * accumulate / hyp["nominal_batch"]
+    for parameters, weight_decay in zip(groups[1:], (decay, 0.0), strict=True):
+        optimizer.add_param_group({"params": parameters, "weight_decay": weight_decay})
+    if apart:
+        slow_groups = _split_parameters(model, lambda p: id(p) in apart)
+        for parameters, weight_decay in zip(slow_groups, (0.0, decay, 0.0), strict=True):
+            optimizer.add_param_group({"params": parameters, "weight_decay": weight_decay, "factor": factor})
+    return optimizer
+
+
+def _split_parameters(model: nn.Module, chosen: Callable[[nn.Parameter], bool]) -> tuple[list, list, list]:
+    """Those that learn and are ``chosen``: biases, weights, weights of norms."""
     norms = tuple(m for key, m in vars(nn).items() if isinstance(m, type) and "Norm" in key)
     biases, weights, norm_weights = [], [], []
     for module in model.modules():
         for key, parameter in module.named_parameters(recurse=False):
-            if not parameter.requires_grad:
+            if not parameter.requires_grad or not chosen(parameter):
                 continue
             if key == "bias" or key.endswith("_bias"):
                 biases.append(parameter)
@@ -31,15 +57,7 @@ def build_optimizer(
                 norm_weights.append(parameter)
             else:
                 weights.append(parameter)
-    if name == "SGD":
-        optimizer = torch.optim.SGD(biases, lr=hyp["lr0"], momentum=hyp["momentum"], nesterov=True)
-    else:
-        kind = {"Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW}[name]
-        optimizer = kind(biases, lr=hyp["lr0"], betas=(hyp["momentum"], 0.999), weight_decay=0.0)
-    decay = hyp["weight_decay"] * batch_size * accumulate / hyp["nominal_batch"]
-    optimizer.add_param_group({"params": weights, "weight_decay": decay})
-    optimizer.add_param_group({"params": norm_weights, "weight_decay": 0.0})
-    return optimizer
+    return biases, weights, norm_weights
 
 
 def linear_schedule(hyp: dict, epochs: int) -> Callable[[float], float]:
@@ -77,13 +95,13 @@ class Schedule:
         rate = self.hyp["lr0"] * self.factor(step // self.steps_per_epoch)
         if step > self.warmup or not self.warmup:
             for group in optimizer.param_groups:
-                group["lr"] = rate
+                group["lr"] = rate * group.get("factor", 1.0)
                 _set_momentum(group, self.hyp["momentum"])
             return self.accumulate
         progress = step / self.warmup
         for i, group in enumerate(optimizer.param_groups):
-            start = self.hyp["warmup_bias_lr"] if i == 0 else 0.0
-            group["lr"] = start + (rate - start) * progress
+            start = self.hyp["warmup_bias_lr"] if i % 3 == 0 else 0.0  # of each three groups the first are biases
+            group["lr"] = (start + (rate - start) * progress) * group.get("factor", 1.0)
             momentum = self.hyp["warmup_momentum"] + (self.hyp["momentum"] - self.hyp["warmup_momentum"]) * progress
             _set_momentum(group, momentum)
         return max(1, round(float(np.interp(step, [0, self.warmup], [1, self.hyp["nominal_batch"] / self.batch_size]))))

@@ -1,0 +1,115 @@
+"""Named backbones in a model's description: reading them, and putting one in the place of rows.
+
+backbone: efficientnet_b0                      in a YAML, its head taking levels: [[-1, P4], 1, Concat, [1]]
+model: {name: yolov5s, backbone: darknet53}    the nested form; without a head it is the named model's
+with_backbone(description, …, "resnet50")      what --backbone does to a YAML of rows
+"""
+
+import math
+import re
+
+from models.backbones import Backbone, Network, create_backbone, describe
+from models.rows import Row, is_level, read_rows
+from utils.errors import UserError
+from utils.flops import count_parameters
+
+NORMALIZE = "mean: and std: of three numbers each, for images of 0 to 1"
+POOLING = {"SPP", "SPPF", "SPPCSPC", "C3SPP"}  # what ends a backbone of rows, and belongs to the neck of a named one
+
+
+def unnest(description: dict) -> tuple[dict, str]:
+    """A description with the keys of `model: {name, backbone, …}` at its top level, and that name ("" where it is flat)."""
+    nested = description.get("model")
+    if not isinstance(nested, dict):
+        return description, ""
+    flat = {k: v for k, v in (description | nested).items() if k not in ("model", "name")}
+    return flat, str(nested.get("name", ""))
+
+
+def stock_name(name: str) -> str:
+    """The YAML whose head a nested description without one means: custom_yolov5s → yolov5s.yaml."""
+    found = re.search(r"yolov5[nsmlx]6?|yolov7", name)
+    return f"{found.group() if found else 'yolov5s'}.yaml"
+
+
+def names_network(description: dict) -> bool:
+    """Whether a description's backbone is a network by name."""
+    return isinstance(description.get("backbone"), str)
+
+
+def with_backbone(description: dict, file: str, strides: list[float], name: str) -> dict:
+    """The description with the network ``name`` in the place of its backbone.
+
+    ``strides``: of the backbone's rows. The rows it replaces are those up to the network's coarsest stride, without the
+    pyramid pooling at their end; later ones go before the head's. What these took from replaced rows they take from the
+    network's level of the same stride. Raises UserError, naming the row, where it has no such level.
+    """
+    network = describe(name)
+    kept = {k: v for k, v in description.items() if k not in ("normalize", "batchnorm")}
+    if names_network(description):
+        return kept | {"backbone": network.name}
+    rows = read_rows(description, file)
+    deepest = max(level.stride for level in network.levels.values())
+    stays = [r.index for r in rows[: len(strides)] if strides[r.index] > deepest or r.block in POOLING]
+    first = stays[0] if stays else len(strides)
+    for row in rows[first:]:
+        row.source = _renumber(row, first, strides, network)
+    head = [[row.source, row.number, row.block, row.args] for row in rows[first:]]
+    return kept | {"backbone": network.name, "head": head}
+
+
+def _renumber(row: Row, first: int, strides: list[float], network: Network) -> int | str | list[int | str]:
+    """The `from` of a row after the rows before ``first`` have become layer 0."""
+    sources = row.source if isinstance(row.source, list) else [row.source]
+    renumbered = []
+    for source, index in zip(sources, row.source_indices(), strict=True):
+        if index >= first:
+            renumbered.append(source if source < 0 else index - first + 1)
+            continue
+        level = f"P{math.log2(strides[index]):g}"
+        if level not in network.levels:
+            raise row.error(f"takes layer {index}, at stride {strides[index]:g}: {network}, and no {level}")
+        comes_before = source == -1 and level == network.default
+        renumbered.append(-1 if comes_before else level)
+    return renumbered if isinstance(row.source, list) else renumbered[0]
+
+
+def build_backbone(description: dict, file: str, rows: list[Row]) -> Backbone | None:
+    """The named backbone of a description with the levels that ``rows`` take; None where it is a list of rows.
+
+    Raises UserError for a level that isn't there, and for input of other than three channels.
+    """
+    named = names_network(description)
+    network = describe(description["backbone"]) if named else None
+    wanted = set()
+    for row in rows[1:]:
+        for source in row.source_indices():
+            if is_level(source) and not named:
+                raise row.error(f"{source} is a level of a backbone by name, and this one is a list of rows")
+            if is_level(source) and source not in network.levels:
+                raise row.error(f"{network}, and no {source}")
+            if source == 0 or is_level(source):
+                wanted.add(source or (network.default if named else 0))
+    if not named:
+        return None
+    if description.get("ch", 3) != 3:
+        raise UserError(f"{file}: ch is {description['ch']}; a backbone by name takes images of 3 channels")
+    if not wanted:
+        raise UserError(f"{file}: no row of the head takes anything from the backbone {network.name}")
+    normalize = description.get("normalize", {})
+    if not isinstance(normalize, dict) or not all(_is_triple(normalize.get(k, [1, 1, 1])) for k in ("mean", "std")):
+        raise UserError(f"{file}: normalize is {normalize!r}; it takes {NORMALIZE}")
+    return create_backbone(network.name, levels=sorted(wanted), mean=normalize.get("mean"), std=normalize.get("std"))
+
+
+def trace_backbone(backbone: Backbone, row: Row, size: int) -> dict[str, tuple[int, int, int]]:
+    """Fill in the row of a named backbone; returns the shape (c, h, w) of each of its levels for images of ``size``."""
+    shapes = {k: (level.channels, size // level.stride, size // level.stride) for k, level in backbone.levels.items()}
+    row.built_args = [f"{name} {channels}" for name, channels in backbone.channels.items()]
+    row.shape, row.stride = shapes[backbone.default], backbone.strides[backbone.default]
+    row.parameters = count_parameters(backbone)[0]
+    return shapes
+
+
+def _is_triple(values) -> bool:
+    return isinstance(values, list) and len(values) == 3 and all(isinstance(v, int | float) for v in values)
