@@ -13,9 +13,9 @@ import re
 from pathlib import Path
 
 import torch
+from torch import nn
 from torchvision import models as torchvision_models
 
-from models.backbones import Backbone
 from utils.checkpoint import read_checkpoint
 from utils.download import download_file
 from utils.errors import UserError
@@ -23,9 +23,10 @@ from utils.errors import UserError
 Tensors = dict[str, torch.Tensor]
 
 
-def load_pretrained(backbone: Backbone, source: str | Path) -> str:
-    """Load weights into ``backbone``; returns what was loaded, in words. ``source``: "imagenet", or a file.
+def load_pretrained(backbone: nn.Module, source: str | Path) -> str:
+    """Load weights into ``backbone``, a Backbone of models/backbones.py; returns what was loaded, in words.
 
+    ``source``: "imagenet", or a file.
     Raises UserError where they can't be had, or aren't those of this network.
     """
     if str(source) == "imagenet":

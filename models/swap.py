@@ -106,7 +106,7 @@ def trace_backbone(backbone: Backbone, row: Row, size: int) -> dict[str, tuple[i
     """Fill in the row of a named backbone; returns the shape (c, h, w) of each of its levels for images of ``size``."""
     shapes = {k: (level.channels, size // level.stride, size // level.stride) for k, level in backbone.levels.items()}
     row.built_args = [f"{name} {channels}" for name, channels in backbone.channels.items()]
-    row.shape, row.stride = shapes[backbone.default], backbone.strides[backbone.default]
+    row.shape, row.stride = shapes[backbone.default], float(backbone.strides[backbone.default])
     row.parameters = count_parameters(backbone)[0]
     return shapes
 
