@@ -5,6 +5,8 @@ import math
 import torch
 import torchvision
 
+CLASS_OFFSET = 7680  # px by which each class is moved from the one before it, for the suppression
+
 
 def xywh2xyxy(boxes):
     """Centre and size → corners; the last dimension is x, y, w, h. Tensors and arrays."""
@@ -111,7 +113,7 @@ def nms_by_class(boxes: torch.Tensor, conf: torch.Tensor, cls: torch.Tensor, iou
     leaving it out would decide a few borderline pairs differently. Many boxes on a CPU are then done class by class,
     with the same result and without comparing every pair.
     """
-    moved = boxes + cls[:, None].to(boxes.dtype) * 7680
+    moved = boxes + cls[:, None].to(boxes.dtype) * CLASS_OFFSET
     if boxes.device.type != "cpu" or len(boxes) < 1000:
         return torchvision.ops.nms(moved, conf, iou_thres)
     kept = torch.zeros(len(boxes), dtype=torch.bool)

@@ -1,0 +1,94 @@
+"""A detector as it is exported: images in, one tensor of boxes out, with the suppression inside if asked for."""
+
+from copy import deepcopy
+
+import torch
+import torch.nn.functional as F
+import torchvision
+from torch import nn
+
+from models.yolo import DetectionModel
+from utils.boxes import CLASS_OFFSET
+
+
+class ExportGraph(nn.Module):
+    """What an exporter traces: a fused copy of ``model``. Images [b, ch, h, w], float32, 0..1 → one of
+
+    boxes [b, n, nc + 5]         x, y, w, h, objectness, classes: what YOLOv5's exports give
+    (boxes, *maps)               with ``maps``: and per level the raw map [b, anchors, ny, nx, nc + 5], before sigmoid
+    detections [b, max_det, 6]   with ``nms``: x1 y1 x2 y2 conf class by falling confidence, then rows of zeros
+
+    With ``half`` the layers compute in float16, but the head in float32: in float16 a coordinate of 640 px would be
+    half a pixel off. Images and boxes are float32 either way.
+    """
+
+    def __init__(
+        self,
+        model: DetectionModel,
+        nms: bool = False,
+        conf_thres: float = 0.25,
+        iou_thres: float = 0.45,
+        max_det: int = 300,
+        maps: bool = False,
+        half: bool = False,
+    ):
+        super().__init__()
+        self.model = deepcopy(model).fuse().float()
+        self.nms = nms
+        self.conf_thres = conf_thres
+        self.iou_thres = iou_thres
+        self.max_det = max_det
+        self.maps = maps
+        self.dtype = torch.float16 if half else torch.float32
+        if half:
+            *layers, head = self.model.model
+            for layer in layers:
+                layer.half()
+            head.register_forward_pre_hook(lambda _, inputs: ([x.float() for x in inputs[0]],))
+
+    def forward(self, images: torch.Tensor):
+        boxes, maps = self.model(images.to(self.dtype))
+        if self.nms:
+            return self.suppress(boxes)
+        return (boxes, *maps) if self.maps else boxes
+
+    def suppress(self, boxes: torch.Tensor) -> torch.Tensor:
+        """What utils.boxes.non_max_suppression does with the best class of each box, in operations of fixed shapes."""
+        xy, wh = boxes[..., :2], boxes[..., 2:4] / 2
+        corners = torch.cat((xy - wh, xy + wh), 2)
+        conf, cls = (boxes[..., 5:] * boxes[..., 4:5]).max(2)
+        cls = cls[..., None].to(conf.dtype)
+        moved = corners + cls * CLASS_OFFSET
+        chosen = Suppression.apply(moved, conf[:, None], self.max_det, self.iou_thres, self.conf_thres)
+        kept = torch.zeros_like(conf)
+        kept[chosen[:, 0], chosen[:, 2]] = 1.0
+        conf = (conf * kept)[..., None]
+        rows = F.pad(torch.cat((corners, conf, cls), 2), (0, 0, 0, self.max_det))  # a small image has fewer boxes
+        best = rows[..., 4].topk(self.max_det)[1]
+        rows = rows.gather(1, best[..., None].expand(-1, -1, 6))
+        return rows * (rows[..., 4:5] > 0).to(rows.dtype)
+
+
+class Suppression(torch.autograd.Function):
+    """ONNX's NonMaxSuppression: boxes [b, n, 4], scores [b, 1, n] → [m, 3], each the image, 0, and the box's index."""
+
+    @staticmethod
+    def forward(ctx, boxes, scores, max_det, iou_thres, conf_thres):
+        chosen = [torch.zeros(0, 3, dtype=torch.int64, device=boxes.device)]
+        for i, (corners, (conf,)) in enumerate(zip(boxes, scores, strict=True)):
+            candidates = (conf > conf_thres).nonzero().squeeze(1)
+            keep = torchvision.ops.nms(corners[candidates], conf[candidates], iou_thres)[:max_det]
+            index = candidates[keep]
+            chosen.append(torch.stack((torch.full_like(index, i), torch.zeros_like(index), index), 1))
+        return torch.cat(chosen)
+
+    @staticmethod
+    def symbolic(g, boxes, scores, max_det, iou_thres, conf_thres):
+        return g.op(
+            "NonMaxSuppression",
+            boxes,
+            scores,
+            g.op("Constant", value_t=torch.tensor([max_det])),
+            g.op("Constant", value_t=torch.tensor([iou_thres])),
+            g.op("Constant", value_t=torch.tensor([conf_thres])),
+        )
