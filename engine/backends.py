@@ -1,8 +1,7 @@
-"""Runtimes that a model can be exported to, each behind the same three names.
+"""Runtimes that a model can be exported to, each behind the same two names.
 
-    metadata      what travels with the file, see engine/metadata.py
-    batch_limit   most images it takes at once, None for any
-    run(images)   float32 [b, ch, h, w], 0..1, on any device → float32 [b, n, nc + 5] or [b, max_det, 6]
+    metadata     what travels with the file, see engine/metadata.py
+    run(images)  float32 [b, ch, h, w], 0..1, on any device → float32 [b, n, nc + 5] or [b, max_det, 6]
 
 All but PyTorch's are optional packages, imported when a file asks for them. Each uses as many threads as PyTorch does.
 """
@@ -15,8 +14,8 @@ import numpy as np
 import torch
 
 from engine import metadata
-from engine.metadata import require
 from utils.errors import UserError
+from utils.extras import load_extra
 
 
 class TorchScriptBackend:
@@ -30,7 +29,6 @@ class TorchScriptBackend:
         except (RuntimeError, ValueError) as e:
             raise UserError(f"{file}: can't be read as TorchScript: {str(e).splitlines()[0]}") from None
         self.metadata = metadata.read_values(file, values)
-        self.batch_limit = None
         self.device = device
 
     def run(self, images: torch.Tensor) -> torch.Tensor:
@@ -42,7 +40,7 @@ class OnnxRuntimeBackend:
     """An .onnx file, by ONNX Runtime."""
 
     def __init__(self, file: Path, device: torch.device):
-        ort = require("onnxruntime", "onnxruntime", f"{file}: to run ONNX (without --dnn)")
+        ort = load_extra("onnxruntime", f"{file}: running it without --dnn")
         options = ort.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         options.log_severity_level = 3
@@ -60,7 +58,6 @@ class OnnxRuntimeBackend:
         if "imgsz" not in values and all(isinstance(side, int) for side in shape):
             values |= {"imgsz": list(shape[2:]), "batch": shape[0]}
         self.metadata = metadata.read_values(file, values)
-        self.batch_limit = None
         self.device = device
 
     def run(self, images: torch.Tensor) -> torch.Tensor:
@@ -82,7 +79,6 @@ class OpenCVBackend:
             raise UserError(
                 f"{file}: OpenCV {cv2.__version__} can't read it ({e.err}); export without --dynamic"
             ) from None
-        self.batch_limit = None
         self.device = device
 
     def run(self, images: torch.Tensor) -> torch.Tensor:
@@ -94,7 +90,7 @@ class OpenVINOBackend:
     """A folder …_openvino_model, by OpenVINO on the CPU."""
 
     def __init__(self, file: Path, device: torch.device):
-        openvino = require("openvino", "openvino", f"{file}: to run it")
+        openvino = load_extra("openvino", f"{file}: running it")
         graphs = sorted(file.glob("*.xml"))
         if not graphs:
             raise UserError(f"{file}: holds no .xml of OpenVINO")
@@ -102,7 +98,6 @@ class OpenVINOBackend:
         # by default float32 would be rounded to bfloat16 on processors that have it
         hints = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
         self.model = openvino.Core().compile_model(str(graphs[0]), "CPU", hints)
-        self.batch_limit = None
         self.device = device
 
     def run(self, images: torch.Tensor) -> torch.Tensor:
@@ -113,13 +108,12 @@ class NcnnBackend:
     """A folder …_ncnn_model, by ncnn on the CPU."""
 
     def __init__(self, file: Path, device: torch.device):
-        self.ncnn = require("ncnn", "ncnn", f"{file}: to run it")
+        self.ncnn = load_extra("ncnn", f"{file}: running it")
         self.metadata = metadata.read_yaml_beside(file)
         self.net = self.ncnn.Net()
         self.net.opt.num_threads = torch.get_num_threads()
         if self.net.load_param(str(file / "model.ncnn.param")) or self.net.load_model(str(file / "model.ncnn.bin")):
             raise UserError(f"{file}: ncnn can't read model.ncnn.param and model.ncnn.bin there")
-        self.batch_limit = 1
         self.device = device
 
     def run(self, images: torch.Tensor) -> torch.Tensor:
@@ -132,7 +126,7 @@ class TFLiteBackend:
     """A .tflite file, by LiteRT on the CPU."""
 
     def __init__(self, file: Path, device: torch.device):
-        litert = require("ai_edge_litert.interpreter", "ai-edge-litert", f"{file}: to run it")
+        litert = load_extra("ai_edge_litert.interpreter", f"{file}: running it", "ai-edge-litert")
         self.metadata = metadata.read_zip(file)
         try:
             self.interpreter = litert.Interpreter(str(file), num_threads=torch.get_num_threads())
@@ -141,7 +135,6 @@ class TFLiteBackend:
         self.interpreter.allocate_tensors()
         self.input = self.interpreter.get_input_details()[0]["index"]
         self.output = self.interpreter.get_output_details()[0]["index"]
-        self.batch_limit = None
         self.device = device
 
     def run(self, images: torch.Tensor) -> torch.Tensor:
@@ -154,10 +147,9 @@ class CoreMLBackend:
     """An .mlpackage, by Core ML, which only macOS has."""
 
     def __init__(self, file: Path, device: torch.device):
-        coremltools = require("coremltools", "coremltools", f"{file}: to run it")
+        coremltools = load_extra("coremltools", f"{file}: running it")
         self.model = coremltools.models.MLModel(str(file))
         self.metadata = metadata.read_values(file, dict(self.model.user_defined_metadata))
-        self.batch_limit = None
         self.device = device
 
     def run(self, images: torch.Tensor) -> torch.Tensor:
@@ -172,7 +164,7 @@ class TensorRTBackend:
     """An .engine, by TensorRT 10 or later, on the kind of GPU it was built on."""
 
     def __init__(self, file: Path, device: torch.device):
-        trt = require("tensorrt", "tensorrt", f"{file}: to run it")
+        trt = load_extra("tensorrt", f"{file}: running it")
         if device.type != "cuda":
             raise UserError(f"{file}: TensorRT needs an NVIDIA GPU; choose it with --device 0")
         self.metadata = metadata.read_yaml_beside(file.with_name(f"{file.name}.yaml"))
@@ -180,7 +172,6 @@ class TensorRTBackend:
         if self.engine is None:
             raise UserError(f"{file}: was built for another GPU or TensorRT; export it anew on this machine")
         self.context = self.engine.create_execution_context()
-        self.batch_limit = None
         self.device = device
 
     def run(self, images: torch.Tensor) -> torch.Tensor:

@@ -23,13 +23,14 @@ import torch
 from engine.calibration import calibration_images
 from engine.detector import detector_from
 from engine.export_graph import ExportGraph
-from engine.metadata import append_zip, describe, require, write_yaml
+from engine.metadata import append_zip, describe, write_yaml
 from engine.runtime import Runtime
 from models.yolo import DetectionModel
 from utils.checkpoint import read_checkpoint
 from utils.cli import require_at_least, require_share
 from utils.device import select_device
 from utils.errors import UserError, one_line
+from utils.extras import load_extra
 from utils.images import letterbox, read_image
 from utils.paths import ROOT, newest_weights
 
@@ -92,7 +93,7 @@ def export_onnx(model: DetectionModel, file: str | Path, imgsz: tuple[int, int] 
 
 
 def _write_onnx(model: DetectionModel, file: Path, settings: Settings) -> Path:
-    onnx = require("onnx", "onnx", "the export to ONNX")
+    onnx = load_extra("onnx", "the export to ONNX")
     if settings.opset not in OPSETS:
         raise UserError(f"--opset {settings.opset}: give {OPSETS[0]} to {OPSETS[-1]}")
     check_size(model, settings.imgsz)
@@ -114,7 +115,7 @@ def _write_onnx(model: DetectionModel, file: Path, settings: Settings) -> Path:
         )
         graph = onnx.load(str(temporary))
         if settings.simplify:
-            graph = require("onnxslim", "onnxslim", "--simplify").slim(graph)
+            graph = load_extra("onnxslim", "--simplify").slim(graph)
         properties = {key: str(value) for key, value in settings.metadata(model).items()}
         onnx.helper.set_model_props(graph, properties)
         onnx.save(graph, str(temporary))
@@ -136,7 +137,7 @@ def export_torchscript(model: DetectionModel, file: Path, settings: Settings) ->
 def export_openvino(model: DetectionModel, file: Path, settings: Settings) -> Path:
     """OpenVINO's .xml and .bin in a folder. ``half`` keeps the weights in float16; ``int8`` quantises weights and
     activations by NNCF, with up to 300 training images of ``data`` to find their ranges. The head is left as it is."""
-    openvino = require("openvino", "openvino", "the export to OpenVINO")
+    openvino = load_extra("openvino", "the export to OpenVINO")
     with replacing(file) as folder, tempfile.TemporaryDirectory() as scratch:
         folder.mkdir()
         # float16 is how OpenVINO stores; how it computes is chosen where it runs
@@ -153,7 +154,7 @@ def export_openvino(model: DetectionModel, file: Path, settings: Settings) -> Pa
 
 def quantize(converted, model: DetectionModel, settings: Settings):
     """An OpenVINO model in int8, but for the head and what follows, where pixels and scores share a tensor."""
-    nncf = require("nncf", "nncf", "--int8")
+    nncf = load_extra("nncf", "--int8")
     images = calibration_images(settings.data, settings.imgsz, settings.batch)
     ignored = nncf.IgnoredScope(patterns=[rf"/model/model\.{model.model[-1].i}/.*", "^/[^/]*$"], validate=False)
     preset = nncf.QuantizationPreset.MIXED  # SiLU gives negative values, too
@@ -162,7 +163,7 @@ def quantize(converted, model: DetectionModel, settings: Settings):
 
 def export_ncnn(model: DetectionModel, file: Path, settings: Settings) -> Path:
     """ncnn's .param and .bin in a folder, by pnnx; ``half`` keeps the weights in float16. One image at a time."""
-    pnnx = require("pnnx", "pnnx", "the export to ncnn")
+    pnnx = load_extra("pnnx", "the export to ncnn")
     with replacing(file) as folder, tracing():
         folder.mkdir()
         before = Path.cwd()
@@ -183,7 +184,7 @@ def export_ncnn(model: DetectionModel, file: Path, settings: Settings) -> Path:
 
 def export_tflite(model: DetectionModel, file: Path, settings: Settings) -> Path:
     """TensorFlow Lite, by LiteRT; images go in as [batch, ch, h, w], as everywhere here."""
-    litert_torch = require("litert_torch", "litert-torch", "the export to TensorFlow Lite")
+    litert_torch = load_extra("litert_torch", "the export to TensorFlow Lite", "litert-torch")
     with replacing(file) as temporary, tracing():
         litert_torch.convert(settings.graph(model), (settings.images(model),)).export(str(temporary))
         append_zip(temporary, settings.metadata(model))
@@ -192,7 +193,7 @@ def export_tflite(model: DetectionModel, file: Path, settings: Settings) -> Path
 
 def export_coreml(model: DetectionModel, file: Path, settings: Settings) -> Path:
     """Core ML's .mlpackage (an ML program: macOS 12, iOS 15 or later); ``half`` computes in float16."""
-    coremltools = require("coremltools", "coremltools", "the export to Core ML")
+    coremltools = load_extra("coremltools", "the export to Core ML")
     precision = coremltools.precision.FLOAT16 if settings.half else coremltools.precision.FLOAT32
     with replacing(file) as temporary, tracing():
         # by torch.export, not by a trace: its converter stumbles over a trace's arithmetic on sizes
@@ -217,7 +218,7 @@ def export_engine(model: DetectionModel, file: Path, settings: Settings) -> Path
 
     The file is TensorRT's own plan, which other programs load, too; its metadata lies beside it as a YAML.
     """
-    trt = require("tensorrt", "tensorrt", "the export to TensorRT")
+    trt = load_extra("tensorrt", "the export to TensorRT")
     if settings.device.type != "cuda":
         raise UserError("TensorRT builds on the GPU that will run the engine; choose it with --device 0")
     onnx_file = _write_onnx(model, file.with_suffix(".onnx"), settings)

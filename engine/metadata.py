@@ -4,11 +4,9 @@ ONNX and TensorFlow Lite keep texts, TorchScript and the others JSON or YAML; al
 """
 
 import ast
-import importlib
 import json
 import zipfile
 from pathlib import Path
-from types import ModuleType
 
 import yaml
 
@@ -118,13 +116,3 @@ def _varint(data: memoryview, at: int) -> tuple[int, int]:
         if byte < 128:
             break
     return value, at
-
-
-def require(module: str, pip: str, why: str) -> ModuleType:
-    """Import an optional package. Raises UserError with the pip line where it is missing."""
-    try:
-        return importlib.import_module(module)
-    except ImportError as e:
-        missing = isinstance(e, ModuleNotFoundError) and (e.name or "").split(".")[0] == module.split(".")[0]
-        reason = "is not installed" if missing else f"can't be imported ({e})"
-        raise UserError(f"{why} needs the package {module.split('.')[0]}, which {reason}: pip install {pip}") from None
