@@ -367,7 +367,7 @@ def _fitting(imgsz: tuple[int, int], stride: int) -> tuple[int, int]:
 
 
 def export_one(name: str, model: DetectionModel, weights: Path, settings: Settings) -> Result:
-    """Write one format beside ``weights`` and compare it; what goes wrong is in the result."""
+    """Write one format, named after ``weights`` and beside it, and compare it; what goes wrong is in the result."""
     kind = FORMATS[name]
     precision = "_int8" if settings.int8 else ""
     result = Result(name, weights.with_name(f"{weights.stem}{precision}{kind.ending}"))
