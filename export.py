@@ -6,7 +6,7 @@ python export.py --weights best.pt --include openvino --int8 --data data.yaml
 
 | --include   | file                 | pip install                 | flags                        |
 | ----------- | -------------------- | --------------------------- | ---------------------------- |
-| torchscript | best.torchscript     |                             | --dynamic --half --optimize  |
+| torchscript | best.torchscript     |                             | --dynamic --half             |
 | onnx        | best.onnx            | onnx onnxruntime            | --dynamic --nms --half       |
 | openvino    | best_openvino_model/ | openvino onnx, --int8: nncf | --dynamic --nms --half       |
 | engine      | best.engine          | tensorrt onnx               | --dynamic --nms --half       |
@@ -52,7 +52,6 @@ def build_parser() -> argparse.ArgumentParser:
     add("--data", default=None, help="with --int8: data YAML whose training images are looked at")
     add("--opset", type=int, default=17, help="ONNX opset, 11 to 20 (default: %(default)s)")
     add("--simplify", action="store_true", help="ONNX: simplify the graph (pip install onnxslim)")
-    add("--optimize", action="store_true", help="TorchScript: rewrite the graph for phones")
     return parser
 
 

@@ -53,7 +53,6 @@ class Settings:
     maps: bool = False
     simplify: bool = False
     int8: bool = False
-    optimize: bool = False
     data: str | None = None
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
@@ -123,13 +122,9 @@ def _write_onnx(model: DetectionModel, file: Path, settings: Settings) -> Path:
 
 
 def export_torchscript(model: DetectionModel, file: Path, settings: Settings) -> Path:
-    """TorchScript, traced; ``optimize`` rewrites it for phones' processors."""
+    """TorchScript, traced."""
     with replacing(file) as temporary, tracing():
         traced = torch.jit.trace(settings.graph(model), (settings.images(model),), check_trace=False)
-        if settings.optimize:
-            from torch.utils.mobile_optimizer import optimize_for_mobile
-
-            traced = optimize_for_mobile(traced)
         traced.save(str(temporary), _extra_files={"config.txt": json.dumps(settings.metadata(model))})
     return file
 
@@ -163,6 +158,8 @@ def quantize(converted, model: DetectionModel, settings: Settings):
 
 def export_ncnn(model: DetectionModel, file: Path, settings: Settings) -> Path:
     """ncnn's .param and .bin in a folder, by pnnx; ``half`` keeps the weights in float16. One image at a time."""
+    if settings.batch > 1:
+        raise UserError(f"--batch-size {settings.batch}: ncnn takes one image at a time")
     pnnx = load_extra("pnnx", "the export to ncnn")
     with replacing(file) as folder, tracing():
         folder.mkdir()
@@ -300,7 +297,7 @@ def _format(make: Callable, ending: str, flags: str) -> Format:
 
 
 FORMATS = {
-    "torchscript": _format(export_torchscript, ".torchscript", "dynamic half optimize"),
+    "torchscript": _format(export_torchscript, ".torchscript", "dynamic half"),
     "onnx": _format(_write_onnx, ".onnx", "dynamic nms half simplify"),
     "openvino": _format(export_openvino, "_openvino_model", "dynamic nms half int8 simplify"),
     "engine": _format(export_engine, ".engine", "dynamic nms half simplify"),
@@ -308,7 +305,6 @@ FORMATS = {
     "tflite": _format(export_tflite, ".tflite", ""),
     "ncnn": _format(export_ncnn, "_ncnn_model", "half"),
 }
-HARMLESS = {"simplify", "optimize"}  # the function stays the same, so other formats of the same call may lack them
 
 
 @dataclass
@@ -329,10 +325,9 @@ def export(options: argparse.Namespace) -> list[Result]:
     for name in options.include:
         if name not in FORMATS:
             raise UserError(f"--include {name}: no such format; there are {' '.join(FORMATS)}")
-    for flag in HARMLESS:
-        if getattr(settings, flag) and not any(flag in FORMATS[name].flags for name in options.include):
-            able = [name for name, kind in FORMATS.items() if flag in kind.flags]
-            raise UserError(f"--{flag}: is for {', '.join(able)}; --include one of them")
+    simplified = [name for name, kind in FORMATS.items() if "simplify" in kind.flags]
+    if settings.simplify and not set(simplified) & set(options.include):
+        raise UserError(f"--simplify: is for {', '.join(simplified)}; --include one of them")
     model = detector_from(read_checkpoint(weights))
     settings = replace(settings, imgsz=_fitting(settings.imgsz, int(model.stride.max())))
     print(f"{weights}: {model.name}, {model.nc} classes, exported at {'×'.join(map(str, settings.imgsz))}")
@@ -348,7 +343,7 @@ def _settings(options: argparse.Namespace) -> Settings:
     imgsz = options.imgsz * 2 if len(options.imgsz) == 1 else options.imgsz
     if len(imgsz) != 2 or min(imgsz) < 1:
         raise UserError(f"--imgsz {' '.join(map(str, options.imgsz))}: give one size, or height and width")
-    same = ("opset", "dynamic", "nms", "conf_thres", "iou_thres", "half", "simplify", "int8", "optimize", "data")
+    same = ("opset", "dynamic", "nms", "conf_thres", "iou_thres", "half", "simplify", "int8", "data")
     return Settings(
         imgsz=tuple(imgsz),
         batch=options.batch_size,
@@ -408,6 +403,8 @@ def compare(model: DetectionModel, file: Path, settings: Settings) -> tuple[floa
     images = example_pictures(settings) if model.yaml["ch"] == 3 else settings.images(model)
     expected = settings.without_half().graph(model)(images).cpu()
     found = Runtime(file, settings.device)(images)[0].cpu()
+    if found.shape != expected.shape:
+        raise UserError(f"it gives {list(found.shape)}, PyTorch {list(expected.shape)}")
     difference = (found - expected).abs()
     return float(difference[..., :4].max()), float(difference[..., 4:].max())
 

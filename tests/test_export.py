@@ -232,15 +232,6 @@ def test_calibration_images_are_training_images_in_whole_batches(data):
         calibration_images(None, (64, 96), 4)
 
 
-def test_optimised_torchscript_computes_the_same(own):
-    (plain,) = export_quietly(own, "torchscript")
-    expected = Runtime(plain.file)(images(1, 128, 128))[0]
-    before = plain.file.read_bytes()
-    (result,) = export_quietly(own, "torchscript", optimize=True)
-    assert result.file.read_bytes() != before
-    torch.testing.assert_close(Runtime(result.file)(images(1, 128, 128))[0], expected, rtol=0, atol=0.01)
-
-
 def test_coreml_package_is_written_and_described(own):
     coremltools = pytest.importorskip("coremltools")
     (result,) = export.run(weights=str(own), include=["coreml"], imgsz=[64, 96])
@@ -369,7 +360,6 @@ def test_one_failing_format_does_not_stop_the_others(own, tmp_path):
         ({"batch_size": 0}, "--batch-size 0: must be 1 or more"),
         ({"conf_thres": 2.0}, "--conf-thres 2.0: must lie between 0 and 1"),
         ({"include": ["torchscript"], "simplify": True}, "--simplify: is for onnx, openvino, engine"),
-        ({"include": ["onnx"], "optimize": True}, "--optimize: is for torchscript"),
         ({"device": "7"}, "--device 7: this machine has"),
     ],
 )
@@ -384,6 +374,7 @@ def test_flags_that_can_not_be(options, message, own):
         ("torchscript", {"nms": True}, "torchscript is not made with --nms"),
         ("onnx", {"int8": True}, "onnx is not made with --int8"),
         ("ncnn", {"dynamic": True}, "ncnn is not made with --dynamic"),
+        ("ncnn", {"batch_size": 2}, "--batch-size 2: ncnn takes one image at a time"),
         ("onnx", {"opset": 7}, "--opset 7: give 11 to 20"),
         ("openvino", {"int8": True}, "name a set with --data"),
     ],
