@@ -117,8 +117,9 @@ class NcnnBackend:
         self.device = device
 
     def run(self, images: torch.Tensor) -> torch.Tensor:
+        pixels = np.ascontiguousarray(images[0].cpu().numpy())  # a Mat only points to it, so it has to stay
         extractor = self.net.create_extractor()
-        extractor.input("in0", self.ncnn.Mat(np.ascontiguousarray(images[0].cpu().numpy())).clone())
+        extractor.input("in0", self.ncnn.Mat(pixels))
         return torch.from_numpy(np.array(extractor.extract("out0")[1]))[None].to(self.device)
 
 
