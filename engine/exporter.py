@@ -376,6 +376,8 @@ def export_one(name: str, model: DetectionModel, weights: Path, settings: Settin
         result.megabytes = _size(result.file) / 1e6
     except UserError as e:
         result.why = one_line(e)
+    except OSError as e:
+        result.why = f"{e.filename or result.file}: could not be written ({e.strerror or e})"
     except Exception as e:  # other people's converters fail in their own ways
         traceback.print_exc()
         result.why = f"{type(e).__name__}: {(str(e).strip() or 'no reason given').splitlines()[0]}"
@@ -399,7 +401,7 @@ def compare(model: DetectionModel, file: Path, settings: Settings) -> tuple[floa
     """
     if settings.dynamic:
         stride = int(model.stride.max())
-        settings = replace(settings, imgsz=(settings.imgsz[0] + stride, settings.imgsz[1]), batch=settings.batch + 1)
+        settings = replace(settings, imgsz=(settings.imgsz[0] + stride, settings.imgsz[1]))
     images = example_pictures(settings) if model.yaml["ch"] == 3 else settings.images(model)
     expected = settings.without_half().graph(model)(images).cpu()
     found = Runtime(file, settings.device)(images)[0].cpu()

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from engine.backends import open_backend
-from utils.boxes import non_max_suppression
+from utils.boxes import nms_by_class, non_max_suppression
 from utils.errors import UserError
 
 EXPORTED = (".torchscript", ".onnx", "_openvino_model", ".engine", ".mlpackage", ".tflite", "_ncnn_model")
@@ -66,21 +66,32 @@ def fixed_size(model: "nn.Module | Runtime") -> tuple[int, int] | None:
     return model.imgsz if isinstance(model, Runtime) else None
 
 
-def find_boxes(model: "nn.Module | Runtime", predictions: torch.Tensor, **thresholds) -> list[torch.Tensor]:
-    """What non_max_suppression gives, whether the model leaves the suppression to us or has done it itself.
+def find_boxes(model: "nn.Module | Runtime", predictions: torch.Tensor, **settings) -> list[torch.Tensor]:
+    """What non_max_suppression gives with these settings, whether the model leaves it to us or has done it itself."""
+    if isinstance(model, Runtime) and model.nms:
+        return [narrow(detections, **settings) for detections in predictions]
+    return non_max_suppression(predictions, **settings)
 
-    In the latter case the thresholds can only narrow what the file's own have let through.
+
+def narrow(
+    detections: torch.Tensor,
+    conf_thres: float = 0.25,
+    iou_thres: float = 0.45,
+    classes: list[int] | None = None,
+    agnostic: bool = False,
+    multi_label: bool = False,
+    max_det: int = 300,
+) -> torch.Tensor:
+    """Detections [m, 6] of a file with suppression inside, less those that stricter settings than its own remove.
+
+    ``multi_label`` changes nothing: the file has one class per box.
     """
-    if not (isinstance(model, Runtime) and model.nms):
-        return non_max_suppression(predictions, **thresholds)
-    classes = thresholds.get("classes")
-    found = []
-    for detections in predictions:
-        keep = detections[:, 4] > max(thresholds.get("conf_thres", 0.0), 0.0)  # rows of zeros fill the array up
-        if classes is not None:
-            keep &= torch.isin(detections[:, 5].long(), torch.tensor(classes, device=keep.device))
-        found.append(detections[keep][: thresholds.get("max_det", 300)])
-    return found
+    keep = detections[:, 4] > conf_thres  # rows of zeros fill the array up
+    if classes is not None:
+        keep &= torch.isin(detections[:, 5].long(), torch.tensor(classes, device=keep.device))
+    detections = detections[keep]
+    cls = detections[:, 5] * (not agnostic)
+    return detections[nms_by_class(detections[:, :4], detections[:, 4], cls, iou_thres)[:max_det]]
 
 
 def _size(shape) -> str:

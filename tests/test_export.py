@@ -161,9 +161,13 @@ def test_files_with_suppression_inside(name, own, data, tmp_path):
     model = load_detector(own, CPU)
     pixels = images(1, 128, 128)
     with torch.inference_mode():
-        whole = non_max_suppression(model(pixels)[0], 0.5, 0.4)
-        narrowed = find_boxes(inside.model, inside.model(pixels)[0], conf_thres=0.5)
-    torch.testing.assert_close(narrowed[0], whole[0], rtol=0, atol=0.01)
+        boxes, detections = model(pixels)[0], inside.model(pixels)[0]
+    stricter = non_max_suppression(boxes, 0.5, 0.4)[0]
+    torch.testing.assert_close(find_boxes(inside.model, detections, conf_thres=0.5)[0], stricter, rtol=0, atol=0.01)
+    agnostic = non_max_suppression(boxes, 0.3, 0.4, agnostic=True)[0]
+    found = find_boxes(inside.model, detections, conf_thres=0.3, iou_thres=0.4, agnostic=True)[0]
+    torch.testing.assert_close(found, agnostic, rtol=0, atol=0.01)
+    assert len(agnostic) < len(find_boxes(inside.model, detections, conf_thres=0.3)[0])
     evaluation = validate(result.file, data, tmp_path)
     assert 0.1 < evaluation.map50_95 < 0.9
 
@@ -385,6 +389,18 @@ def test_formats_say_what_they_can_not_do(name, flags, why, own):
     (result,) = export.run(weights=str(own), include=[name], imgsz=[64], **flags)
     assert not result.ok
     assert why in result.why
+
+
+def test_a_folder_that_can_not_be_written_is_named(own, monkeypatch):
+    from engine import exporter
+
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied", "/somewhere/best.torchscript")
+
+    monkeypatch.setattr(exporter.os, "replace", refuse)
+    (result,) = export.run(weights=str(own), include=["torchscript"], imgsz=[64])
+    assert result.why == "/somewhere/best.torchscript: could not be written (Permission denied)"
+    assert [p.name for p in own.parent.iterdir()] == ["best.pt"]
 
 
 def test_mistakes_with_exported_files(own, data, tmp_path):
