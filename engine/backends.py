@@ -7,6 +7,7 @@ All but PyTorch's are optional packages, imported when a file asks for them. Eac
 """
 
 import json
+import warnings
 from pathlib import Path
 
 import cv2
@@ -24,6 +25,7 @@ class TorchScriptBackend:
     def __init__(self, file: Path, device: torch.device):
         extra = {"config.txt": ""}
         try:
+            warnings.filterwarnings("ignore", message=".*torch.jit.load.*deprecated", category=FutureWarning)
             self.module = torch.jit.load(str(file), map_location=device, _extra_files=extra).eval()
             values = json.loads(extra["config.txt"])
         except (RuntimeError, ValueError) as e:

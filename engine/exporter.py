@@ -407,8 +407,19 @@ def compare(model: DetectionModel, file: Path, settings: Settings) -> tuple[floa
     found = Runtime(file, settings.device)(images)[0].cpu()
     if found.shape != expected.shape:
         raise UserError(f"it gives {list(found.shape)}, PyTorch {list(expected.shape)}")
+    if settings.nms:
+        found, expected = paired(found, expected)
     difference = (found - expected).abs()
     return float(difference[..., :4].max()), float(difference[..., 4:].max())
+
+
+def paired(found: torch.Tensor, expected: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Each detection [b, m, 6] of ``found`` beside the nearest of its class: two of almost equal confidence may have
+    changed places."""
+    apart = (found[:, :, None, :4] - expected[:, None, :, :4]).abs().amax(3)
+    apart += (found[:, :, None, 5] != expected[:, None, :, 5]) * 1e6
+    nearest = apart.argmin(2, keepdim=True)
+    return found, expected.gather(1, nearest.expand(-1, -1, 6))
 
 
 def example_pictures(settings: Settings) -> torch.Tensor:

@@ -148,26 +148,26 @@ def test_opencv_runs_onnx_without_any_extra(own, data, tmp_path):
 
 @pytest.mark.parametrize("name", ["onnx", "openvino"])
 def test_files_with_suppression_inside(name, own, data, tmp_path):
-    expected = Predictor([own], (128, 128), "cpu", conf_thres=0.3, iou_thres=0.4)
+    expected = Predictor([own], (128, 128), "cpu", conf_thres=0.5, iou_thres=0.4)
     expected.fixed = (128, 128)  # the same square
-    (result,) = export_quietly(own, name, nms=True, conf_thres=0.3, iou_thres=0.4)
-    inside = Predictor([result.file], (128, 128), "cpu", conf_thres=0.3)
+    (result,) = export_quietly(own, name, nms=True, conf_thres=0.5, iou_thres=0.4)
+    inside = Predictor([result.file], (128, 128), "cpu", conf_thres=0.5)
     picture = cv2.imread(str(data.parent / "images" / "0.png"))[..., ::-1]
     ours, theirs = expected(picture), inside(picture)
-    assert len(ours) > 3
+    assert 3 < len(ours) < 300
     torch.testing.assert_close(theirs, ours, rtol=0, atol=0.01)
-    only = Predictor([result.file], (128, 128), "cpu", conf_thres=0.3, classes=[1], max_det=2)(picture)
+    only = Predictor([result.file], (128, 128), "cpu", conf_thres=0.5, classes=[1], max_det=2)(picture)
     torch.testing.assert_close(only, theirs[theirs[:, 5] == 1][:2])
     model = load_detector(own, CPU)
     pixels = images(1, 128, 128)
     with torch.inference_mode():
         boxes, detections = model(pixels)[0], inside.model(pixels)[0]
-    stricter = non_max_suppression(boxes, 0.5, 0.4)[0]
-    torch.testing.assert_close(find_boxes(inside.model, detections, conf_thres=0.5)[0], stricter, rtol=0, atol=0.01)
-    agnostic = non_max_suppression(boxes, 0.3, 0.4, agnostic=True)[0]
-    found = find_boxes(inside.model, detections, conf_thres=0.3, iou_thres=0.4, agnostic=True)[0]
+    stricter = non_max_suppression(boxes, 0.6, 0.4)[0]
+    torch.testing.assert_close(find_boxes(inside.model, detections, conf_thres=0.6)[0], stricter, rtol=0, atol=0.01)
+    agnostic = non_max_suppression(boxes, 0.5, 0.4, agnostic=True)[0]
+    found = find_boxes(inside.model, detections, conf_thres=0.5, iou_thres=0.4, agnostic=True)[0]
     torch.testing.assert_close(found, agnostic, rtol=0, atol=0.01)
-    assert len(agnostic) < len(find_boxes(inside.model, detections, conf_thres=0.3)[0])
+    assert len(agnostic) < len(find_boxes(inside.model, detections, conf_thres=0.5)[0])
     evaluation = validate(result.file, data, tmp_path)
     assert 0.1 < evaluation.map50_95 < 0.9
 
@@ -203,7 +203,7 @@ def test_a_batch_file_is_filled_up_and_fed_in_portions(own):
     pixels = images(3, 128, 128)
     with torch.inference_mode():
         expected = load_detector(own, CPU)(pixels)[0]
-    torch.testing.assert_close(runtime(pixels)[0], expected, rtol=0, atol=1e-3)
+    torch.testing.assert_close(runtime(pixels)[0], expected, rtol=0, atol=0.01)
 
 
 def test_precision_of_storage(own, tmp_path):
@@ -303,7 +303,8 @@ def test_tensorrt_gets_our_onnx_and_the_shapes(weights, tmp_path, monkeypatch):
         make(model, tmp_path / "best.engine", Settings())
     settings = Settings((64, 96), batch=4, dynamic=True, device=torch.device("cuda"))
     assert engine_shapes(model, settings) == ((1, 3, 32, 32), (4, 3, 64, 96), (4, 3, 128, 192))
-    monkeypatch.setattr(Settings, "graph", lambda self, model: Settings().graph(model))  # there is no GPU to trace on
+    graph = Settings.graph
+    monkeypatch.setattr(Settings, "graph", lambda self, model: graph(Settings(), model))  # there is no GPU to trace on
     monkeypatch.setattr(Settings, "images", lambda self, model: images(4, 64, 96))
     make(model, tmp_path / "best.engine", settings)
     assert (tmp_path / "best.engine").read_bytes() == b"plan"
