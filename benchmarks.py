@@ -27,6 +27,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--weights", default=None, help="checkpoint to measure; default: the newest best.pt")
+    add("--plugins", nargs="+", default=[], help="Python files with blocks of your own (docs/add-a-block.md)")
     add("--data", default="data/shapes.yaml", help="data YAML whose val split is used (default: %(default)s)")
     add("--imgsz", "--img", "--img-size", type=int, default=640, help="image size, square (default: %(default)s)")
     add("--batch-size", type=int, default=1, help="images per call (default: %(default)s)")

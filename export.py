@@ -31,6 +31,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--weights", default=None, help="checkpoint to export; default: the newest best.pt")
+    add("--plugins", nargs="+", default=[], help="Python files with blocks of your own (docs/add-a-block.md)")
     add("--include", nargs="+", choices=FORMATS, default=["torchscript", "onnx"], help="default: torchscript onnx")
     add(
         "--imgsz",

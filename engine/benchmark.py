@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 from engine.detector import detector_from, load_detector
 from engine.evaluator import evaluate
 from engine.exporter import FORMATS, Settings, export_one
+from models.plugins import load_plugins
 from utils.checkpoint import read_checkpoint
 from utils.cli import require_at_least
 from utils.data_yaml import index_split, prepare_data, read_data_yaml
@@ -52,6 +53,7 @@ def benchmark(options: argparse.Namespace) -> list[Row]:
     if unknown:
         raise UserError(f"--include {unknown[0]}: no such format; there are {' '.join(CANDIDATES)}")
     weights, device = Path(options.weights or newest_weights()), select_device(options.device)
+    load_plugins(options.plugins)
     model = detector_from(read_checkpoint(weights))
     config = prepare_data(read_data_yaml(options.data), ["val"])
     if config.nc != model.nc:

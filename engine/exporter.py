@@ -25,6 +25,7 @@ from engine.detector import detector_from
 from engine.export_graph import ExportGraph
 from engine.metadata import append_zip, describe, write_yaml
 from engine.runtime import Runtime
+from models.plugins import load_plugins
 from models.yolo import DetectionModel
 from utils.checkpoint import read_checkpoint
 from utils.cli import require_at_least, require_share
@@ -322,6 +323,7 @@ class Result:
 def export(options: argparse.Namespace) -> list[Result]:
     """What export.py does; a format that fails does not stop the others."""
     settings, weights = _settings(options), Path(options.weights or newest_weights())
+    load_plugins(options.plugins)
     for name in options.include:
         if name not in FORMATS:
             raise UserError(f"--include {name}: no such format; there are {' '.join(FORMATS)}")
