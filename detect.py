@@ -17,7 +17,7 @@ from utils.paths import ROOT
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--weights", nargs="+", default=None, help="checkpoint, or several as an ensemble; default: the newest best.pt")
+    add("--weights", nargs="+", default=None, help="checkpoint or exported file; several checkpoints: an ensemble")
     add("--plugins", nargs="+", default=[], help="Python files with blocks of your own (docs/add-a-block.md)")
     add(
         "--source",
@@ -38,6 +38,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--iou-thres", type=float, default=0.45, help="overlap above which the weaker box goes (default: %(default)s)")
     add("--max-det", type=int, default=1000, help="most boxes per image (default: %(default)s)")
     add("--device", default="", help="cpu, mps, or a CUDA index such as 0; default: the best there is")
+    add("--half", action="store_true", help="compute in float16 (checkpoints; an exported file has its own precision)")
+    add("--dnn", action="store_true", help="run ONNX by OpenCV instead of ONNX Runtime")
     add("--classes", type=int, nargs="+", default=None, help="only these classes: --classes 0 2")
     add("--agnostic-nms", action="store_true", help="let boxes of different classes suppress each other")
     add("--augment", action="store_true", help="test-time augmentation: three scales and a flip")

@@ -20,10 +20,12 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--data", default="data/shapes.yaml", help="data YAML (default: %(default)s)")
-    add("--weights", nargs="+", default=None, help="checkpoint, or several as an ensemble; default: the newest best.pt")
+    add("--weights", nargs="+", default=None, help="checkpoint or exported file; several checkpoints: an ensemble")
     add("--plugins", nargs="+", default=[], help="Python files with blocks of your own (docs/add-a-block.md)")
     add("--batch-size", type=int, default=32, help="images per batch (default: %(default)s)")
     add("--imgsz", "--img", "--img-size", type=int, default=None, help="image size (default: 640; study: up to 1536)")
+    add("--half", action="store_true", help="compute in float16 (checkpoints; an exported file has its own precision)")
+    add("--dnn", action="store_true", help="run ONNX by OpenCV instead of ONNX Runtime")
     add("--conf-thres", type=float, default=0.001, help="least confidence of a box (default: %(default)s)")
     add("--iou-thres", type=float, default=0.6, help="overlap above which the weaker box goes (default: %(default)s)")
     add("--max-det", type=int, default=300, help="most boxes per image (default: %(default)s)")

@@ -15,6 +15,7 @@ from torch import nn
 
 from engine.detector import detector_from, load_detector, transfer_weights
 from engine.results import Detections
+from engine.runtime import is_exported
 from models.yolo import DetectionModel
 from utils.boxes import non_max_suppression, scale_boxes
 from utils.checkpoint import read_checkpoint
@@ -167,6 +168,8 @@ def load_hub_model(
     DetectionModel, not fused, to train on or to take apart.
     """
     weights = Path(weights)
+    if is_exported(weights):
+        raise UserError(f"{weights}: exported files run by detect.py, val.py or engine.detector.load_detector")
     place = device if isinstance(device, torch.device) else select_device(device or "")
     if weights.suffix in {".yaml", ".yml"} or not pretrained:
         model = DetectionModel(str(weights.with_suffix(".yaml")), ch=channels, nc=classes)

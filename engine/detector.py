@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from engine.runtime import Runtime, is_exported
 from models.backbones import Backbone
 from models.pretrained import load_pretrained
 from models.rows import UnknownBlock
@@ -29,19 +30,45 @@ class Ensemble(nn.Module):
         return torch.cat([member(x, augment=augment)[0] for member in self.members], 1), None
 
 
-def load_detector(weights: str | Path | Sequence[str | Path], device: torch.device) -> DetectionModel | Ensemble:
-    """One detector, or an ensemble of several, fused and ready for inference on ``device``.
+def load_detector(
+    weights: str | Path | Sequence[str | Path], device: torch.device, half: bool = False, dnn: bool = False
+) -> DetectionModel | Ensemble | Runtime:
+    """One detector from a checkpoint or an exported file, or an ensemble of checkpoints, ready for inference.
 
-    Attributes: ``names`` {index: name}, ``nc``, ``stride``. Raises UserError for files that are no detectors.
+    ``half``: see use_half; ``dnn`` runs an ONNX file by OpenCV. Attributes: ``names`` {index: name}, ``nc``, ``stride``.
+    Raises UserError for files that are no detectors.
     """
     paths = [weights] if isinstance(weights, str | Path) else list(weights)
+    exported = [path for path in paths if is_exported(path)]
+    if exported:
+        if len(paths) > 1:
+            raise UserError(f"{exported[0]}: an ensemble is made of checkpoints (.pt); give an exported file alone")
+        if half:
+            raise UserError(
+                f"--half: the precision of {exported[0]} was settled when it was exported; leave --half out"
+            )
+        return Runtime(exported[0], device, dnn)
+    if dnn:
+        raise UserError(f"--dnn: runs ONNX files, and {paths[0]} is none; make one: export.py --include onnx")
     models = []
     for path in paths:
         model = detector_from(read_checkpoint(path)).fuse()
         models.append(model.to(device, memory_format=torch.channels_last))
+        if half:
+            use_half(models[-1])
     if len({tuple(m.names.values()) for m in models}) > 1:
         raise UserError(f"--weights {' '.join(map(str, paths))}: the models of an ensemble must have the same classes")
     return models[0] if len(models) == 1 else Ensemble(models)
+
+
+def use_half(model: DetectionModel) -> None:
+    """Let the layers of ``model`` compute in float16, in place, and the head in float32: a coordinate near 640 would be
+    half a pixel off in float16. What goes in and comes out stays float32."""
+    *layers, head = model.model
+    for layer in layers:
+        layer.half()
+    layers[0].register_forward_pre_hook(lambda _, inputs: inputs[0].half())
+    head.register_forward_pre_hook(lambda _, inputs: ([x.float() for x in inputs[0]],))
 
 
 def described_model(checkpoint: Checkpoint, **changes) -> DetectionModel:

@@ -16,7 +16,8 @@ from torch.utils.data import DataLoader
 from torchvision.ops import box_iou
 from tqdm import tqdm
 
-from utils.boxes import non_max_suppression, scale_boxes, xywh2xyxy
+from engine.runtime import Runtime, find_boxes
+from utils.boxes import scale_boxes, xywh2xyxy
 from utils.coco import coco_results
 from utils.dataset import Batch
 from utils.device import synchronize
@@ -109,7 +110,7 @@ class Tally:
 
 @torch.inference_mode()
 def evaluate(
-    model: nn.Module,
+    model: nn.Module | Runtime,
     loader: DataLoader,
     device: torch.device,
     names: dict[int, str],
@@ -143,9 +144,8 @@ def evaluate(
         if loss is not None:
             tally.losses += loss(maps, targets)[1].cpu().numpy()
         started = _now(device)
-        found = non_max_suppression(
-            predictions, conf_thres, iou_thres, agnostic=single_cls, multi_label=True, max_det=max_det
-        )
+        thresholds = {"conf_thres": conf_thres, "iou_thres": iou_thres, "max_det": max_det}
+        found = find_boxes(model, predictions, agnostic=single_cls, multi_label=True, **thresholds)
         finished = _now(device)
         tally.clock += np.diff(times).tolist() + [finished - started]
         height, width = batch.images.shape[2:]

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 import torchvision
 from torch import nn
 
+from engine.detector import use_half
 from models.yolo import DetectionModel
 from utils.boxes import CLASS_OFFSET
 
@@ -18,8 +19,7 @@ class ExportGraph(nn.Module):
     (boxes, *maps)               with ``maps``: and per level the raw map [b, anchors, ny, nx, nc + 5], before sigmoid
     detections [b, max_det, 6]   with ``nms``: x1 y1 x2 y2 conf class by falling confidence, then rows of zeros
 
-    With ``half`` the layers compute in float16, but the head in float32: in float16 a coordinate of 640 px would be
-    half a pixel off. Images and boxes are float32 either way.
+    ``half``: see use_half; images and boxes are float32 either way.
     """
 
     def __init__(
@@ -39,15 +39,11 @@ class ExportGraph(nn.Module):
         self.iou_thres = iou_thres
         self.max_det = max_det
         self.maps = maps
-        self.dtype = torch.float16 if half else torch.float32
         if half:
-            *layers, head = self.model.model
-            for layer in layers:
-                layer.half()
-            head.register_forward_pre_hook(lambda _, inputs: ([x.float() for x in inputs[0]],))
+            use_half(self.model)
 
     def forward(self, images: torch.Tensor):
-        boxes, maps = self.model(images.to(self.dtype))
+        boxes, maps = self.model(images)
         if self.nms:
             return self.suppress(boxes)
         return (boxes, *maps) if self.maps else boxes

@@ -15,9 +15,10 @@ import torch
 
 from engine.detector import load_detector
 from engine.results import describe
+from engine.runtime import find_boxes, fixed_size
 from engine.writer import Writer
 from models.plugins import load_plugins
-from utils.boxes import non_max_suppression, scale_boxes
+from utils.boxes import scale_boxes
 from utils.cli import require_at_least, require_share
 from utils.device import describe_device, select_device, synchronize
 from utils.display import show_image, why_no_display
@@ -33,7 +34,8 @@ from utils.streams import display_name
 class Predictor:
     """A detector with its thresholds: ``predictor(image)`` gives detections [m, 6], x1 y1 x2 y2 conf class, in pixels.
 
-    ``image`` is uint8 [h, w, 3] RGB of any size; ``imgsz`` (h, w) is what it is letterboxed to.
+    ``image`` is uint8 [h, w, 3] RGB of any size; ``imgsz`` (h, w) is what it is letterboxed to, unless the
+    model is an exported file of another size.
     """
 
     def __init__(
@@ -47,14 +49,17 @@ class Predictor:
         classes: list[int] | None = None,
         agnostic: bool = False,
         augment: bool = False,
+        half: bool = False,
+        dnn: bool = False,
     ):
         require_share("conf-thres", conf_thres)
         require_share("iou-thres", iou_thres)
         self.device = select_device(device)
-        self.model = load_detector(weights, self.device)
+        self.model = load_detector(weights, self.device, half, dnn)
         self.names = self.model.names
         self.stride = int(self.model.stride.max())
-        self.imgsz = tuple(-(-side // self.stride) * self.stride for side in imgsz)
+        self.fixed = fixed_size(self.model)
+        self.imgsz = self.fixed or tuple(-(-side // self.stride) * self.stride for side in imgsz)
         unknown = [c for c in classes or [] if c not in self.names]
         if unknown:
             raise UserError(f"--classes {unknown[0]}: the model's classes are 0 to {len(self.names) - 1}")
@@ -73,12 +78,12 @@ class Predictor:
     @torch.inference_mode()
     def __call__(self, image: np.ndarray) -> torch.Tensor:
         times = [time.perf_counter()]
-        boxed, ratio, pad = letterbox(image, self.imgsz, auto=True, stride=self.stride)
+        boxed, ratio, pad = letterbox(image, self.imgsz, auto=self.fixed is None, stride=self.stride)
         pixels = torch.from_numpy(boxed).to(self.device).permute(2, 0, 1)[None].float() / 255
         self._tick(times)
         predictions = self.model(pixels, augment=True)[0] if self.augment else self.model(pixels)[0]
         self._tick(times)
-        detections = non_max_suppression(predictions, **self.nms)[0]
+        detections = find_boxes(self.model, predictions, **self.nms)[0]
         self._tick(times)
         detections[:, :4] = scale_boxes(detections[:, :4], ratio, pad, image.shape[:2])
         self.clock += np.diff(times)
@@ -115,7 +120,11 @@ def predict(options: argparse.Namespace) -> Path:
         options.classes,
         options.agnostic_nms,
         augment=options.augment,
+        half=options.half,
+        dnn=options.dnn,
     )
+    if predictor.fixed and max(predictor.fixed) != max(imgsz):
+        print(f"note: {weights[0]} takes {predictor.fixed[0]}×{predictor.fixed[1]} images only; --imgsz is not used")
     feature_maps = visualize(predictor) if options.visualize else None
     trained = predictor.model.trained_size
     if trained and trained != max(imgsz):

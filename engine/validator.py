@@ -8,6 +8,7 @@ import torch
 
 from engine.detector import load_detector
 from engine.evaluator import Evaluation, Recorder, evaluate, plot_evaluation
+from engine.runtime import Runtime, fixed_size
 from models.plugins import load_plugins
 from utils.cli import require_at_least, require_share
 from utils.data_yaml import DataConfig, index_split, prepare_data, read_data_yaml
@@ -39,11 +40,11 @@ def validate(options: argparse.Namespace) -> Evaluation | list[Evaluation]:
     if options.task == "speed":
         return [speed(path, config, device, options) for path in weights]
 
-    model = _load(weights, config, device, options.single_cls)
+    model = _load(weights, config, device, options)
     index = _index(config, split, options.single_cls)
     folder = new_run_folder(options.project, options.name, options.exist_ok)
     names = {0: "object"} if options.single_cls else config.names
-    size = options.imgsz or 640
+    size = _input_size(model, options.imgsz)
     recorder = Recorder(folder, names, True, options.save_txt, options.save_conf, options.save_json)
     print(f"{' '.join(map(str, weights))} on {describe_device(device)}")
     evaluation = _evaluate(model, index, names, size, device, options, recorder)
@@ -58,9 +59,9 @@ def validate(options: argparse.Namespace) -> Evaluation | list[Evaluation]:
 def speed(weights: str | Path, config: DataConfig, device: torch.device, options: argparse.Namespace) -> Evaluation:
     """Milliseconds per image of one checkpoint at the thresholds of everyday use (conf 0.25, iou 0.45)."""
     usual = argparse.Namespace(**{**vars(options), "conf_thres": 0.25, "iou_thres": 0.45})
-    model = _load([weights], config, device, options.single_cls)
+    model = _load([weights], config, device, options)
     index = _index(config, "val", options.single_cls)
-    size = options.imgsz or 640
+    size = _input_size(model, options.imgsz)
     evaluation = _evaluate(model, index, model.names, size, device, usual, None)
     print(f"{weights}: {_speed_line(evaluation, options.batch_size, size)}")
     return evaluation
@@ -78,7 +79,9 @@ def study(
     folder = new_run_folder(options.project, options.name, options.exist_ok)
     curves, evaluations = {}, []
     for path in weights:
-        model = _load([path], config, device, options.single_cls)
+        model = _load([path], config, device, options)
+        if fixed_size(model):
+            raise UserError(f"{path}: takes images of one size only; for a study, export with --dynamic")
         rows = []
         for size in sizes:
             print(f"{path} at {size} px")
@@ -97,14 +100,29 @@ def study(
     return evaluations
 
 
-def _load(weights: list[str | Path], config: DataConfig, device: torch.device, single_cls: bool) -> torch.nn.Module:
-    model = load_detector(weights, device)
-    if not single_cls and model.nc != config.nc:
+def _load(
+    weights: list[str | Path], config: DataConfig, device: torch.device, options: argparse.Namespace
+) -> torch.nn.Module | Runtime:
+    model = load_detector(weights, device, options.half, options.dnn)
+    if not options.single_cls and model.nc != config.nc:
         raise UserError(
             f"{weights[0]} knows {model.nc} classes, {config.file} has {config.nc}; "
             "name the data it was trained on, or compare without classes by --single-cls"
         )
     return model
+
+
+def _input_size(model: torch.nn.Module | Runtime, asked: int | None) -> int:
+    """The longer side of the images. Raises UserError where an exported file takes another than was asked for."""
+    fixed = fixed_size(model)
+    if fixed is None:
+        return asked or 640
+    if asked and asked != max(fixed):
+        raise UserError(
+            f"--imgsz {asked}: {model.file} takes {fixed[0]}×{fixed[1]} images only; leave --imgsz out, "
+            f"or export with --imgsz {asked} or --dynamic"
+        )
+    return max(fixed)
 
 
 def _index(config: DataConfig, split: str, single_cls: bool) -> Index:
@@ -116,7 +134,7 @@ def _index(config: DataConfig, split: str, single_cls: bool) -> Index:
 
 
 def _evaluate(
-    model: torch.nn.Module,
+    model: torch.nn.Module | Runtime,
     index: Index,
     names: dict[int, str],
     size: int,
@@ -125,7 +143,8 @@ def _evaluate(
     recorder: Recorder | None,
 ) -> Evaluation:
     stride = max(int(model.stride.max()), 32)
-    dataset = EvalSet(index.annotations, size, options.batch_size, stride)
+    # a file of one input shape gets every image in it; others the least padding that each batch needs
+    dataset = EvalSet(index.annotations, size, options.batch_size, stride, shape=fixed_size(model))
     workers = worker_count(options.workers, options.batch_size)
     loader = eval_loader(dataset, options.batch_size, workers, device.type == "cuda")
     return evaluate(

@@ -152,7 +152,8 @@ class Detect(nn.Module):
         anchors = (self.anchors[level] * stride).view(1, self.na, 1, 1, 2).to(raw.dtype)
         xy, wh, scores = raw.sigmoid().split((2, 2, self.nc + 1), 4)
         xy = (xy * 2 + cells) * stride.to(raw.dtype)
-        wh = (wh * 2) ** 2 * anchors
+        wh = wh * 2
+        wh = wh * wh * anchors  # as products: not every runtime that models are exported to has a power
         return torch.cat((xy, wh, scores), 4).view(b, self.na * ny * nx, self.no)
 
     def set_strides(self, strides: list[float]) -> None:

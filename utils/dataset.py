@@ -156,7 +156,10 @@ class TrainSet(Dataset):
 
 
 class EvalSet(Dataset):
-    """Images as they are, letterboxed. ``rect``: sorted by aspect ratio, so that each batch is padded as little as can be."""
+    """Images as they are, letterboxed. ``rect``: sorted by aspect ratio, so that each batch is padded as little as can be.
+
+    With ``shape`` (h, w) every image gets exactly that one.
+    """
 
     def __init__(
         self,
@@ -167,12 +170,13 @@ class EvalSet(Dataset):
         rect: bool = True,
         pad: float = 0.5,
         load: Callable | None = None,
+        shape: tuple[int, int] | None = None,
     ):
         self.size = size
         self.load = load or partial(load_resized, size=size, training=False)
         self.annotations = annotations
-        self.shapes = [(size, size)] * len(annotations)
-        if rect:
+        self.shapes = [shape or (size, size)] * len(annotations)
+        if rect and shape is None:
             aspects = [a.shape[0] / a.shape[1] for a in annotations]
             # not a stable sort: which of many equal aspects share a batch decides its padding, and stock sorts like this
             order = np.argsort(aspects).tolist()

@@ -304,6 +304,28 @@ def plot_evolution(values: dict[str, np.ndarray], fitness: np.ndarray, path: str
     return _save(figure, path)
 
 
+def plot_benchmarks(rows: list[tuple[str, float, float, float]], path: str | Path) -> Path:
+    """benchmarks.png: accuracy over latency, a point per format, and the size of each file.
+
+    ``rows``: name, mAP50-95, milliseconds per image, megabytes.
+    """
+    figure = _new_figure(14, 5.5)
+    by_time, by_size = figure.subplots(1, 2)
+    names = [printable(name) for name, *_ in rows]
+    colors = [_color(i) for i in range(len(rows))]
+    for name, color, (_, accuracy, milliseconds, _) in zip(names, colors, rows, strict=True):
+        by_time.plot(milliseconds, accuracy, "o", color=color, markersize=9, label=name)
+    by_time.set(xlabel="ms per image (median)", ylabel="mAP50-95", title="Accuracy by latency", ylim=(0, None))
+    by_time.set_xlim(0, max([row[2] for row in rows], default=1) * 1.1)
+    by_time.legend()
+    by_size.barh(names, [row[3] for row in rows], color=colors)
+    by_size.invert_yaxis()
+    by_size.set(xlabel="MB", title="Size of the file")
+    for axes in (by_time, by_size):
+        axes.grid(alpha=0.3)
+    return _save(figure, path)
+
+
 def plot_confusion_matrix(matrix: np.ndarray, names: dict[int, str], path: str | Path) -> Path:
     """Which class is predicted for which, as a share of each true class (confusion_matrix.png).
 

@@ -1,0 +1,140 @@
+"""What benchmarks.py does: one checkpoint in every format, each measured in size, accuracy and latency."""
+
+import argparse
+import csv
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+from engine.detector import detector_from, load_detector
+from engine.evaluator import evaluate
+from engine.exporter import FORMATS, Settings, export_one
+from models.plugins import load_plugins
+from utils.checkpoint import read_checkpoint
+from utils.cli import require_at_least
+from utils.data_yaml import index_split, prepare_data, read_data_yaml
+from utils.dataset import EvalSet, eval_loader, worker_count
+from utils.device import describe_device, select_device, synchronize
+from utils.errors import UserError, one_line
+from utils.paths import new_run_folder, newest_weights
+from utils.plots import plot_benchmarks
+
+WARM_UP = 5  # calls before the clock starts: the first ones plan, compile and fill caches
+
+# name → (format of export.py or None for the checkpoint, int8, run by OpenCV)
+CANDIDATES = {
+    "pytorch": (None, False, False),
+    **{name: (name, False, False) for name in FORMATS},
+    "onnx-dnn": ("onnx", False, True),
+    "openvino-int8": ("openvino", True, False),
+}
+
+
+@dataclass
+class Row:
+    """One line of the table; ``why`` there are no figures, where there are none."""
+
+    format: str
+    megabytes: float = 0.0
+    map50_95: float = 0.0
+    milliseconds: float = 0.0
+    why: str = ""
+
+
+def benchmark(options: argparse.Namespace) -> list[Row]:
+    """Export, validate and time every format of --include; those that can't be had here are skipped, with the reason."""
+    for flag in ("imgsz", "batch_size", "runs"):
+        require_at_least(flag.replace("_", "-"), getattr(options, flag), 1)
+    unknown = [name for name in options.include if name not in CANDIDATES]
+    if unknown:
+        raise UserError(f"--include {unknown[0]}: no such format; there are {' '.join(CANDIDATES)}")
+    weights, device = Path(options.weights or newest_weights()), select_device(options.device)
+    load_plugins(options.plugins)
+    model = detector_from(read_checkpoint(weights))
+    config = prepare_data(read_data_yaml(options.data), ["val"])
+    if config.nc != model.nc:
+        raise UserError(
+            f"{weights} knows {model.nc} classes, {config.file} has {config.nc}; name its own data by --data"
+        )
+    side = -(-options.imgsz // int(model.stride.max())) * int(model.stride.max())
+    shape, batch = (side, side), options.batch_size
+    dataset = EvalSet(index_split(config, "val").annotations, side, batch, shape=shape)
+    loader = eval_loader(dataset, batch, worker_count(8, batch), device.type == "cuda")
+    settings = Settings(imgsz=shape, batch=batch, half=options.half, data=str(config.file), device=device)
+    folder = new_run_folder(options.project, options.name, options.exist_ok)
+    print(f"{weights} at {side}×{side}, batches of {batch}, on {describe_device(device)}")
+    rows = []
+    for name in options.include:
+        rows.append(measure(name, model, weights, folder, settings, loader, options.runs))
+        print(line(rows[-1]))
+    print(f"\n{table(rows)}")
+    write_csv(rows, folder / "benchmarks.csv")
+    measured = [(r.format, r.map50_95, r.milliseconds, r.megabytes) for r in rows if not r.why]
+    plot_benchmarks(measured, folder / "benchmarks.png")
+    print(f"results are in {folder}")
+    return rows
+
+
+def measure(
+    name: str, model: torch.nn.Module, weights: Path, folder: Path, settings: Settings, loader: DataLoader, runs: int
+) -> Row:
+    """Export to ``folder``, validate over ``loader``, time ``runs`` calls."""
+    kind, int8, dnn = CANDIDATES[name]
+    row = Row(name)
+    try:
+        if kind is None:
+            file, row.megabytes = weights, weights.stat().st_size / 1e6
+        else:
+            # OpenVINO's int8 replaces float16; the others have no int8 to offer
+            result = export_one(
+                kind, model, folder / weights.name, replace(settings, int8=int8, half=settings.half and not int8)
+            )
+            if not result.ok:
+                raise UserError(result.why)
+            file, row.megabytes = result.file, result.megabytes
+        detector = load_detector(file, settings.device, half=settings.half and kind is None, dnn=dnn)
+        evaluation = evaluate(detector, loader, settings.device, model.names, progress=None)
+        row.map50_95 = evaluation.map50_95
+        row.milliseconds = latency(detector, settings.images(model), runs)
+    except UserError as e:
+        row.why = one_line(e)
+    return row
+
+
+@torch.inference_mode()
+def latency(detector, images: torch.Tensor, runs: int) -> float:
+    """Milliseconds per image: the median of ``runs`` calls, after some that don't count."""
+    times = []
+    for _ in range(WARM_UP + runs):
+        synchronize(images.device)
+        started = time.perf_counter()
+        detector(images)
+        synchronize(images.device)
+        times.append(time.perf_counter() - started)
+    return float(np.median(times[WARM_UP:])) * 1e3 / len(images)
+
+
+def line(row: Row) -> str:
+    """One line of the table."""
+    if row.why:
+        return f"{row.format:<16}skipped: {row.why}"
+    return f"{row.format:<16}{row.megabytes:>8.1f}{row.map50_95:>11.4f}{row.milliseconds:>14.2f}"
+
+
+def table(rows: list[Row]) -> str:
+    """All lines, under their heading."""
+    return "\n".join([f"{'format':<16}{'MB':>8}{'mAP50-95':>11}{'ms per image':>14}", *map(line, rows)])
+
+
+def write_csv(rows: list[Row], path: Path) -> None:
+    """The figures as they were measured, a line per format, and why one was skipped."""
+    with open(path, "w", newline="", encoding="utf-8") as f:
+        writer = csv.writer(f)
+        writer.writerow(["format", "MB", "mAP50-95", "ms_per_image", "skipped"])
+        for r in rows:
+            figures = ["", "", ""] if r.why else [f"{r.megabytes:.3f}", f"{r.map50_95:.5f}", f"{r.milliseconds:.3f}"]
+            writer.writerow([r.format, *figures, r.why])

@@ -1,0 +1,99 @@
+"""One call for a detector in any format: ``Runtime("best.onnx")(images)``.
+
+Runtime              a checkpoint or an exported file
+    open_backend     the library that runs it (engine/backends.py)
+"""
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from engine.backends import open_backend
+from utils.boxes import nms_by_class, non_max_suppression
+from utils.errors import UserError
+
+EXPORTED = (".torchscript", ".onnx", "_openvino_model", ".engine", ".mlpackage", ".tflite", "_ncnn_model")
+
+
+def is_exported(path: str | Path) -> bool:
+    """Whether a path names a model that export.py has written, rather than a checkpoint."""
+    return Path(path).name.endswith(EXPORTED)
+
+
+class Runtime:
+    """A detector in a file that export.py has written, on ``device``.
+
+    Attributes: ``names`` {index: name}, ``nc``, ``stride`` [1], ``imgsz`` the only (height, width) it takes, or None for
+    any multiple of the stride, ``batch`` the only batch size of the file, or None, ``nms`` whether it gives detections.
+    Raises UserError where the file or the package that runs it is missing.
+    """
+
+    trained_size = None
+
+    def __init__(self, weights: str | Path, device: torch.device | None = None, dnn: bool = False):
+        self.file = Path(weights)
+        self.backend = open_backend(self.file, device or torch.device("cpu"), dnn)
+        values = self.backend.metadata
+        self.names: dict[int, str] = values["names"]
+        self.nc = len(self.names)
+        self.stride = torch.tensor([float(values["stride"])])
+        self.nms: bool = values["nms"]
+        self.imgsz = None if values["dynamic"] else tuple(values["imgsz"])
+        self.batch: int | None = None if values["dynamic"] else values.get("batch", 1)
+
+    def __call__(self, images: torch.Tensor, augment: bool = False) -> tuple[torch.Tensor, None]:
+        """Images [b, ch, h, w], float32, 0..1 → (boxes [b, n, nc + 5], or with ``nms`` detections [b, m, 6]; None).
+
+        Any number of images: a file of one batch size gets them in portions, the last one filled up with zeros.
+        """
+        if augment:
+            raise UserError(f"--augment: {self.file} is an exported file; only checkpoints (.pt) take several scales")
+        if self.imgsz and tuple(images.shape[2:]) != self.imgsz:
+            raise UserError(f"{self.file}: takes {_size(self.imgsz)} images only, not {_size(images.shape[2:])}")
+        if self.batch is None:
+            return self.backend.run(images), None
+        results = []
+        for portion in images.split(self.batch):
+            filled = F.pad(portion, (0, 0, 0, 0, 0, 0, 0, self.batch - len(portion)))
+            results.append(self.backend.run(filled)[: len(portion)])
+        return torch.cat(results), None
+
+
+def fixed_size(model: "nn.Module | Runtime") -> tuple[int, int] | None:
+    """The only (height, width) a model takes; None where it takes any."""
+    return model.imgsz if isinstance(model, Runtime) else None
+
+
+def find_boxes(model: "nn.Module | Runtime", predictions: torch.Tensor, **settings) -> list[torch.Tensor]:
+    """What non_max_suppression gives with these settings, whether the model leaves it to us or has done it itself."""
+    if isinstance(model, Runtime) and model.nms:
+        return [narrow(detections, **settings) for detections in predictions]
+    return non_max_suppression(predictions, **settings)
+
+
+def narrow(
+    detections: torch.Tensor,
+    conf_thres: float = 0.25,
+    iou_thres: float = 0.45,
+    classes: list[int] | None = None,
+    agnostic: bool = False,
+    multi_label: bool = False,
+    max_det: int = 300,
+) -> torch.Tensor:
+    """Detections [m, 6] of a file with suppression inside, less those that stricter settings than its own remove.
+
+    ``multi_label`` changes nothing: the file has one class per box.
+    """
+    keep = detections[:, 4] > conf_thres  # rows of zeros fill the array up
+    if classes is not None:
+        keep &= torch.isin(detections[:, 5].long(), torch.tensor(classes, device=keep.device))
+    detections = detections[keep]
+    cls = detections[:, 5] * (not agnostic)
+    return detections[nms_by_class(detections[:, :4], detections[:, 4], cls, iou_thres)[:max_det]]
+
+
+def _size(shape) -> str:
+    """«640×480»: height × width."""
+    return "×".join(map(str, shape))
