@@ -31,6 +31,17 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--weights", default=None, help="checkpoint to export; default: the newest best.pt")
+    add(
+        "--cfg",
+        default="",
+        help="instead: a model YAML with initial weights, to see what it costs before it is trained",
+    )
+    add(
+        "--backbone",
+        default="",
+        metavar="NAME",
+        help="with --cfg or alone (yolov5s.yaml): this network as its backbone",
+    )
     add("--plugins", nargs="+", default=[], help="Python files with blocks of your own (docs/add-a-block.md)")
     add("--include", nargs="+", choices=FORMATS, default=["torchscript", "onnx"], help="default: torchscript onnx")
     add(

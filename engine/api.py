@@ -15,9 +15,9 @@ from torch import nn
 
 from engine.detector import detector_from, load_detector, transfer_weights
 from engine.results import Detections
-from engine.runtime import is_exported
+from engine.runtime import find_boxes, fixed_size, is_exported
 from models.yolo import DetectionModel
-from utils.boxes import non_max_suppression, scale_boxes
+from utils.boxes import scale_boxes
 from utils.checkpoint import read_checkpoint
 from utils.device import select_device, synchronize
 from utils.download import is_url
@@ -66,14 +66,14 @@ class AutoShape(nn.Module):
                 raise UserError(f"model.{setting} = {getattr(self, setting)}: must lie between 0 and 1")
         device, times = self.device, [time.perf_counter()]
         images, files = read_images(ims)
-        boxed, ratios, pads = stack_letterboxed(images, size, int(self.stride.max()))
+        boxed, ratios, pads = stack_letterboxed(images, size, int(self.stride.max()), fixed_size(self.model))
         batch = torch.from_numpy(boxed).to(device).permute(0, 3, 1, 2).to(precision) / 255
         times.append(_now(device))
         predictions = self.model(batch, augment=augment)[0]
         times.append(_now(device))
         thresholds = {"conf_thres": self.conf, "iou_thres": self.iou, "max_det": self.max_det}
         choice = {"classes": self.classes, "agnostic": self.agnostic, "multi_label": self.multi_label}
-        found = non_max_suppression(predictions.float(), **thresholds, **choice)
+        found = find_boxes(self.model, predictions.float(), **thresholds, **choice)
         for boxes, ratio, pad, image in zip(found, ratios, pads, images, strict=True):
             boxes[:, :4] = scale_boxes(boxes[:, :4], ratio, pad, image.shape[:2])
         times.append(_now(device))
@@ -138,9 +138,10 @@ def _as_rgb(array: np.ndarray, i: int) -> np.ndarray:
 
 
 def stack_letterboxed(
-    images: list[np.ndarray], size: int | tuple[int, int], stride: int
+    images: list[np.ndarray], size: int | tuple[int, int], stride: int, fixed: tuple[int, int] | None = None
 ) -> tuple[np.ndarray, list[tuple[float, float]], list[tuple[float, float]]]:
-    """Letterbox pictures to the least common shape: their longer sides at ``size``, rounded up to the stride.
+    """Letterbox pictures to the least common shape: their longer sides at ``size``, rounded up to the stride;
+    or to the ``fixed`` (height, width) of an exported file.
 
     Returns the batch uint8 [b, h, w, 3], and ratios and paddings as of letterbox.
     """
@@ -149,6 +150,7 @@ def stack_letterboxed(
         raise UserError(f"model(images, size={size}): the size is a number of pixels")
     scaled = np.array([np.array(image.shape[:2]) * longest / max(image.shape[:2]) for image in images])
     shape = np.ceil(scaled.max(0).round(6) / stride).astype(int) * stride
+    shape = np.array(fixed) if fixed else shape
     boxed, ratios, pads = zip(*(letterbox(image, tuple(shape.tolist()), auto=False) for image in images), strict=True)
     return np.stack(boxed), list(ratios), list(pads)
 
@@ -161,16 +163,20 @@ def load_hub_model(
     autoshape: bool = True,
     device: str | torch.device | None = None,
 ) -> nn.Module:
-    """The detector of a checkpoint (fetched, where its name is official), or of the YAML ``weights`` names.
+    """The detector of a checkpoint (fetched, where its name is official) or exported file, or of the YAML ``weights`` names.
 
     ``pretrained`` off: the model of the YAML with the checkpoint's name, with initial weights. ``classes`` and
     ``channels`` other than the checkpoint's: a new model with all weights that fit. ``autoshape`` off: the bare
     DetectionModel, not fused, to train on or to take apart.
     """
     weights = Path(weights)
-    if is_exported(weights):
-        raise UserError(f"{weights}: exported files run by detect.py, val.py or engine.detector.load_detector")
     place = device if isinstance(device, torch.device) else select_device(device or "")
+    if is_exported(weights):
+        if not (autoshape and pretrained) or classes is not None or channels != 3:
+            raise UserError(
+                f"{weights}: an exported file runs as it is; for other classes or channels load its checkpoint"
+            )
+        return AutoShape(load_detector(weights, place))
     if weights.suffix in {".yaml", ".yml"} or not pretrained:
         model = DetectionModel(str(weights.with_suffix(".yaml")), ch=channels, nc=classes)
     elif autoshape and classes is None and channels == 3:

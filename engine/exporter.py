@@ -322,7 +322,7 @@ class Result:
 
 def export(options: argparse.Namespace) -> list[Result]:
     """What export.py does; a format that fails does not stop the others."""
-    settings, weights = _settings(options), Path(options.weights or newest_weights())
+    settings = _settings(options)
     load_plugins(options.plugins)
     for name in options.include:
         if name not in FORMATS:
@@ -330,12 +330,24 @@ def export(options: argparse.Namespace) -> list[Result]:
     simplified = [name for name, kind in FORMATS.items() if "simplify" in kind.flags]
     if settings.simplify and not set(simplified) & set(options.include):
         raise UserError(f"--simplify: is for {', '.join(simplified)}; --include one of them")
-    model = detector_from(read_checkpoint(weights))
+    model, weights = _model(options)
     settings = replace(settings, imgsz=_fitting(settings.imgsz, int(model.stride.max())))
     print(f"{weights}: {model.name}, {model.nc} classes, exported at {'×'.join(map(str, settings.imgsz))}")
     results = [export_one(name, model, weights, settings) for name in options.include]
     print(table(results))
     return results
+
+
+def _model(options: argparse.Namespace) -> tuple[DetectionModel, Path]:
+    """The detector to export, and the checkpoint beside which the files go; of --cfg or --backbone it is not there."""
+    if options.cfg or options.backbone:
+        if options.weights:
+            raise UserError("--weights and --cfg or --backbone: a checkpoint knows its model; leave one of the two out")
+        model = DetectionModel(options.cfg or "yolov5s.yaml", backbone=options.backbone).eval()
+        name = "-".join(filter(None, (Path(model.yaml_file).stem, options.backbone.replace("/", "_"))))
+        return model, Path(f"{name}.pt")
+    weights = Path(options.weights or newest_weights())
+    return detector_from(read_checkpoint(weights)), weights
 
 
 def _settings(options: argparse.Namespace) -> Settings:

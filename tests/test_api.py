@@ -278,6 +278,20 @@ def test_initial_weights_other_classes_and_the_bare_model(weights):
     assert load_hub_model("yolov5s-ghost.yaml", device="cpu").model.name == "yolov5s-ghost"
 
 
+def test_an_exported_file_is_a_model_too(weights, model, image, tmp_path):
+    pytest.importorskip("onnxruntime")
+    import export
+
+    export.run(weights=str(weights), include=["onnx"], imgsz=[96], device="cpu")
+    exported = torch.hub.load(str(ROOT), "custom", str(weights.with_suffix(".onnx")), source="local", device="cpu")
+    for one in (exported, model):  # every box: the order of equal confidences is nobody's promise
+        one.conf, one.iou, one.max_det = 0.0, 1.0, 10**6
+    square = np.ascontiguousarray(image[1][:64, :64])
+    found, expected = exported([square, square]).xyxy[1], model(square, size=96).xyxy[0]
+    assert len(found) == len(expected) > 300
+    torch.testing.assert_close(found[:, :5].mean(0), expected[:, :5].mean(0), atol=1e-3, rtol=0)
+
+
 # --- weights by name ---------------------------------------------------------------
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -20,7 +21,7 @@ from engine.exporter import FORMATS, Settings, engine_shapes
 from engine.metadata import read_onnx_properties, read_values
 from engine.predictor import Predictor
 from engine.runtime import Runtime, find_boxes, is_exported
-from tests.conftest import assert_user_error, command
+from tests.conftest import ROOT, assert_user_error, command
 from tests.test_export_onnx import images, lively
 from utils.boxes import non_max_suppression
 from utils.checkpoint import save_checkpoint
@@ -450,3 +451,31 @@ def test_the_lists_of_formats_agree():
     for name, kind in FORMATS.items():
         row = next(line for line in export.__doc__.splitlines() if line.startswith(f"| {name} "))
         assert {f"--{flag}" for flag in kind.flags - {"simplify", "int8"}} == set(row.split("|")[4].split())
+
+
+def test_a_model_that_is_not_trained_yet_can_be_exported(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for options, name in (
+        ({"cfg": "yolov5n.yaml"}, "yolov5n.torchscript"),
+        ({"backbone": "torchvision/mobilenet_v3_small"}, "yolov5s-torchvision_mobilenet_v3_small.torchscript"),
+    ):
+        result = export.run(**options, include=["torchscript"], imgsz=[64])[0]
+        assert result.ok and Path(result.file).name == name and (tmp_path / name).is_file()
+    boxes = load_detector(tmp_path / name, CPU)(images(1, 64, 64))[0]
+    assert boxes.shape == (1, 3 * (64 + 16 + 4), 85)
+    with pytest.raises(UserError, match="leave one of the two out"):
+        export.run(weights="a.pt", cfg="yolov5n.yaml")
+
+
+def test_plugins_are_loaded_before_the_checkpoint(tmp_path):
+    plugin = tmp_path / "blocks.py"
+    plugin.write_text(
+        "from models.common import Conv\nfrom models.plugins import register_block\n\n\n"
+        "@register_block\nclass OurConv(Conv):\n    pass\n"
+    )
+    text = (ROOT / "models" / "yolov5n.yaml").read_text().replace("Conv, [64, 6, 2, 2]", "OurConv, [64, 6, 2, 2]")
+    (tmp_path / "own.yaml").write_text(text)
+    line = ["--cfg", tmp_path / "own.yaml", "--include", "torchscript", "--imgsz", 64]
+    assert_user_error(command("export.py", *line, cwd=tmp_path), "OurConv")
+    done = command("export.py", *line, "--plugins", plugin, cwd=tmp_path)
+    assert done.returncode == 0 and (tmp_path / "own.torchscript").is_file(), done.stderr

@@ -1,5 +1,6 @@
 """Runs that are stopped, killed or starved go on as if nothing had happened."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -222,3 +223,40 @@ def test_results_are_not_doubled_by_exist_ok(tiny_set, tmp_path):
     for _ in range(2):
         folder = train.run(**options(tiny_set, tmp_path, name="same", exist_ok=True))
     assert [row["epoch"] for row in rows(folder)] == ["0"]
+
+
+def small_disk(folder, megabytes: int):
+    """Mount a file system of its own at ``folder``; the test is skipped where that is not allowed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    line = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder)]
+    if not shutil.which("mount") or subprocess.run(line, capture_output=True).returncode:
+        pytest.skip("needs the right to mount a file system")
+
+
+@pytest.mark.parametrize("trouble", ["full", "read-only"])
+def test_a_disk_that_cannot_be_written_is_one_line_and_leaves_the_last_checkpoint(trouble, tmp_path):
+    data = make_set(tmp_path / "set", train=10, val=2)
+    disk = tmp_path / "runs"
+    small_disk(disk, 400)
+    try:
+        process = start(data, tmp_path, "--epochs", "500", "--noplots")
+        last = disk / "run" / "weights" / "last.pt"
+        wait_for_saves(process, last, 2)
+        if trouble == "full":
+            with open(disk / "filler", "wb") as f, contextlib.suppress(OSError):
+                while True:
+                    f.write(bytes(2**20))
+                    f.flush()
+        else:
+            subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        said = ended(process, tmp_path)
+        errors = [line for line in said.replace("\r", "\n").splitlines() if line.startswith("error: ")]
+        reason = "No space left on device" if trouble == "full" else "Read-only file system"
+        assert process.returncode == 2 and len(errors) == 1 and reason in errors[0], said[-3000:]
+        assert "Traceback" not in said
+        assert "optimizer" in read_checkpoint(last).training
+        Trainer(
+            merge_options(train.build_parser(), {"resume": str(last), "device": "cpu"})
+        )  # all that is needed is there
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], capture_output=True)
