@@ -1,6 +1,7 @@
 """The house stands: imports point downwards, commands start light, nothing is evaluated or unpickled."""
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -103,3 +104,15 @@ def test_every_file_says_what_it_is_for_and_stays_readable(path):
     if text:
         assert ast.get_docstring(ast.parse(text))
     assert len(text.splitlines()) <= (800 if path.name == "common.py" else 500)
+
+
+def test_no_import_takes_away_cores():
+    """PyTorch computes with as many threads after the commands' modules are loaded as before."""
+    code = (
+        "import torch; before = torch.get_num_threads()\n"
+        "import engine.trainer, engine.validator, engine.predictor, engine.exporter\n"
+        "assert torch.get_num_threads() == before, torch.get_num_threads()\n"
+    )
+    environment = {k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"}
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, env=environment)
+    assert result.returncode == 0, result.stderr
