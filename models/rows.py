@@ -47,11 +47,15 @@ class Row:
         """A UserError that begins with the file and this row."""
         return UserError(f"{self.place}: {message}")
 
+    @property
+    def sources(self) -> list[int | str]:
+        """`from` as a list, as it is written."""
+        return self.source if isinstance(self.source, list) else [self.source]
+
     def source_indices(self) -> list[int | str]:
         """The layers this row takes its input from, counted from the start; -1 is the image, P4 a named backbone's level."""
-        sources = self.source if isinstance(self.source, list) else [self.source]
         found = []
-        for source in sources:
+        for source in self.sources:
             if is_level(source):
                 found.append(source)
                 continue
@@ -73,8 +77,7 @@ class Row:
 
     def kept_sources(self) -> list[int]:
         """The earlier layers whose output must be kept for this row: all that it names otherwise than by -1."""
-        sources = self.source if isinstance(self.source, list) else [self.source]
-        pairs = zip(sources, self.source_indices(), strict=True)
+        pairs = zip(self.sources, self.source_indices(), strict=True)
         return [index for source, index in pairs if source != -1 and not is_level(source)]
 
 

@@ -60,9 +60,8 @@ def with_backbone(description: dict, file: str, strides: list[float], name: str)
 
 def _renumber(row: Row, first: int, strides: list[float], network: Network) -> int | str | list[int | str]:
     """The `from` of a row after the rows before ``first`` have become layer 0."""
-    sources = row.source if isinstance(row.source, list) else [row.source]
     renumbered = []
-    for source, index in zip(sources, row.source_indices(), strict=True):
+    for source, index in zip(row.sources, row.source_indices(), strict=True):
         if index >= first:
             renumbered.append(source if source < 0 else index - first + 1)
             continue
@@ -83,13 +82,15 @@ def build_backbone(description: dict, file: str, rows: list[Row]) -> Backbone | 
     network = describe(description["backbone"]) if named else None
     wanted = set()
     for row in rows[1:]:
+        if not named:
+            if levels := [source for source in row.sources if is_level(source)]:
+                raise row.error(f"{levels[0]} is a level of a backbone by name, and this one is a list of rows")
+            continue
         for source in row.source_indices():
-            if is_level(source) and not named:
-                raise row.error(f"{source} is a level of a backbone by name, and this one is a list of rows")
             if is_level(source) and source not in network.levels:
                 raise row.error(f"{network}, and no {source}")
             if source == 0 or is_level(source):
-                wanted.add(source or (network.default if named else 0))
+                wanted.add(source or network.default)
     if not named:
         return None
     if description.get("ch", 3) != 3:

@@ -28,7 +28,8 @@ def annotations(tiny_set):
 
 
 def batches(annotations, workers, epoch=3, seed=0, skip=0):
-    loader = train_loader(TrainSet(annotations, 64, HYP, seed), 3, workers, pin=False)
+    sampler = EpochSampler(len(annotations), 3, seed)
+    loader = train_loader(TrainSet(annotations, 64, HYP, seed), sampler, workers, pin=False)
     loader.batch_sampler.set_epoch(epoch, skip)
     return [(b.images.clone(), b.targets.clone(), b.paths) for b in loader]
 
@@ -56,7 +57,8 @@ def test_an_epoch_can_be_entered_in_the_middle(annotations):
 
 
 def test_persistent_workers_follow_the_epoch(annotations):
-    loader = train_loader(TrainSet(annotations, 64, HYP, 0), 3, 2, pin=False)
+    sampler = EpochSampler(len(annotations), 3, seed=0)
+    loader = train_loader(TrainSet(annotations, 64, HYP, 0), sampler, 2, pin=False)
     for epoch in (0, 3):
         loader.batch_sampler.set_epoch(epoch)
         seen = [(b.images.clone(), b.targets.clone(), b.paths) for b in loader]

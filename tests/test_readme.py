@@ -47,7 +47,7 @@ def test_every_command_has_the_flags_it_is_shown_with():
 
 def test_ci_runs_the_command_of_the_readme():
     command = re.search(r"<!-- tests -->\n```bash\n(.*?)\n```", ENGLISH.read_text(), re.S).group(1)
-    assert "requirements-dev.txt" in command and command.endswith("pytest")
+    assert "requirements-dev.txt" in command and command.endswith("pytest -n 2")
     script = (ROOT / ".ci" / "run").read_text().replace("exec bash -euo pipefail -c", "echo RUN:")
     script = script.replace("if [ -e .venv ]; then", "if false; then").replace('"$(dirname "$0")/.."', f'"{ROOT}"')
     said = subprocess.run(["bash", "-c", script], capture_output=True, text=True).stdout

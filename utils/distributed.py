@@ -42,7 +42,11 @@ class World:
         if size == 1:
             return cls(device=device)
         if not dist.is_initialized():
-            dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+            # a name of its own for every restart: else processes may meet the addresses of those that have died
+            store, rank, size = next(iter(dist.rendezvous("env://")))
+            store = dist.PrefixStore(f"restart {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+            backend = "nccl" if device.type == "cuda" else "gloo"
+            dist.init_process_group(backend, store=store, rank=rank, world_size=size)
         if device.type == "cuda":
             torch.cuda.set_device(device)
         world = cls(dist.get_rank(), size, int(os.environ.get("LOCAL_WORLD_SIZE", size)), device)
