@@ -2,6 +2,7 @@
 
 model = torch.hub.load("path/to/this/folder", "custom", "best.pt", source="local")
 model = torch.hub.load("path/to/this/folder", "yolov5s", source="local")
+model = torch.hub.load("path/to/this/folder", "backbone", "efficientnet_b0", classes=3, source="local")
 model.conf = 0.4
 results = model(["a.jpg", "b.jpg"], size=640)
 results.print()
@@ -18,6 +19,25 @@ dependencies = ["torch", "torchvision", "numpy", "cv2", "yaml", "matplotlib", "t
 def custom(path="best.pt", autoshape: bool = True, _verbose: bool = True, device=None) -> nn.Module:
     """The detector of a checkpoint, or of a model YAML (with initial weights); see engine/api.py for what it takes."""
     return _load(path, _verbose, autoshape=autoshape, device=device)
+
+
+def backbone(
+    name: str,
+    cfg: str = "yolov5s.yaml",
+    weights: str = "",
+    classes: int = 80,
+    autoshape: bool = True,
+    _verbose: bool = True,
+    device=None,
+) -> nn.Module:
+    """A network of torchvision or timm by name under the neck of ``cfg``, not trained yet; ``weights`` of the backbone:
+    "imagenet", a file, or none."""
+    from engine.api import load_hub_backbone
+
+    model = load_hub_backbone(name, cfg, weights, classes, autoshape, device)
+    if _verbose:
+        print(f"{name}: {len(model.names)} classes, strides {model.stride.int().tolist()}")
+    return model
 
 
 def _load(path, _verbose: bool, **options) -> nn.Module:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from engine.detector import detector_from, load_detector, transfer_weights
+from engine.detector import detector_from, load_backbone, load_detector, transfer_weights
 from engine.results import Detections
 from engine.runtime import find_boxes, fixed_size, is_exported
 from models.yolo import DetectionModel
@@ -187,5 +187,28 @@ def load_hub_model(
         if (classes or model.nc, channels) != (model.nc, model.yaml["ch"]):
             model = DetectionModel(checkpoint.yaml | {"yaml_file": str(weights)}, ch=channels, nc=classes)
             print(transfer_weights(model, checkpoint))
+    return _placed(model, place, autoshape)
+
+
+def load_hub_backbone(
+    name: str,
+    cfg: str = "yolov5s.yaml",
+    weights: str = "",
+    classes: int = 80,
+    autoshape: bool = True,
+    device: str | torch.device | None = None,
+) -> nn.Module:
+    """A network of torchvision or timm as the backbone of ``cfg``, the rest with initial weights.
+
+    ``weights`` of the backbone: "imagenet" (downloaded once), a file, or none. Raises UserError for an unknown name.
+    """
+    place = device if isinstance(device, torch.device) else select_device(device or "")
+    model = DetectionModel(cfg, nc=classes, backbone=name)
+    if weights:
+        print(load_backbone(model, weights))
+    return _placed(model, place, autoshape)
+
+
+def _placed(model: DetectionModel, place: torch.device, autoshape: bool) -> nn.Module:
     model = model.to(place, memory_format=torch.channels_last)
     return AutoShape(model.fuse()) if autoshape else model

@@ -62,7 +62,7 @@ def test_torch_hub_loads_it_as_users_do(weights, image, capsys):
     same(results.xyxy[0], found)
     assert model.names == {0: "rectangle", 1: "disc"}
     entries = {name for name in vars(hubconf) if callable(getattr(hubconf, name)) and not name.startswith("_")}
-    assert entries == {"custom", *(name.removesuffix(".pt") for name in OFFICIAL)}
+    assert entries == {"custom", "backbone", *(name.removesuffix(".pt") for name in OFFICIAL)}
 
 
 def test_a_photograph_gives_the_stock_boxes(yolov5n):
@@ -276,6 +276,15 @@ def test_initial_weights_other_classes_and_the_bare_model(weights):
     own = read_checkpoint(weights).model
     assert more.nc == 5 and torch.equal(more.state_dict()["model.0.conv.weight"], own["model.0.conv.weight"])
     assert load_hub_model("yolov5s-ghost.yaml", device="cpu").model.name == "yolov5s-ghost"
+
+
+def test_a_backbone_by_name_is_an_entry():
+    line = {"source": "local", "classes": 3, "autoshape": False, "device": "cpu"}
+    model = torch.hub.load(str(ROOT), "backbone", "mobilenet_v3_small", cfg="yolov5n.yaml", **line)
+    assert model.nc == 3 and model.backbone[0].name == "torchvision/mobilenet_v3_small"
+    assert model(torch.rand(1, 3, 64, 64))[0].shape == (1, 3, 8, 8, 8)
+    with pytest.raises(UserError, match="did you mean"):
+        hubconf.backbone("mobilenet_v3_smal")
 
 
 def test_an_exported_file_is_a_model_too(weights, model, image, tmp_path):
