@@ -150,8 +150,8 @@ def export_openvino(model: DetectionModel, file: Path, settings: Settings) -> Pa
 
 def quantize(converted, model: DetectionModel, settings: Settings):
     """An OpenVINO model in int8, but for the head and what follows, where pixels and scores share a tensor."""
-    nncf = load_extra("nncf", "--int8")
     images = calibration_images(settings.data, settings.imgsz, settings.batch)
+    nncf = load_extra("nncf", "--int8")
     ignored = nncf.IgnoredScope(patterns=[rf"/model/model\.{model.model[-1].i}/.*", "^/[^/]*$"], validate=False)
     preset = nncf.QuantizationPreset.MIXED  # SiLU gives negative values, too
     return nncf.quantize(converted, nncf.Dataset(images), preset=preset, subset_size=len(images), ignored_scope=ignored)
@@ -344,8 +344,7 @@ def _model(options: argparse.Namespace) -> tuple[DetectionModel, Path]:
         if options.weights:
             raise UserError("--weights and --cfg or --backbone: a checkpoint knows its model; leave one of the two out")
         model = DetectionModel(options.cfg or "yolov5s.yaml", backbone=options.backbone).eval()
-        name = "-".join(filter(None, (Path(model.yaml_file).stem, options.backbone.replace("/", "_"))))
-        return model, Path(f"{name}.pt")
+        return model, Path(f"{Path(model.yaml_file).stem}.pt")
     weights = Path(options.weights or newest_weights())
     return detector_from(read_checkpoint(weights)), weights
 

@@ -457,7 +457,7 @@ def test_a_model_that_is_not_trained_yet_can_be_exported(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for options, name in (
         ({"cfg": "yolov5n.yaml"}, "yolov5n.torchscript"),
-        ({"backbone": "torchvision/mobilenet_v3_small"}, "yolov5s-torchvision_mobilenet_v3_small.torchscript"),
+        ({"backbone": "torchvision/mobilenet_v3_small"}, "yolov5s_mobilenet_v3_small.torchscript"),
     ):
         result = export.run(**options, include=["torchscript"], imgsz=[64])[0]
         assert result.ok and Path(result.file).name == name and (tmp_path / name).is_file()
