@@ -98,6 +98,7 @@ class Trainer:
         with self.world.first_before_others():
             self.train_index, self.val_index = self.index_data()
         self.label_stamps = label_stamps(self.train_index.annotations)
+        self.labels_digest = labels_digest(self.train_index.annotations)
         if not resumed and not options.noautoanchor and self.world.is_first:
             fit_anchors(model.detect, self.train_index.annotations, self.imgsz, self.hyp["anchor_t"], options.seed)
         if resumed or not keep_records:
@@ -121,7 +122,7 @@ class Trainer:
         self.set_up()
         if resumed:
             restore(self, resumed.training)
-            if resumed.training.get("labels") != labels_digest(self.train_index.annotations):
+            if resumed.training.get("labels") != self.labels_digest:
                 print(f"warning: the training labels of {self.data.file} are not those that this run began with")
             print(f"resuming {path} at epoch {self.epoch}, batch {self.batches_done}")
         else:
@@ -402,7 +403,7 @@ class Trainer:
             "names": self.names,
             "hyp": self.hyp,
             "args": self.arguments(),
-            "labels": labels_digest(self.train_index.annotations),
+            "labels": self.labels_digest,
             "launch": self.world.launch,
             "date": datetime.now().isoformat(timespec="seconds"),
         }

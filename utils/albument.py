@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from utils.errors import UserError
+from utils.extras import load_extra
 
-INSTALL = "pip install 'albumentations>=2.0'"
+PACKAGE = "'albumentations>=2.0'"
 
 
 def make_transform(file: str | None) -> Callable:
@@ -16,12 +17,9 @@ def make_transform(file: str | None) -> Callable:
     ``file``: a pipeline saved by ``albumentations.save`` as YAML or JSON; None: rare blur, median blur, grey, and
     contrast, as YOLOv5 does. Raises UserError where the package or the file is missing or of no use.
     """
-    try:
-        import albumentations as A
-    except ImportError:
-        raise UserError(f"--albumentations needs the package albumentations: {INSTALL}") from None
+    A = load_extra("albumentations", "--albumentations", PACKAGE)
     if not hasattr(A.Compose, "set_random_seed"):
-        raise UserError(f"--albumentations: version {A.__version__} cannot be seeded per image: {INSTALL}")
+        raise UserError(f"--albumentations: version {A.__version__} cannot be seeded per image: pip install {PACKAGE}")
     if file is None:
         steps = [A.Blur(p=0.01), A.MedianBlur(p=0.01), A.ToGray(p=0.01), A.CLAHE(p=0.01)]
     else:
