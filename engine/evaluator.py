@@ -19,7 +19,7 @@ from tqdm import tqdm
 from engine.runtime import Runtime, find_boxes
 from utils.boxes import scale_boxes, xywh2xyxy
 from utils.coco import coco_results
-from utils.dataset import Batch
+from utils.dataset import Batch, watching_workers
 from utils.device import synchronize
 from utils.distributed import World
 from utils.loss import DetectionLoss
@@ -108,6 +108,7 @@ class Tally:
         return self
 
 
+@watching_workers()
 @torch.inference_mode()
 def evaluate(
     model: nn.Module | Runtime,

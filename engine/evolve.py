@@ -18,6 +18,7 @@ import numpy as np
 from engine.settings import read_run_hyp
 from engine.trainer import Diverged, Trainer
 from utils.errors import UserError
+from utils.files import replacing
 from utils.metrics import fitness
 from utils.paths import ROOT, new_run_folder
 from utils.plots import plot_evolution
@@ -176,12 +177,10 @@ def read_rows(table: Path, start: dict) -> list[tuple[list[float], dict]]:
 
 def write_rows(table: Path, rows: list[tuple[list[float], dict]]) -> None:
     """evolve.csv, whole, in one step."""
-    temporary = table.with_suffix(".tmp")
-    with open(temporary, "w", newline="", encoding="utf-8") as f:
+    with replacing(table) as temporary, open(temporary, "w", newline="", encoding="utf-8") as f:
         writer = csv.writer(f)
         writer.writerow([*FIGURES, *rows[0][1]])
         writer.writerows([*figures, *hyp.values()] for figures, hyp in rows)
-    os.replace(temporary, table)
 
 
 def record_best(folder: Path, rows: list[tuple[list[float], dict]]) -> None:

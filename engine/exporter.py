@@ -32,6 +32,7 @@ from utils.cli import require_at_least, require_share
 from utils.device import select_device
 from utils.errors import UserError, one_line
 from utils.extras import load_extra
+from utils.files import replacing
 from utils.images import letterbox, read_image
 from utils.paths import ROOT, newest_weights
 
@@ -263,25 +264,6 @@ def tracing():
     with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
-
-
-@contextmanager
-def replacing(path: Path):
-    """A temporary file or folder beside ``path`` that takes its place once the block has ended well."""
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
-        yield temporary
-        _remove(path)
-        os.replace(temporary, path)
-    finally:
-        _remove(temporary)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import numpy as np
 from engine.evaluator import Evaluation, Recorder, plot_evaluation
 from utils.checkpoint import read_checkpoint, save_checkpoint
 from utils.dataset import Batch
+from utils.files import replacing
 from utils.labels import Annotation
 from utils.plots import plot_images, plot_labels, plot_results
 from utils.yaml_file import write_yaml
@@ -29,7 +30,7 @@ class Records:
         self.plots = plots
         self.weights = folder / "weights"
         self.weights.mkdir(exist_ok=True)
-        self.board = _tensorboard(folder)
+        self.board = None  # opened with the first results, so that a run can be loaded where nothing can be written
 
     def start(self, arguments: dict, hyp: dict, annotations: list[Annotation]) -> None:
         """What the run was asked for, and a picture of its labels."""
@@ -47,8 +48,10 @@ class Records:
 
     def results(self, rows: list[list[str]]) -> None:
         """results.csv, written whole, so that a resumed run has no row twice; the last row to TensorBoard, too."""
-        with open(self.folder / "results.csv", "w", newline="", encoding="utf-8") as f:
+        table = self.folder / "results.csv"
+        with replacing(table) as temporary, open(temporary, "w", newline="", encoding="utf-8") as f:
             csv.writer(f).writerows([RESULT_COLUMNS, *rows])
+        self.board = self.board or _tensorboard(self.folder)
         if self.board:
             for column, value in zip(RESULT_COLUMNS[1:], rows[-1][1:], strict=True):
                 self.board.add_scalar(column, float(value), int(rows[-1][0]))

@@ -41,9 +41,11 @@ from utils.dataset import (
     EpochSampler,
     EvalSet,
     TrainSet,
+    WorkerDied,
     eval_loader,
     load_resized,
     train_loader,
+    watching_workers,
     worker_count,
 )
 from utils.device import describe_device, select_device
@@ -322,20 +324,17 @@ class Trainer:
         there the run goes on from its last checkpoint.
         """
         try:
-            return stage()
+            with watching_workers():
+                return stage()
         except ImageError as e:
             self.save()
             raise UserError(f"an image can no longer be read: {one_line(e)}; {self.last_words()}") from None
-        except RuntimeError as e:
-            if "DataLoader worker" in str(e):
-                e = UserError("a process that loads images has died (out of memory? try fewer --workers)")
-            else:
+        except (RuntimeError, WorkerDied, PeerLost) as e:
+            if isinstance(e, RuntimeError):
                 e = self.world.lost(e)
             if not isinstance(e, UserError):
                 raise
             raise type(e)(f"{e}; {self.last_words()}") from None
-        except PeerLost as e:
-            raise PeerLost(f"{e}; {self.last_words()}") from None
 
     def update_weights(self) -> None:
         """One optimiser step on what has accumulated, and the average after it."""

@@ -1,5 +1,8 @@
 """From annotations to batches: what a model sees is a function of (seed, epoch, index), and lies where the labels say."""
 
+import os
+import signal
+
 import numpy as np
 import pytest
 import torch
@@ -11,10 +14,12 @@ from utils.dataset import (
     EpochSampler,
     EvalSet,
     TrainSet,
+    WorkerDied,
     batch_shapes,
     collate,
     eval_loader,
     train_loader,
+    watching_workers,
     worker_count,
 )
 from utils.hyp import read_hyp
@@ -144,3 +149,31 @@ def test_worker_count_is_bounded_by_cores_and_batch():
     assert worker_count(8, 1) == 0
     assert 1 <= worker_count(100, 100) <= 100
     assert worker_count(100, 100) == worker_count(1000, 1000)
+
+
+class Deadly(torch.utils.data.Dataset):
+    """Kills the process that asks for its third item."""
+
+    def __len__(self):
+        return 8
+
+    def __getitem__(self, index):
+        if index == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return torch.zeros(1)
+
+
+def test_the_death_of_a_loading_process_is_told():
+    with pytest.raises(WorkerDied, match="fewer --workers"), watching_workers():
+        list(torch.utils.data.DataLoader(Deadly(), num_workers=1))
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError(104, "reset"), ConnectionRefusedError(), EOFError()])
+def test_a_loading_process_that_died_while_it_handed_over_a_batch_is_told(error):
+    with pytest.raises(WorkerDied, match="fewer --workers"), watching_workers():
+        raise error
+
+
+def test_other_errors_are_not_taken_for_the_death_of_a_loading_process():
+    with pytest.raises(RuntimeError, match="shapes"), watching_workers():
+        raise RuntimeError("shapes do not fit")

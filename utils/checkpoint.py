@@ -20,6 +20,7 @@ from typing import Any
 import torch
 
 from utils.errors import UserError
+from utils.files import replacing
 from utils.weights import find_weights
 
 FORMAT = 1
@@ -42,19 +43,16 @@ def save_checkpoint(path: str | Path, data: dict[str, Any]) -> None:
     Raises UserError, with the old file untouched, where the disk is full or the folder can't be written.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     buffer = (
         io.BytesIO()
     )  # torch.save reports a failing disk as a RuntimeError of its zip writer; a plain write says why
     torch.save({"format": FORMAT, **data}, buffer)
     try:
-        with open(temporary, "wb") as f:
+        with replacing(path) as temporary, open(temporary, "wb") as f:
             f.write(buffer.getbuffer())
             f.flush()
             os.fsync(f.fileno())
-        os.replace(temporary, path)
     except OSError as e:
-        temporary.unlink(missing_ok=True)
         raise UserError(f"{path}: could not be written ({e.strerror}); the checkpoint before it is untouched") from None
 
 

@@ -1,6 +1,5 @@
 """A data set between two layouts: pictures with boxes in pixels, and what had to be left out. Its files are moved here."""
 
-import os
 import shutil
 from collections import Counter
 from dataclasses import dataclass, field
@@ -9,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from utils.errors import UserError
+from utils.files import replacing
 from utils.labels import Fault
 
 PRINTED = 20  # of what was dropped; all of it is in dropped.txt
@@ -99,9 +99,8 @@ def place_image(picture: Picture, folder: Path, link: bool) -> Path:
         if link:
             target.symlink_to(picture.image.resolve())
         else:
-            temporary = target.with_name(f"{target.name}.part")  # an interruption leaves no half image behind
-            shutil.copyfile(picture.image, temporary)
-            os.replace(temporary, target)
+            with replacing(target) as temporary:
+                shutil.copyfile(picture.image, temporary)
     except OSError as e:
         raise UserError(f"{target}: can't be written ({e.strerror or e})") from None
     return target

@@ -12,6 +12,7 @@ import math
 import os
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import NamedTuple
 
@@ -32,6 +33,7 @@ from utils.augment import (
     to_normalised,
     to_pixels,
 )
+from utils.errors import UserError
 from utils.images import ImageError, letterbox, read_image
 from utils.labels import Annotation
 
@@ -335,6 +337,25 @@ def _loader(dataset: Dataset, workers: int, pin: bool, together: Callable, **kwa
 def _prepare_worker(_: int) -> None:
     cv2.setNumThreads(0)  # workers are the parallelism: threads within them only get in each other's way
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: the main process ends its workers
+
+
+class WorkerDied(UserError):
+    """A process that loads images is gone."""
+
+
+@contextmanager
+def watching_workers() -> Iterator[None]:
+    """Raise WorkerDied for what the death of a loading process looks like in the process that uses its batches.
+
+    Usually that is told by a signal handler, wherever the main process is just then; where it was taking over a batch,
+    the connection breaks first.
+    """
+    try:
+        yield
+    except (RuntimeError, ConnectionError, EOFError) as e:
+        if isinstance(e, RuntimeError) and "DataLoader worker" not in str(e):
+            raise
+        raise WorkerDied("a process that loads images has died (out of memory? try fewer --workers)") from None
 
 
 def worker_count(asked: int, batch_size: int, processes: int = 1) -> int:

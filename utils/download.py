@@ -20,6 +20,7 @@ from urllib.request import Request, urlopen
 from tqdm import tqdm
 
 from utils.errors import UserError
+from utils.files import replacing
 
 TIMEOUT = 30  # seconds without a byte
 
@@ -41,27 +42,21 @@ def download_file(url: str, dest: str | Path, otherwise: str | None = None) -> P
     dest = Path(dest)
     if dest.exists():
         return dest
-    temporary = dest.with_name(f"{dest.name}.{os.getpid()}.part")
     try:
         dest.parent.mkdir(parents=True, exist_ok=True)
         request = Request(url, headers={"User-Agent": "Python"})
-        with urlopen(request, timeout=TIMEOUT) as response, open(temporary, "wb") as f:
+        with urlopen(request, timeout=TIMEOUT) as response, replacing(dest) as temporary, open(temporary, "wb") as f:
             expected = int(response.headers.get("Content-Length") or 0) or None
             with tqdm(desc=dest.name, total=expected, unit="B", unit_scale=True, unit_divisor=1024) as bar:
                 while chunk := response.read(1 << 18):
                     f.write(chunk)
                     bar.update(len(chunk))
-                received = f.tell()
-        if expected is not None and received != expected:
-            raise URLError(f"the connection broke off after {received} of {expected} bytes")
-        os.replace(temporary, dest)
+            if expected is not None and f.tell() != expected:
+                raise URLError(f"the connection broke off after {f.tell()} of {expected} bytes")
     except (OSError, HTTPException) as e:  # URLError, HTTPError, timeouts and full disks are OSErrors
         reason = f"the server answers {e.code} {e.reason}" if isinstance(e, HTTPError) else getattr(e, "reason", e)
         otherwise = otherwise or f"get the file by other means and put it at {dest}"
         raise UserError(f"{url}: not downloaded: {reason}. Try again, or {otherwise}") from None
-    finally:
-        if temporary.exists():
-            temporary.unlink()
     return dest
 
 
@@ -110,13 +105,8 @@ def extract_archive(file: str | Path, folder: str | Path) -> None:
                 target.mkdir(parents=True, exist_ok=True)
             elif not target.exists():
                 target.parent.mkdir(parents=True, exist_ok=True)
-                temporary = target.with_name(f"{target.name}.part")  # an interruption leaves no half file behind
-                try:
-                    with member.open() as source, open(temporary, "wb") as f:
-                        shutil.copyfileobj(source, f, 1 << 18)
-                    os.replace(temporary, target)
-                finally:
-                    temporary.unlink(missing_ok=True)
+                with replacing(target) as temporary, member.open() as source, open(temporary, "wb") as f:
+                    shutil.copyfileobj(source, f, 1 << 18)
 
 
 @dataclass

@@ -11,6 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from utils.errors import UserError
+from utils.files import replacing
 from utils.labels import Annotation
 
 Load = Callable[[str], tuple[np.ndarray, tuple[int, int]]]  # path → image [h, w, 3], native (h, w)
@@ -49,12 +50,10 @@ def cached(load: Load, annotations: list[Annotation], size: int, mode: str, fold
     def fill_disk(path: str) -> None:
         if os.path.exists(store[path]):
             return
-        temporary = f"{store[path]}.{os.getpid()}.tmp.npy"
         try:
-            np.save(temporary, load(path)[0])
-            os.replace(temporary, store[path])
+            with replacing(Path(store[path])) as temporary:
+                np.save(temporary, load(path)[0])
         except OSError as e:
-            Path(temporary).unlink(missing_ok=True)
             raise UserError(f"--cache disk: {folder} can't be written ({e.strerror}); free some space") from None
 
     shapes = {a.image: a.shape for a in annotations}

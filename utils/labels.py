@@ -13,6 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from utils.errors import UserError
+from utils.files import replacing
 from utils.images import ImageError, read_image
 
 CACHE_VERSION = 1  # raise it whenever the checks or the layout of the cache change
@@ -309,14 +310,9 @@ def _save_cache(path: Path, key: str, images: list[str], index: Index) -> None:
         "point_counts": np.array([len(p) for p in polygons], np.int64),
         "segment_counts": np.array([len(a.segments) for a in annotations], np.int64),
     }
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
-        try:
-            with open(temporary, "xb") as f:
-                np.savez(f, **arrays)
-            os.replace(temporary, path)  # a crash leaves the old cache or the new one
-        finally:
-            temporary.unlink(missing_ok=True)
+        with replacing(path) as temporary, open(temporary, "wb") as f:
+            np.savez(f, **arrays)
     except OSError as e:
         print(f"note: {path} can't be written ({e.strerror}): the images will be checked again next time")
 

@@ -1,0 +1,47 @@
+"""Files that are replaced whole or not at all."""
+
+import pytest
+
+from utils.files import replacing
+
+
+def test_a_file_takes_the_place_of_the_one_before_in_one_step(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text("old")
+    with replacing(path) as temporary:
+        temporary.write_text("new")
+        assert path.read_text() == "old" and temporary.suffix == ".csv"
+    assert path.read_text() == "new" and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
+def test_what_was_there_stays_when_writing_breaks_off(error, tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text("old")
+    with pytest.raises(error), replacing(path) as temporary:
+        temporary.write_text("ne")
+        raise error
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("before", ["folder", "file", "nothing"])
+def test_a_folder_takes_the_place_of_what_was_there(before, tmp_path):
+    path = tmp_path / "model_openvino"
+    if before == "folder":
+        path.mkdir()
+        (path / "old.xml").write_text("old")
+    elif before == "file":
+        path.write_text("old")
+    with replacing(path) as temporary:
+        temporary.mkdir()
+        (temporary / "new.xml").write_text("new")
+    assert [p.name for p in path.iterdir()] == ["new.xml"] and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_never_takes_the_place_of_a_folder(tmp_path):
+    folder = tmp_path / "labels"
+    folder.mkdir()
+    (folder / "a.txt").write_text("mine")
+    with pytest.raises(OSError), replacing(folder) as temporary:
+        temporary.write_text("cache")
+    assert (folder / "a.txt").read_text() == "mine" and list(tmp_path.iterdir()) == [folder]
