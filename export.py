@@ -1,7 +1,7 @@
 """Write a checkpoint in the formats of other runtimes, beside it.
 
 python export.py --weights runs/train/exp/weights/best.pt --include onnx openvino --imgsz 640
-python export.py --weights best.pt --include onnx --nms             suppression inside the file
+python export.py --weights best.pt --include onnx --nms              suppression inside the file
 python export.py --weights best.pt --include openvino --int8 --data data.yaml
 
 | --include   | file                 | pip install                 | flags                        |
@@ -57,6 +57,11 @@ def build_parser() -> argparse.ArgumentParser:
     add("--device", default="cpu", help="cpu, or a CUDA index such as 0, which TensorRT needs (default: %(default)s)")
     add("--dynamic", action="store_true", help="let batch size, height and width differ from call to call")
     add("--nms", action="store_true", help="suppression inside: one output [b, 300, 6], x1 y1 x2 y2 conf class")
+    add(
+        "--multi-label",
+        action="store_true",
+        help="with --nms: every class of a box, as val.py counts, not its best only",
+    )
     add("--conf-thres", type=float, default=0.25, help="with --nms: least confidence (default: %(default)s)")
     add("--iou-thres", type=float, default=0.45, help="with --nms: overlap that suppresses (default: %(default)s)")
     add("--half", action="store_true", help="float16, where the format has it")

@@ -17,7 +17,8 @@ class ExportGraph(nn.Module):
 
     boxes [b, n, nc + 5]         x, y, w, h, objectness, classes: what YOLOv5's exports give
     (boxes, *maps)               with ``maps``: and per level the raw map [b, anchors, ny, nx, nc + 5], before sigmoid
-    detections [b, max_det, 6]   with ``nms``: x1 y1 x2 y2 conf class by falling confidence, then rows of zeros
+    detections [b, max_det, 6]   with ``nms``: x1 y1 x2 y2 conf class by falling confidence, then rows of zeros;
+                                 the best class of each box, with ``multi_label`` every one above ``conf_thres``
 
     ``half``: see use_half; images and boxes are float32 either way.
     """
@@ -26,6 +27,7 @@ class ExportGraph(nn.Module):
         self,
         model: DetectionModel,
         nms: bool = False,
+        multi_label: bool = False,
         conf_thres: float = 0.25,
         iou_thres: float = 0.45,
         max_det: int = 300,
@@ -35,6 +37,7 @@ class ExportGraph(nn.Module):
         super().__init__()
         self.model = join_zeros(deepcopy(model).fuse().float())
         self.nms = nms
+        self.multi_label = multi_label and model.detect.nc > 1  # with a single class both mean the same
         self.conf_thres = conf_thres
         self.iou_thres = iou_thres
         self.max_det = max_det
@@ -49,14 +52,20 @@ class ExportGraph(nn.Module):
         return (boxes, *maps) if self.maps else boxes
 
     def suppress(self, boxes: torch.Tensor) -> torch.Tensor:
-        """What utils.boxes.non_max_suppression does with the best class of each box, in operations of fixed shapes."""
+        """What utils.boxes.non_max_suppression does, in operations of fixed shapes."""
         xy, wh = boxes[..., :2], boxes[..., 2:4] / 2
         corners = torch.cat((xy - wh, xy + wh), 2)
-        conf, cls = (boxes[..., 5:] * boxes[..., 4:5]).max(2)
+        scores = boxes[..., 5:] * boxes[..., 4:5]
+        if self.multi_label:  # each box once for every class
+            classes = torch.arange(scores.shape[2], device=scores.device)
+            corners = corners[:, :, None].expand(-1, -1, len(classes), -1).flatten(1, 2)
+            conf, cls = scores.flatten(1), classes.expand(scores.shape).flatten(1)
+        else:
+            conf, cls = scores.max(2)
         cls = cls[..., None].to(conf.dtype)
         moved = corners + cls * CLASS_OFFSET
         chosen = Suppression.apply(moved, conf[:, None], self.max_det, self.iou_thres, self.conf_thres)
-        kept = torch.zeros_like(conf)
+        kept = conf * 0  # new zeros would be stored in the file, 8 MB of them for every class of 25,200 boxes
         kept[chosen[:, 0], chosen[:, 2]] = 1.0
         conf = (conf * kept)[..., None]
         rows = F.pad(torch.cat((corners, conf, cls), 2), (0, 0, 0, self.max_det))  # a small image has fewer boxes

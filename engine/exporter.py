@@ -48,6 +48,7 @@ class Settings:
     opset: int = 17
     dynamic: bool = False
     nms: bool = False
+    multi_label: bool = False
     conf_thres: float = 0.25
     iou_thres: float = 0.45
     max_det: int = 300
@@ -65,7 +66,7 @@ class Settings:
     def graph(self, model: DetectionModel) -> ExportGraph:
         """The fused copy of ``model`` to trace, on the device."""
         thresholds = (self.conf_thres, self.iou_thres, self.max_det)
-        return ExportGraph(model, self.nms, *thresholds, self.maps, self.half).eval().to(self.device)
+        return ExportGraph(model, self.nms, self.multi_label, *thresholds, self.maps, self.half).eval().to(self.device)
 
     def images(self, model: DetectionModel) -> torch.Tensor:
         """Reproducible noise of the input's shape."""
@@ -338,7 +339,9 @@ def _settings(options: argparse.Namespace) -> Settings:
     imgsz = options.imgsz * 2 if len(options.imgsz) == 1 else options.imgsz
     if len(imgsz) != 2 or min(imgsz) < 1:
         raise UserError(f"--imgsz {' '.join(map(str, options.imgsz))}: give one size, or height and width")
-    same = ("opset", "dynamic", "nms", "conf_thres", "iou_thres", "half", "simplify", "int8", "data")
+    if options.multi_label and not options.nms:
+        raise UserError("--multi-label says what --nms keeps; give both, or neither")
+    same = "opset dynamic nms multi_label conf_thres iou_thres half simplify int8 data".split()
     return Settings(
         imgsz=tuple(imgsz),
         batch=options.batch_size,

@@ -84,12 +84,15 @@ def narrow(
 ) -> torch.Tensor:
     """Detections [m, 6] of a file with suppression inside, less those that stricter settings than its own remove.
 
-    ``multi_label`` changes nothing: the file has one class per box.
+    Without ``multi_label`` a box keeps its best class, as the file has it already unless exported with --multi-label.
     """
     keep = detections[:, 4] > conf_thres  # rows of zeros fill the array up
     if classes is not None:
         keep &= torch.isin(detections[:, 5].long(), torch.tensor(classes, device=keep.device))
     detections = detections[keep]
+    if not multi_label:
+        same_box = (detections[:, None, :4] == detections[None, :, :4]).all(2)
+        detections = detections[~same_box.tril(-1).any(1)]  # sorted: the first of them is the best
     cls = detections[:, 5] * (not agnostic)
     return detections[nms_by_class(detections[:, :4], detections[:, 4], cls, iou_thres)[:max_det]]
 

@@ -173,6 +173,19 @@ def test_files_with_suppression_inside(name, own, data, tmp_path):
     assert 0.1 < evaluation.map50_95 < 0.9
 
 
+@pytest.mark.parametrize("name", ["onnx", "openvino"])
+def test_suppression_with_every_class_of_a_box_has_the_accuracy_of_the_checkpoint(name, own, data, tmp_path):
+    (result,) = export_quietly(own, name, nms=True, multi_label=True, conf_thres=0.001, iou_thres=0.6)
+    assert validate(result.file, data, tmp_path).map50_95 == pytest.approx(square_map(own, data), abs=1e-3)
+    runtime = Runtime(result.file, CPU)
+    detections = runtime(images(1, 128, 128))[0]
+    every, best = (find_boxes(runtime, detections, multi_label=several)[0] for several in (True, False))
+    assert 3 < len(best) < len(every)
+    assert len(best[:, :4].unique(dim=0)) == len(best)  # pictures show the best class of each box only
+    for row in best:
+        assert row[4] == every[(every[:, :4] == row[:4]).all(1), 4].max()
+
+
 def test_detect_takes_an_exported_file(own, data, tmp_path, capsys):
     (result,) = export_quietly(own, "torchscript")
     common = {"source": str(data.parent / "images"), "device": "cpu", "save_txt": True, "conf_thres": 0.3}
@@ -365,6 +378,7 @@ def test_one_failing_format_does_not_stop_the_others(own, tmp_path):
         ({"imgsz": [1, 2, 3]}, "--imgsz 1 2 3: give one size, or height and width"),
         ({"batch_size": 0}, "--batch-size 0: must be 1 or more"),
         ({"conf_thres": 2.0}, "--conf-thres 2.0: must lie between 0 and 1"),
+        ({"include": ["onnx"], "multi_label": True}, "--multi-label says what --nms keeps"),
         ({"include": ["torchscript"], "simplify": True}, "--simplify: is for onnx, openvino, engine"),
         ({"device": "7"}, "--device 7: this machine has"),
     ],
