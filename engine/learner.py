@@ -1,6 +1,7 @@
 """The model that a run trains: built or taken up again, and which of its parts learn."""
 
 import argparse
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -61,6 +62,15 @@ def freeze_layers(model: DetectionModel, layers: list[int | str]) -> None:
         raise UserError(f"{said}: that is all layers of {model.name}, and nothing would learn")
     for i in frozen:
         model.model[i].requires_grad_(False)
+
+
+def idle_parameters(model: DetectionModel, imgsz: int) -> list[str]:
+    """Names of the parameters that would learn, but that no gradient reaches: layers nothing uses, or a part of a block
+    that its forward leaves out. Found by a step on a copy of the model, with two blank images."""
+    copy = deepcopy(model).train()
+    maps = copy(torch.zeros(2, model.yaml["ch"], imgsz, imgsz, device=next(model.parameters()).device))
+    sum(m.sum() for m in maps).backward()
+    return [name for name, p in copy.named_parameters() if p.requires_grad and p.grad is None]
 
 
 def set_drop_path(model: torch.nn.Module, rate: float) -> None:

@@ -25,7 +25,7 @@ from torch import nn
 from tqdm import tqdm
 
 from engine.evaluator import Evaluation, evaluate
-from engine.learner import build_model, freeze_layers, rebuild_model, scaled_at_random, set_drop_path
+from engine.learner import build_model, freeze_layers, idle_parameters, rebuild_model, scaled_at_random, set_drop_path
 from engine.records import Records, Silent
 from engine.resume import StopSignal, capture, continued_options, find_restarted, find_resumable, restore
 from engine.settings import DEFAULT_BATCH, check_options, read_run_hyp
@@ -173,7 +173,10 @@ class Trainer:
         self.ema = ModelEMA(world.copy_first(model))
         if options.sync_bn:
             model = self.model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
-        self.parallel = world.wrap(model)
+        idle = idle_parameters(model, self.imgsz) if world.size > 1 else []
+        if idle and world.is_first:
+            print(f"note: {len(idle)} parameters do not learn, since no gradient reaches them; the first: {idle[0]}")
+        self.parallel = world.wrap(model, bool(idle))
         gains = scale_gains(hyp, detect.nl, detect.nc, self.imgsz)
         self.loss = DetectionLoss(detect.anchors, detect.nc, gains, world.sum, world.size)
         self.val_loss = DetectionLoss(detect.anchors, detect.nc, gains)  # every process has batches of its own there

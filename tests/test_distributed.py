@@ -49,6 +49,32 @@ def test_two_processes_take_the_steps_of_one(tmp_path):
         torch.testing.assert_close(value, two["weights"][key], rtol=1e-4, atol=1e-4)
 
 
+IDLE_LAYER = """
+nc: 3
+anchors: [[10, 13, 16, 30, 33, 23]]
+backbone:
+  - [-1, 1, Conv, [16, 3, 2]]
+  - [-1, 1, Conv, [16, 3, 2]]
+  - [-1, 1, Conv, [32, 3, 2]]
+  - [-1, 1, Conv, [16, 1, 1]]  # nothing uses it
+head:
+  - [[2], 1, Detect, [nc, anchors]]
+"""
+
+
+def test_layers_that_nothing_uses_do_not_keep_processes_from_learning(tmp_path):
+    data = make_set(tmp_path / "set", train=32, val=2)
+    cfg = tmp_path / "idle.yaml"
+    cfg.write_text(IDLE_LAYER)
+    hyp = hyp_file(tmp_path, nominal_batch=8, warmup_epochs=0.0, lr0=0.01)
+    settings = options(data, tmp_path, cfg=str(cfg), batch_size=8, hyp=hyp, noplots=True)
+    one, two = (results("steps", settings, tmp_path, n) for n in (1, 2))
+    torch.testing.assert_close(torch.tensor(one["losses"]), torch.tensor(two["losses"]), rtol=1e-4, atol=0)
+    assert (one["weights"]["model.4.m.0.weight"] - one["start"]).abs().max() > 0.001
+    for key, value in one["weights"].items():
+        torch.testing.assert_close(value, two["weights"][key], rtol=1e-4, atol=1e-4)
+
+
 def test_sharded_validation_gives_the_figures_of_one_process(learnt, tmp_path):
     data, _, weights = learnt
     settings = options(data, tmp_path, weights=str(weights), cfg="", noplots=True, batch_size=6, exist_ok=True)

@@ -74,13 +74,13 @@ class World:
         """Whether torchrun has started the processes anew after one of them died (``--max-restarts``)."""
         return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
 
-    def wrap(self, model: nn.Module) -> nn.Module:
-        """The model whose backward averages gradients over the processes."""
+    def wrap(self, model: nn.Module, idle: bool = False) -> nn.Module:
+        """The model whose backward averages gradients over the processes. ``idle``: some parameters get none."""
         if self.size == 1:
             return model
         devices = [self.device.index] if self.device.type == "cuda" else None
         with self._together():
-            return nn.parallel.DistributedDataParallel(model, device_ids=devices)
+            return nn.parallel.DistributedDataParallel(model, device_ids=devices, find_unused_parameters=idle)
 
     def sum(self, values: torch.Tensor) -> torch.Tensor:
         """The sum of a tensor over the processes."""
