@@ -305,24 +305,21 @@ def plot_evolution(values: dict[str, np.ndarray], fitness: np.ndarray, path: str
 
 
 def plot_benchmarks(rows: list[tuple[str, float, float, float]], path: str | Path) -> Path:
-    """benchmarks.png: accuracy over latency, a point per format, and the size of each file.
+    """benchmarks.png: accuracy, latency and size, a bar per format with its figure on it.
 
     ``rows``: name, mAP50-95, milliseconds per image, megabytes.
     """
-    figure = _new_figure(14, 5.5)
-    by_time, by_size = figure.subplots(1, 2)
+    figure = _new_figure(14, 2 + 0.5 * len(rows))
     names = [printable(name) for name, *_ in rows]
     colors = [_color(i) for i in range(len(rows))]
-    for name, color, (_, accuracy, milliseconds, _) in zip(names, colors, rows, strict=True):
-        by_time.plot(milliseconds, accuracy, "o", color=color, markersize=9, label=name)
-    by_time.set(xlabel="ms per image (median)", ylabel="mAP50-95", title="Accuracy by latency", ylim=(0, None))
-    by_time.set_xlim(0, max([row[2] for row in rows], default=1) * 1.1)
-    by_time.legend()
-    by_size.barh(names, [row[3] for row in rows], color=colors)
-    by_size.invert_yaxis()
-    by_size.set(xlabel="MB", title="Size of the file")
-    for axes in (by_time, by_size):
-        axes.grid(alpha=0.3)
+    panels = (("mAP50-95", "{:.4f}"), ("ms per image (median)", "{:.1f}"), ("MB", "{:.1f}"))
+    for i, (axes, (title, form)) in enumerate(zip(figure.subplots(1, 3, sharey=True), panels, strict=True), 1):
+        bars = axes.barh(names, [row[i] for row in rows], color=colors)
+        axes.bar_label(bars, fmt=form, padding=3)
+        axes.set(title=title)
+        axes.set_xlim(0, 1.25 * max([row[i] for row in rows], default=0) or 1)
+        axes.grid(alpha=0.3, axis="x")
+    axes.invert_yaxis()  # shared: the first format is on top everywhere
     return _save(figure, path)
 
 
