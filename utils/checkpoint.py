@@ -7,6 +7,7 @@ Files of YOLOv5 are pickles of whole module objects. They are read by torch.load
 standing in for every class they name: no class of theirs is imported, nothing of theirs is called.
 """
 
+import codecs
 import io
 import os
 import pickletools
@@ -109,9 +110,12 @@ HARMLESS = {
     "collections",
 }  # of the standard library, in the records beside the weights
 
-# … and what torch.load(weights_only=True) itself reads as plain data: sets, and the bytes of numpy arrays
-TORCH_READS = {f"{module}.{name}" for module in ("builtins", "__builtin__") for name in ("set", "bytearray", "complex")}
-TORCH_READS |= {"_codecs.encode"}
+# … and what makes plain data: sets, and the bytes of numpy arrays. PyTorch 2.4 has to be told so, later ones know it.
+PLAIN = [set, bytearray, complex, codecs.encode]
+PLAIN_NAMES = {
+    "_codecs.encode",
+    *(f"{m}.{n}" for m in ("builtins", "__builtin__") for n in ("set", "bytearray", "complex")),
+}
 
 
 def _stand_in(name: str) -> type[PickledObject]:
@@ -161,7 +165,7 @@ def _load(path: Path) -> Any:
         if root in {"__builtin__", "builtins", "copy_reg", "__torch__"} or (
             root in sys.stdlib_module_names and root not in HARMLESS
         ):
-            if name in TORCH_READS:
+            if name in PLAIN_NAMES:
                 continue
             raise UserError(
                 f"{path}: its pickle calls {name}, which is code and not weights; refused, and nothing was run"
@@ -169,8 +173,8 @@ def _load(path: Path) -> Any:
         known_to_torch = root == "torch" and not name.startswith("torch.nn.modules.")
         if not known_to_torch and name != "collections.OrderedDict":
             stand_ins.append(_stand_in(name))
-    before = torch.serialization.get_safe_globals()
-    torch.serialization.add_safe_globals(stand_ins)
+    before = list(torch.serialization.get_safe_globals())
+    torch.serialization.add_safe_globals([*stand_ins, *PLAIN])
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError as e:
