@@ -59,8 +59,14 @@ def _fuse_traced(network: nn.Module) -> None:
             conv, bn = network.get_submodule(source.target), network.get_submodule(node.target)
             alone = uses.count(source.target) == uses.count(node.target) == 1
             if alone and isinstance(bn, nn.BatchNorm2d) and type(conv).__name__ in ("Conv2d", "Conv2dSame"):
-                network.set_submodule(source.target, fuse_conv_bn_eval(conv, bn))
-                network.set_submodule(node.target, _what_follows(bn))
+                _replace(network, source.target, fuse_conv_bn_eval(conv, bn))
+                _replace(network, node.target, _what_follows(bn))
+
+
+def _replace(network: nn.Module, name: str, module: nn.Module) -> None:
+    """What nn.Module.set_submodule does from PyTorch 2.5 on."""
+    parent, _, child = name.rpartition(".")
+    setattr(network.get_submodule(parent), child, module)
 
 
 def _what_follows(bn: nn.BatchNorm2d) -> nn.Module:
