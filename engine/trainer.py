@@ -171,11 +171,11 @@ class Trainer:
         self.optimizer = build_optimizer(model, hyp, options.batch_size, accumulate, options.optimizer, **slow)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.amp)
         self.ema = ModelEMA(world.copy_first(model))
-        if options.sync_bn:
-            model = self.model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         idle = idle_parameters(model, self.imgsz) if world.size > 1 else []
         if idle and world.is_first:
             print(f"note: {len(idle)} parameters do not learn, since no gradient reaches them; the first: {idle[0]}")
+        if options.sync_bn:
+            model = self.model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         self.parallel = world.wrap(model, bool(idle))
         gains = scale_gains(hyp, detect.nl, detect.nc, self.imgsz)
         self.loss = DetectionLoss(detect.anchors, detect.nc, gains, world.sum, world.size)
