@@ -9,7 +9,6 @@ export(options)          export.py: every format of --include, then a table of w
 import argparse
 import json
 import os
-import shutil
 import tempfile
 import traceback
 import warnings
@@ -32,7 +31,7 @@ from utils.cli import require_at_least, require_share
 from utils.device import select_device
 from utils.errors import UserError, one_line
 from utils.extras import load_extra
-from utils.files import replacing
+from utils.files import remove, replacing
 from utils.images import letterbox, read_image
 from utils.paths import ROOT, newest_weights
 
@@ -177,7 +176,7 @@ def export_ncnn(model: DetectionModel, file: Path, settings: Settings) -> Path:
             raise UserError("pnnx could not convert the model; its messages are above")
         for path in folder.iterdir():
             if path.name not in kept:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+                remove(path)
         write_yaml(folder / "metadata.yaml", settings.metadata(model))
     return file
 

@@ -18,13 +18,14 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         if temporary.is_dir():
-            _remove(path)  # only files are replaced in one step
+            remove(path)  # only files are replaced in one step
         os.replace(temporary, path)
     finally:
-        _remove(temporary)
+        remove(temporary)
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
+    """Delete a file, or a folder with all that is in it; nothing where there is neither."""
     if path.is_dir():
         shutil.rmtree(path)
     else:
