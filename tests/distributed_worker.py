@@ -20,8 +20,12 @@ class Enough(Exception):
 
 
 def steps(trainer: Trainer, count: int = 4) -> dict:
-    """Losses and weights of the first steps, BatchNorm frozen at the statistics of some noise: else they would be each
-    process's own."""
+    """Losses and weights of the first steps of a model in float64.
+
+    In float32 the rounding of the first step, which differs between processors and batch sizes, grows to 1e-4 by the
+    fourth. BatchNorm is frozen at the statistics of some noise: else they would be each process's own.
+    """
+    trainer.model.register_forward_pre_hook(lambda _, inputs: (inputs[0].double(),))
     norms = [m for m in trainer.model.modules() if isinstance(m, torch.nn.BatchNorm2d)]
     for norm in norms:
         norm.momentum = 1.0
@@ -58,7 +62,9 @@ def validate(trainer: Trainer) -> dict:
 
 if __name__ == "__main__":
     task, out, options = sys.argv[1:]
+    torch.set_default_dtype(torch.float64 if task == "steps" else torch.float32)
     trainer = Trainer(merge_options(train.build_parser(), json.loads(options)))
+    torch.set_default_dtype(torch.float32)
     result = {"steps": steps, "validate": validate}[task](trainer)
     if trainer.world.is_first:
         torch.save(result, out)

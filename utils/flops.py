@@ -27,7 +27,8 @@ def count_gflops(model: nn.Module, size: int | tuple[int, int] = 640, channels: 
     height, width = (size, size) if isinstance(size, int) else size
     for device in ("meta", "cpu"):
         try:
-            return _multiply_adds(model, torch.empty(1, channels, height, width, device=device)) * 2 / 1e9
+            image = torch.empty(1, channels, height, width, dtype=torch.float32, device=device)
+            return _multiply_adds(model, image) * 2 / 1e9
         except (RuntimeError, NotImplementedError):
             if device == "cpu":
                 raise
