@@ -17,7 +17,7 @@ dependencies = ["torch", "torchvision", "numpy", "cv2", "yaml", "matplotlib", "t
 
 
 def custom(path="best.pt", autoshape: bool = True, _verbose: bool = True, device=None) -> nn.Module:
-    """The detector of a checkpoint, or of a model YAML (with initial weights); see engine/api.py for what it takes."""
+    """The detector of a checkpoint, or of a model YAML (with initial weights), as AutoShape of engine/api.py."""
     return _load(path, _verbose, autoshape=autoshape, device=device)
 
 

@@ -127,7 +127,7 @@ def transfer_weights(model: DetectionModel, checkpoint: Checkpoint) -> str:
 
 
 def load_backbone(model: DetectionModel, source: str | Path) -> str:
-    """Give the named backbone of ``model`` pretrained weights, see models/pretrained.py; returns what was done, in words."""
+    """Give the named backbone of ``model`` pretrained weights; returns what was done, in words."""
     if not isinstance(model.model[0], Backbone):
         raise UserError(
             f"--backbone-weights {source}: {model.yaml_file} describes its backbone by rows; choose a network by name with "
