@@ -5,7 +5,6 @@ evaluate(model, loader, …) → Evaluation      figures over a whole set
 """
 
 import json
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from engine.runtime import Runtime, find_boxes
 from utils.boxes import scale_boxes, xywh2xyxy
 from utils.coco import coco_results
 from utils.dataset import Batch, watching_workers
-from utils.device import synchronize
+from utils.device import now
 from utils.distributed import World
 from utils.loss import DetectionLoss
 from utils.metrics import CONFIDENCE_GRID, APResult, ConfusionMatrix, ap_per_class, match_detections
@@ -135,19 +134,19 @@ def evaluate(
     confusion = ConfusionMatrix(nc)
     hidden = progress is None or not world.is_first
     for number, batch in enumerate(tqdm(loader, desc=progress, disable=hidden, bar_format="{l_bar}{bar:10}{r_bar}")):
-        times = [_now(device)]
+        times = [now(device)]
         pixels = batch.images.to(device, non_blocking=True)
         targets = batch.targets.to(device)
         pixels = pixels.float() / 255
-        times.append(_now(device))
+        times.append(now(device))
         predictions, maps = model(pixels, augment=augment)
-        times.append(_now(device))
+        times.append(now(device))
         if loss is not None:
             tally.losses += loss(maps, targets)[1].cpu().numpy()
-        started = _now(device)
+        started = now(device)
         thresholds = {"conf_thres": conf_thres, "iou_thres": iou_thres, "max_det": max_det}
         found = find_boxes(model, predictions, agnostic=single_cls, multi_label=True, **thresholds)
-        finished = _now(device)
+        finished = now(device)
         tally.clock += np.diff(times).tolist() + [finished - started]
         height, width = batch.images.shape[2:]
         size = torch.tensor([width, height, width, height], device=device)
@@ -170,10 +169,10 @@ def evaluate(
         if recorder is not None:
             recorder.batch(number, batch, found)
     tally.confusion = confusion.matrix
-    return _evaluation(Tally(nc).add(world.gather(tally)), names)
+    return evaluation_of(Tally(nc).add(world.gather(tally)), names)
 
 
-def _evaluation(tally: Tally, names: dict[int, str]) -> Evaluation:
+def evaluation_of(tally: Tally, names: dict[int, str]) -> Evaluation:
     images = [image for piece in tally.pieces.values() for image in piece]
     hits, conf, cls, label_cls = (np.concatenate(column) for column in zip(*images, strict=True))
     return Evaluation(
@@ -187,11 +186,6 @@ def _evaluation(tally: Tally, names: dict[int, str]) -> Evaluation:
         loss=tally.losses / len(tally.pieces),
         confusion=tally.confusion,
     )
-
-
-def _now(device: torch.device) -> float:
-    synchronize(device)
-    return time.perf_counter()
 
 
 def plot_evaluation(evaluation: Evaluation, folder: Path) -> None:

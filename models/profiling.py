@@ -1,28 +1,12 @@
 """Timing of a model and of its layers."""
 
-import statistics
-import time
-from collections.abc import Callable
 from copy import deepcopy
 
 import torch
 
 from models.backbones import Backbone
 from models.rows import take
-from utils.device import describe_device, synchronize
-
-
-def median_ms(call: Callable[[], object], device: torch.device, repeats: int = 10) -> float:
-    """Median milliseconds of ``call`` after two warm-up runs."""
-    times = []
-    for i in range(repeats + 2):
-        synchronize(device)
-        start = time.perf_counter()
-        call()
-        synchronize(device)
-        if i >= 2:
-            times.append((time.perf_counter() - start) * 1e3)
-    return statistics.median(times)
+from utils.device import describe_device, median_ms
 
 
 def profile_model(model: torch.nn.Module, image: torch.Tensor, device: torch.device) -> str:

@@ -14,17 +14,16 @@ import torch
 import detect
 import hubconf
 import train
-import utils.weights
+import utils.checkpoint
 import val
 from engine.api import AutoShape, load_hub_model, stack_letterboxed
 from engine.predictor import Predictor
 from tests.conftest import ROOT, shared
 from tests.test_val import make_weights
 from utils.boxes import xyxy2xywh
-from utils.checkpoint import read_checkpoint
+from utils.checkpoint import OFFICIAL, find_weights, read_checkpoint
 from utils.errors import UserError
 from utils.images import read_image
-from utils.weights import OFFICIAL, find_weights
 
 
 @pytest.fixture
@@ -374,7 +373,7 @@ def test_other_names_are_not_looked_for(release, tmp_path):
     with pytest.raises(UserError, match="best.pt: no such checkpoint; those fetched by name are yolov5n.pt, "):
         find_weights(tmp_path / "best.pt")
     assert release == []
-    assert utils.weights.RELEASE.startswith("https://") and len(OFFICIAL) == 10
+    assert utils.checkpoint.RELEASE.startswith("https://") and len(OFFICIAL) == 10
 
 
 # --- the documentation -------------------------------------------------------------

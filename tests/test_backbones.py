@@ -198,14 +198,14 @@ def test_channels_last_maps_are_turned():
 
 
 def test_tokens_are_laid_out_as_a_map():
-    from models.backbones import _read_map, _to_nchw
+    from models.backbones import read_map, to_nchw
 
     x = torch.arange(2 * 40 * 5).view(2, 40, 5)
-    turned = _to_nchw(x, "tokens", 5, 8)
+    turned = to_nchw(x, "tokens", 5, 8)
     assert turned.shape == (2, 5, 5, 8)
     assert turned[1, 3, 2, 6] == x[1, 2 * 8 + 6, 3]
-    assert _read_map(torch.zeros(1, 32 * 40, 48)) == (48, 8, "tokens")
-    assert _read_map(torch.zeros(1, 33 * 40, 48)) is None
+    assert read_map(torch.zeros(1, 32 * 40, 48)) == (48, 8, "tokens")
+    assert read_map(torch.zeros(1, 33 * 40, 48)) is None
 
 
 # In a detector ----------------------------------------------------------------------------------------------------------

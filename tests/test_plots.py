@@ -10,14 +10,7 @@ from matplotlib.ft2font import FT2Font
 
 from utils.draw import PALETTE, class_color, draw_boxes, draw_tag, font_for, printable, save_image
 from utils.errors import UserError
-from utils.plots import (
-    plot_confusion_matrix,
-    plot_images,
-    plot_labels,
-    plot_metric_curve,
-    plot_pr_curve,
-    plot_results,
-)
+from utils.plots import plot_confusion_matrix, plot_images, plot_labels, plot_metric_curve, plot_pr_curve, plot_results
 
 NAMES = {0: "person", 1: "红细胞", 2: "cost $x_1$"}
 COLUMNS = (

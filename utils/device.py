@@ -1,6 +1,9 @@
 """The device that computes."""
 
 import os
+import statistics
+import time
+from collections.abc import Callable
 
 import torch
 
@@ -69,3 +72,21 @@ def synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
     elif device.type == "mps":
         torch.mps.synchronize()
+
+
+def now(device: torch.device) -> float:
+    synchronize(device)
+    return time.perf_counter()
+
+
+def median_ms(call: Callable[[], object], device: torch.device, repeats: int = 10) -> float:
+    """Median milliseconds of ``call`` after two warm-up runs."""
+    times = []
+    for i in range(repeats + 2):
+        synchronize(device)
+        start = time.perf_counter()
+        call()
+        synchronize(device)
+        if i >= 2:
+            times.append((time.perf_counter() - start) * 1e3)
+    return statistics.median(times)
