@@ -19,10 +19,10 @@ from engine.runtime import find_boxes, fixed_size, is_exported
 from models.yolo import DetectionModel
 from utils.boxes import scale_boxes
 from utils.checkpoint import read_checkpoint
+from utils.data.images import ImageError, letterbox, read_image, to_uint8
 from utils.device import select_device, synchronize
 from utils.download import is_url
 from utils.errors import UserError
-from utils.images import ImageError, letterbox, read_image, to_uint8
 from utils.sources import fetch
 
 

@@ -16,8 +16,9 @@ from engine.exporter import FORMATS, Settings, export_one
 from models.plugins import load_plugins
 from utils.checkpoint import read_checkpoint
 from utils.cli import require_at_least
-from utils.data_yaml import index_split, prepare_data, read_data_yaml
-from utils.dataset import EvalSet, eval_loader, worker_count
+from utils.data.config import index_split, prepare_data, read_data_yaml
+from utils.data.dataset import EvalSet
+from utils.data.loader import eval_loader, worker_count
 from utils.device import describe_device, select_device, synchronize
 from utils.errors import UserError, one_line
 from utils.paths import new_run_folder, newest_weights

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from utils.data_yaml import image_files, prepare_data, read_data_yaml
+from utils.data.config import image_files, prepare_data, read_data_yaml
+from utils.data.images import ImageError, letterbox, read_image
 from utils.errors import UserError
-from utils.images import ImageError, letterbox, read_image
 
 COUNT = 300
 

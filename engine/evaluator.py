@@ -17,8 +17,9 @@ from tqdm import tqdm
 
 from engine.runtime import Runtime, find_boxes
 from utils.boxes import scale_boxes, xywh2xyxy
-from utils.coco import coco_results
-from utils.dataset import Batch, watching_workers
+from utils.data.coco import coco_results
+from utils.data.labels import text_line
+from utils.data.loader import Batch, watching_workers
 from utils.device import now
 from utils.distributed import World
 from utils.loss import DetectionLoss
@@ -261,12 +262,3 @@ class Recorder:
         path = self.folder / "predictions.json"
         path.write_text(json.dumps(self.json), encoding="utf-8")
         return path
-
-
-def text_line(detection: list[float], native: tuple[int, int], with_conf: bool) -> str:
-    """One line of a label file: class x y w h, normalised, and the confidence if asked for."""
-    x1, y1, x2, y2, conf, cls = detection
-    height, width = native
-    box = ((x1 + x2) / 2 / width, (y1 + y2) / 2 / height, (x2 - x1) / width, (y2 - y1) / height)
-    figures = (*box, conf) if with_conf else box
-    return f"{int(cls)} " + " ".join(f"{v:.6g}" for v in figures) + "\n"

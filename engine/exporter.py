@@ -28,11 +28,11 @@ from models.plugins import load_plugins
 from models.yolo import DetectionModel
 from utils.checkpoint import read_checkpoint
 from utils.cli import require_at_least, require_share
+from utils.data.images import letterbox, read_image
 from utils.device import select_device
 from utils.errors import UserError, one_line
 from utils.extras import load_extra
 from utils.files import remove, replacing
-from utils.images import letterbox, read_image
 from utils.paths import ROOT, newest_weights
 
 OPSETS = range(11, 21)  # NonMaxSuppression and Resize as PyTorch means them begin at 11; PyTorch's exporter ends at 20

@@ -20,12 +20,12 @@ from engine.writer import Writer
 from models.plugins import load_plugins
 from utils.boxes import scale_boxes
 from utils.cli import require_at_least, require_share
+from utils.data.images import letterbox
 from utils.device import describe_device, select_device, synchronize
 from utils.display import show_image, why_no_display
 from utils.errors import UserError
 from utils.feature_maps import FeatureMaps
 from utils.frames import Frame
-from utils.images import letterbox
 from utils.paths import new_run_folder, newest_weights
 from utils.sources import Sources
 from utils.streams import display_name

@@ -8,9 +8,9 @@ import numpy as np
 
 from engine.evaluator import Evaluation, Recorder, plot_evaluation
 from utils.checkpoint import read_checkpoint, save_checkpoint
-from utils.dataset import Batch
+from utils.data.labels import Annotation
+from utils.data.loader import Batch
 from utils.files import replacing
-from utils.labels import Annotation
 from utils.plots import plot_images, plot_labels, plot_results
 from utils.yaml_file import write_yaml
 

@@ -29,21 +29,22 @@ from engine.learner import build_model, freeze_layers, idle_parameters, rebuild_
 from engine.records import Records, Silent
 from engine.resume import StopSignal, capture, continued_options, find_restarted, find_resumable, restore
 from engine.settings import DEFAULT_BATCH, check_options, read_run_hyp
-from models.check import fit_size
 from models.plugins import load_plugins
-from utils.albument import make_transform
 from utils.anchors import fit_anchors
 from utils.autobatch import find_batch_size
 from utils.checkpoint import read_checkpoint
-from utils.data_yaml import cache_path, index_split, prepare_data, read_data_yaml
-from utils.dataset import (
+from utils.data.albument import make_transform
+from utils.data.config import cache_path, index_split, prepare_data, read_data_yaml
+from utils.data.dataset import EvalSet, TrainSet, load_resized
+from utils.data.image_cache import cached
+from utils.data.images import ImageError, fit_size
+from utils.data.index import Index, changed_labels, label_stamps, labels_digest
+from utils.data.loader import (
     Batch,
     EpochSampler,
-    EvalSet,
-    TrainSet,
     WorkerDied,
     eval_loader,
-    load_resized,
+    image_weights,
     train_loader,
     watching_workers,
     worker_count,
@@ -52,9 +53,6 @@ from utils.device import describe_device, select_device
 from utils.distributed import PeerLost, World
 from utils.ema import ModelEMA
 from utils.errors import UserError, one_line
-from utils.image_cache import cached
-from utils.images import ImageError
-from utils.labels import Index, changed_labels, label_stamps, labels_digest
 from utils.loss import DetectionLoss, scale_gains
 from utils.metrics import fitness
 from utils.optimizer import Schedule, build_optimizer
@@ -466,11 +464,3 @@ def seed_step(*key: int) -> np.random.Generator:
     np.random.seed(python_seed)
     torch.manual_seed(torch_seed)
     return np.random.default_rng(key)
-
-
-def image_weights(annotations: list, class_maps: np.ndarray) -> np.ndarray:
-    """The odds of every image: more with each box of a class that is rare, or still found badly (``class_maps``)."""
-    counts = np.array([np.bincount(a.labels[:, 0].astype(int), minlength=len(class_maps)) for a in annotations])
-    rarity = 1 / counts.sum(0).clip(1)
-    weights = (counts * rarity / rarity.sum() * (1 - class_maps) ** 2).sum(1)
-    return weights + weights.mean() * 1e-3 + 1e-12  # images without boxes are not forgotten altogether

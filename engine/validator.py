@@ -11,11 +11,12 @@ from engine.evaluator import Evaluation, Recorder, evaluate, plot_evaluation
 from engine.runtime import Runtime, fixed_size
 from models.plugins import load_plugins
 from utils.cli import require_at_least, require_share
-from utils.data_yaml import DataConfig, index_split, prepare_data, read_data_yaml
-from utils.dataset import EvalSet, eval_loader, worker_count
+from utils.data.config import DataConfig, index_split, prepare_data, read_data_yaml
+from utils.data.dataset import EvalSet
+from utils.data.index import Index
+from utils.data.loader import eval_loader, worker_count
 from utils.device import describe_device, select_device
 from utils.errors import UserError
-from utils.labels import Index
 from utils.paths import new_run_folder, newest_weights
 from utils.plots import plot_study
 

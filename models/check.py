@@ -166,7 +166,7 @@ def detect_arguments(
         anchors = [[float(v + 1) for v in range(anchors * 2)] for _ in channels]
     if len(anchors) != len(channels):
         raise row.error(
-            f"{len(channels)} inputs (layers {_listed(sources)}), but anchors for {len(anchors)} outputs; every input needs "
+            f"{len(channels)} inputs (layers {listed(sources)}), but anchors for {len(anchors)} outputs; every input needs "
             f"one list of anchors: {_anchor_remedy(len(channels) - len(anchors))}"
         )
     row.built_args = [nc, f"{len(anchors)}×{len(anchors[0]) // 2} anchors", channels]
@@ -180,7 +180,7 @@ def _anchor_remedy(missing: int) -> str:
     )
 
 
-def _listed(numbers: list) -> str:
+def listed(numbers: list) -> str:
     words = [f"{n:g}" if isinstance(n, float) else str(n) for n in numbers]
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
@@ -198,7 +198,7 @@ def find_warnings(description: dict, file: str, rows: list[Row], strides: list[f
     _, anchors = parse_arguments(detect, description)[0]
     if strides != sorted(strides):
         found.append(
-            f"{detect.place}: the strides of its outputs are {_listed(strides)}, not rising; name the layers in `from` from "
+            f"{detect.place}: the strides of its outputs are {listed(strides)}, not rising; name the layers in `from` from "
             "fine to coarse, in the order of `anchors`: the loss weighs the outputs in that order"
         )
     elif not isinstance(anchors, int):
@@ -209,7 +209,7 @@ def find_warnings(description: dict, file: str, rows: list[Row], strides: list[f
 def _unused_layers(rows: list[Row]) -> list[str]:
     used = {0 if is_level(source) else source for row in rows for source in row.source_indices()}
     unused = [row for row in rows[:-1] if row.index not in used]
-    outputs = _listed(rows[-1].source_indices())
+    outputs = listed(rows[-1].source_indices())
     return [
         f"{row.place}: nothing uses this layer: the next row does not start from it, no later `from` names it, and Detect "
         f"takes layers {outputs}. Name it where it is meant to go, or take the row out"
@@ -272,17 +272,9 @@ def _anchors_off(detect: Row, anchors: list[list[float]], strides: list[float]) 
         for factor in (0.5, 2, 0.25, 4)
         if all(low <= side / (s * factor) <= high for side, s in zip(sides, strides, strict=True))
     ]
-    meant = f"; they would fit strides {_listed(fitting[0])}, so check the strides of the backbone" if fitting else ""
+    meant = f"; they would fit strides {listed(fitting[0])}, so check the strides of the backbone" if fitting else ""
     small = "small objects will be missed; " if sides[0] < low * strides[0] else ""
     return [
         f"{detect.place}: {'; '.join(found)} (usual: 2 to 10){meant}. {small.capitalize()}choose layers for `from` whose "
         "stride fits, or anchors that do"
     ]
-
-
-def fit_size(size: int, stride: int) -> int:
-    """The image size, raised to a multiple of the largest stride, and a warning where it was none."""
-    fitted = -(-size // stride) * stride
-    if fitted != size:
-        print(f"warning: --imgsz {size} is no multiple of the largest stride {stride}; {fitted} is used")
-    return fitted

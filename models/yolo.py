@@ -26,15 +26,7 @@ from tqdm import tqdm
 from models import attention, common, ghostnet, mobilenet, yolov7
 from models.backbones import Backbone
 from models.build import Scaling, build_layer, output_shape, scale_drop_rates, set_batchnorm
-from models.check import (
-    check_description,
-    check_detect,
-    check_inputs,
-    check_levels,
-    detect_arguments,
-    find_warnings,
-    fit_size,
-)
+from models.check import check_description, check_detect, check_inputs, check_levels, detect_arguments, find_warnings
 from models.common import default_activation
 from models.fuse import fuse_conv_bn
 from models.plugins import PLUGINS, load_plugins, reserve
@@ -43,6 +35,7 @@ from models.rows import Row, UnknownBlock, infer_rule, nearest, parse_activation
 from models.swap import build_backbone, names_network, stock_name, trace_backbone, unnest, with_backbone
 from models.tta import forward_augment
 from utils.anchors import anchors_in_stride_order
+from utils.data.images import fit_size
 from utils.device import select_device
 from utils.errors import UserError, exit_on_user_error
 from utils.flops import count_gflops, count_layers, count_parameters

@@ -7,8 +7,9 @@ import torch
 from models.yolo import DetectionModel
 from tests.conftest import shared
 from utils.anchors import anchor_fit, anchors_in_stride_order, box_sizes, evolve_anchors, fit_anchors
-from utils.data_yaml import image_files
-from utils.labels import Annotation, index_images
+from utils.data.config import image_files
+from utils.data.index import index_images
+from utils.data.labels import Annotation
 
 
 def annotations_of(sizes, image=(640, 640)):

@@ -22,8 +22,8 @@ from tests.conftest import ROOT, shared
 from tests.test_val import make_weights
 from utils.boxes import xyxy2xywh
 from utils.checkpoint import OFFICIAL, find_weights, read_checkpoint
+from utils.data.images import read_image
 from utils.errors import UserError
-from utils.images import read_image
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from utils.augment import (
+from utils.data.augment import (
     Scene,
     copy_paste,
     mixup,

@@ -9,11 +9,11 @@ import pytest
 
 import data.convert as convert
 from tests.conftest import assert_user_error, command, make_set, shared
-from utils.coco import COCO_IDS, COCO_NAMES
 from utils.coco_json import split_name
-from utils.data_yaml import image_files, read_data_yaml
+from utils.data.coco import COCO_IDS, COCO_NAMES
+from utils.data.config import image_files, read_data_yaml
+from utils.data.index import index_images
 from utils.errors import UserError
-from utils.labels import index_images
 from utils.voc import parse_xml
 
 
@@ -249,7 +249,7 @@ def test_real_photographs_to_coco_and_back(tmp_path):
 
 def test_numbers_agree_with_the_results_of_detection(tmp_path):
     """What to-coco writes and what --save-json writes name images and classes alike, so that COCO's tools fit them."""
-    from utils.coco import coco_results
+    from utils.data.coco import coco_results
 
     yaml = make_set(tmp_path / "set", train=1, val=2)
     convert.run("to-coco", yaml, tmp_path / "coco")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from utils.data_yaml import DATA, image_files, prepare_data, read_data_yaml
+from utils.data.config import DATA, image_files, prepare_data, read_data_yaml
 from utils.download import download_archive, download_file, extract_archive, is_url
 from utils.errors import UserError
 

@@ -9,13 +9,11 @@ import torch
 
 from tests.conftest import make_set
 from utils.boxes import scale_boxes, xywh2xyxy
-from utils.data_yaml import index_split, read_data_yaml
-from utils.dataset import (
+from utils.data.config import index_split, read_data_yaml
+from utils.data.dataset import EvalSet, TrainSet, batch_shapes
+from utils.data.loader import (
     EpochSampler,
-    EvalSet,
-    TrainSet,
     WorkerDied,
-    batch_shapes,
     collate,
     eval_loader,
     train_loader,

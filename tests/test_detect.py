@@ -18,13 +18,13 @@ from engine.writer import Writer
 from tests.conftest import assert_user_error, command, shared
 from tests.test_val import make_weights
 from utils.boxes import xywh2xyxy
-from utils.coco import COCO_NAMES, coco_results
+from utils.data.coco import COCO_NAMES, coco_results
+from utils.data.images import read_image
 from utils.display import why_no_display
 from utils.draw import draw_boxes, printable
 from utils.errors import UserError
 from utils.feature_maps import feature_grid
 from utils.frames import Frame
-from utils.images import read_image
 from utils.paths import newest_weights
 
 

@@ -25,8 +25,9 @@ from tests.conftest import ROOT, assert_user_error, command
 from tests.test_export_onnx import images, lively
 from utils.boxes import non_max_suppression
 from utils.checkpoint import save_checkpoint
-from utils.data_yaml import index_split, read_data_yaml
-from utils.dataset import EvalSet, eval_loader
+from utils.data.config import index_split, read_data_yaml
+from utils.data.dataset import EvalSet
+from utils.data.loader import eval_loader
 from utils.errors import UserError
 
 CPU = torch.device("cpu")

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from utils.images import ImageError, is_image, is_video, letterbox, read_image
+from utils.data.images import ImageError, is_image, is_video, letterbox, read_image
 
 REFERENCE = Path(__file__).parents[2] / "shared/reference/letterbox.json"
 

@@ -7,8 +7,9 @@ import cv2
 import numpy as np
 import pytest
 
+from utils.data.index import index_images
+from utils.data.labels import Fault, label_path, parse_label_text
 from utils.errors import UserError
-from utils.labels import Fault, index_images, label_path, parse_label_text
 
 
 def make_image(path: Path, shape: tuple[int, int] = (20, 30)) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import yaml
 
-from utils import shapes
+from utils.data import shapes
 from utils.errors import UserError
 
 PROJECT = Path(__file__).parents[1]
@@ -198,7 +198,9 @@ def test_a_failing_build_leaves_nothing(few, tmp_path, monkeypatch):
 
 def test_a_killed_build_leaves_no_half_set(few, tmp_path):
     root = tmp_path / "shapes"
-    code = f"from pathlib import Path; from utils.shapes import make_shapes; make_shapes(Path({str(root)!r}), False)"
+    code = (
+        f"from pathlib import Path; from utils.data.shapes import make_shapes; make_shapes(Path({str(root)!r}), False)"
+    )
     process = subprocess.Popen([sys.executable, "-c", code], cwd=PROJECT)
     deadline = time.monotonic() + 30
     while not list(tmp_path.glob(".shapes-*/shapes/labels/train/train_003.txt")):

@@ -8,12 +8,13 @@ import pytest
 import torch
 
 import train
-from engine.trainer import Trainer, image_weights
+from engine.trainer import Trainer
 from tests.conftest import assert_user_error, command, make_set
 from tests.test_train import hyp_file, options, rows, trainer_of
 from utils.autobatch import largest_batch
 from utils.checkpoint import read_checkpoint
-from utils.dataset import EpochSampler, TrainSet, collate_quad
+from utils.data.dataset import TrainSet
+from utils.data.loader import EpochSampler, collate_quad, image_weights
 from utils.errors import UserError
 
 
@@ -138,9 +139,9 @@ def test_a_cache_is_not_taken_for_another_size_or_image(tiny_set, tmp_path):
 
 
 def test_a_cache_that_does_not_fit_is_left_out(tiny_set, tmp_path, monkeypatch, capsys):
-    import utils.image_cache
+    import utils.data.image_cache
 
-    monkeypatch.setattr(utils.image_cache, "available_memory", lambda: 1000)
+    monkeypatch.setattr(utils.data.image_cache, "available_memory", lambda: 1000)
     trainer = trainer_of(tiny_set, tmp_path, cache="ram")
     assert "--cache ram needs 0.0 GB in memory for the train images" in capsys.readouterr().out
     assert len(batches(trainer)) == 2

@@ -12,10 +12,10 @@ import val
 from models.yolo import DetectionModel
 from tests.conftest import assert_user_error, command, shared
 from utils.checkpoint import save_checkpoint
-from utils.coco import COCO_IDS, COCO_NAMES
-from utils.data_yaml import read_data_yaml
+from utils.data.coco import COCO_IDS, COCO_NAMES
+from utils.data.config import read_data_yaml
+from utils.data.images import read_image
 from utils.errors import UserError
-from utils.images import read_image
 
 
 @pytest.fixture
@@ -99,8 +99,9 @@ def test_verbose_has_a_row_per_class(tiny_weights, tiny_set, tmp_path, capsys):
 def test_labels_given_back_as_predictions_score_one(tiny_set, tmp_path):
     """The whole path, with a model that answers what is labelled: letterboxing and matching lose nothing."""
     from engine.evaluator import evaluate
-    from utils.data_yaml import index_split
-    from utils.dataset import EvalSet, eval_loader
+    from utils.data.config import index_split
+    from utils.data.dataset import EvalSet
+    from utils.data.loader import eval_loader
 
     data = read_data_yaml(tiny_set)
     annotations = index_split(data, "val").annotations

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from utils.labels import Annotation
+from utils.data.labels import Annotation
 
 GOOD_RECALL = 0.98  # of the boxes have an anchor that fits: then the anchors stay
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from utils.data.labels import Fault
 from utils.errors import UserError
 from utils.files import replacing
-from utils.labels import Fault
 
 PRINTED = 20  # of what was dropped; all of it is in dropped.txt
 

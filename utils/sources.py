@@ -10,11 +10,11 @@ from urllib.parse import unquote, urlsplit
 
 import cv2
 
-from utils.data_yaml import image_files
+from utils.data.config import image_files
+from utils.data.images import ImageError, is_image, is_video, read_image
 from utils.download import download_file, is_url
 from utils.errors import UserError
 from utils.frames import Frame
-from utils.images import ImageError, is_image, is_video, read_image
 from utils.streams import Streams, display_name, is_live
 
 BROKEN_FRAMES = 30  # in a row, after which the rest of a video is taken for lost

@@ -17,10 +17,10 @@ from types import ModuleType
 import cv2
 import numpy as np
 
+from utils.data.images import is_image, is_video
 from utils.errors import UserError
 from utils.extras import load_extra
 from utils.frames import Frame
-from utils.images import is_image, is_video
 
 # FFmpeg would write its own words about every connection between ours; -8 is silent.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")

@@ -6,8 +6,9 @@ import numpy as np
 
 from utils.boxes import xywh2xyxy
 from utils.collection import Box, Collection, Picture, place_image, require_empty
-from utils.data_yaml import image_files, read_data_yaml
-from utils.labels import Fault, index_images
+from utils.data.config import image_files, read_data_yaml
+from utils.data.index import index_images
+from utils.data.labels import Fault
 from utils.yaml_file import write_yaml
 
 

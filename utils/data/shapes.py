@@ -76,7 +76,7 @@ def _manifest() -> str:
     counts = " and ".join(f"{n} {split}" for split, n in IMAGES.items())
     return (
         f"Shapes, version {VERSION}\n\n"
-        f"{counts} images of {IMAGE_SIZE}x{IMAGE_SIZE} pixels, drawn by utils/shapes.py (seed {SEED}).\n"
+        f"{counts} images of {IMAGE_SIZE}x{IMAGE_SIZE} pixels, drawn by utils/data/shapes.py (seed {SEED}).\n"
         f"Classes: {', '.join(CLASSES)}. A label line is: class x y w h, relative to the image.\n"
         "Delete this folder and the set is drawn anew on its next use.\n"
     )

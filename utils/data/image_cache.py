@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from utils.data.labels import Annotation
 from utils.errors import UserError
 from utils.files import replacing
-from utils.labels import Annotation
 
 Load = Callable[[str], tuple[np.ndarray, tuple[int, int]]]  # path → image [h, w, 3], native (h, w)
 

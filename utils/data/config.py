@@ -6,10 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from utils.data.images import IMAGE_SUFFIXES, is_image
+from utils.data.index import Index, index_images
+from utils.data.labels import label_path
 from utils.download import download_archive, is_url
 from utils.errors import UserError
-from utils.images import IMAGE_SUFFIXES, is_image
-from utils.labels import Index, index_images, label_path
 from utils.yaml_file import read_yaml
 
 ROOT = Path(__file__).resolve().parents[1]  # the repository
@@ -39,7 +40,7 @@ def read_data_yaml(path: str | Path) -> DataConfig:
     | names | class names: a list, or a mapping from 0, 1, 2, … |
     | nc | number of classes; may be left out |
     | download | URL of an archive to unpack to ``path``, or a list of them, or a mapping: folder in ``path`` to these |
-    | generate | ``shapes``: draw the set of utils/shapes.py |
+    | generate | ``shapes``: draw the set of utils/data/shapes.py |
 
     A relative ``path`` (and without one: the entries) is tried against the YAML's folder, the current folder, the
     repository and the folder ``datasets`` beside the repository; the first where the images are is taken.
@@ -74,7 +75,7 @@ def prepare_data(config: DataConfig, splits: Iterable[str] = ("train", "val")) -
     missing = f"{config.file}: `{_missing(config, splits)[0]}` does not exist"
 
     if config.generate:
-        from utils.shapes import make_shapes  # only here: most data sets are not drawn
+        from utils.data.shapes import make_shapes  # only here: most data sets are not drawn
 
         print(f"generating the data set of {config.file.name} in {config.root}")
         make_shapes(config.root)

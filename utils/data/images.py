@@ -161,3 +161,11 @@ def to_uint8(image: np.ndarray) -> np.ndarray:
     elif brightest > 255:
         image = image * (255 / brightest)
     return image.clip(0, 255).round().astype(np.uint8)
+
+
+def fit_size(size: int, stride: int) -> int:
+    """The image size, raised to a multiple of the largest stride, and a warning where it was none."""
+    fitted = -(-size // stride) * stride
+    if fitted != size:
+        print(f"warning: --imgsz {size} is no multiple of the largest stride {stride}; {fitted} is used")
+    return fitted
