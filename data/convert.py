@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from utils.errors import UserError, exit_on_user_error
 
 if TYPE_CHECKING:
-    from utils.collection import Collection
+    from utils.layouts.collection import Collection
 
 FLAGS = {  # which layouts each flag is for
     "images": ("voc", "coco"),
@@ -60,7 +60,7 @@ def run(layout: str, source: str | list[str], dest: str, **flags) -> "Collection
     if layout != "coco" and len(sources) > 1:
         raise UserError(f"{layout} takes one source and one destination; given were {' '.join([*sources, str(dest)])}")
 
-    from utils.convert import convert
+    from utils.layouts.convert import convert
 
     return convert(options)
 

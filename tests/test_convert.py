@@ -9,12 +9,12 @@ import pytest
 
 import data.convert as convert
 from tests.conftest import assert_user_error, command, make_set, shared
-from utils.coco_json import split_name
 from utils.data.coco import COCO_IDS, COCO_NAMES
 from utils.data.config import image_files, read_data_yaml
 from utils.data.index import index_images
 from utils.errors import UserError
-from utils.voc import parse_xml
+from utils.layouts.coco import split_name
+from utils.layouts.voc import parse_xml
 
 
 def files(folder: Path) -> dict[str, bytes]:

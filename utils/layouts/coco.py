@@ -4,11 +4,11 @@ import json
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from utils.collection import Box, Collection, Picture, keep_box, name_apart, place_image, require_empty
 from utils.data.coco import category_ids, image_id
 from utils.data.images import is_image
 from utils.data.labels import Fault
 from utils.errors import UserError
+from utils.layouts.collection import Box, Collection, Picture, keep_box, name_apart, place_image, require_empty
 
 NUMBER = (int, float)
 FIELDS = {  # what an entry must have to be understood at all; the annotations are looked at one by one

@@ -6,11 +6,11 @@ read_voc, read_coco, read_yolo   →  Collection  →   write_yolo, write_voc, w
 import argparse
 from pathlib import Path
 
-from utils.coco_json import read_coco, write_coco
-from utils.collection import Collection, save_faults
 from utils.errors import UserError
-from utils.voc import read_voc, write_voc
-from utils.yolo_layout import read_yolo, write_yolo
+from utils.layouts.coco import read_coco, write_coco
+from utils.layouts.collection import Collection, save_faults
+from utils.layouts.voc import read_voc, write_voc
+from utils.layouts.yolo import read_yolo, write_yolo
 
 
 def convert(options: argparse.Namespace) -> Collection:

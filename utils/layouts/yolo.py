@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 
 from utils.boxes import xywh2xyxy
-from utils.collection import Box, Collection, Picture, place_image, require_empty
 from utils.data.config import image_files, read_data_yaml
 from utils.data.index import index_images
 from utils.data.labels import Fault
+from utils.layouts.collection import Box, Collection, Picture, place_image, require_empty
 from utils.yaml_file import write_yaml
 
 

@@ -4,10 +4,10 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 from xml.parsers import expat
 
-from utils.collection import Box, Collection, Picture, keep_box, name_apart, place_image, require_empty
 from utils.data.images import ImageError, is_image, read_image
 from utils.data.labels import Fault
 from utils.errors import UserError
+from utils.layouts.collection import Box, Collection, Picture, keep_box, name_apart, place_image, require_empty
 
 SPLITS = ("train", "val", "test")
 
