@@ -22,7 +22,7 @@ from utils.data.labels import text_line
 from utils.data.loader import Batch, watching_workers
 from utils.device import now
 from utils.distributed import World
-from utils.loss import DetectionLoss
+from utils.loss.detection import DetectionLoss
 from utils.metrics import CONFIDENCE_GRID, APResult, ConfusionMatrix, ap_per_class, match_detections
 from utils.plots import plot_confusion_matrix, plot_images, plot_metric_curve, plot_pr_curve
 

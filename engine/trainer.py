@@ -53,7 +53,7 @@ from utils.device import describe_device, select_device
 from utils.distributed import PeerLost, World
 from utils.ema import ModelEMA
 from utils.errors import UserError, one_line
-from utils.loss import DetectionLoss, scale_gains
+from utils.loss.detection import DetectionLoss, scale_gains
 from utils.metrics import fitness
 from utils.optimizer import Schedule, build_optimizer
 from utils.paths import new_run_folder

@@ -15,6 +15,7 @@ import pytest
 import torch
 from torch import nn
 from torchvision.ops import StochasticDepth
+from utils.loss.detection.detection import DetectionLoss
 
 from engine.detector import detector_from
 from engine.export_graph import JoinedZeros
@@ -25,7 +26,6 @@ from tests.conftest import ROOT, lively
 from utils.checkpoint import read_checkpoint, save_checkpoint
 from utils.flops import count_gflops, count_parameters
 from utils.hyp import read_hyp
-from utils.loss import DetectionLoss
 from utils.yaml_file import read_yaml
 
 GIANT = 30_000_000  # parameters

@@ -5,14 +5,15 @@ import json
 import numpy as np
 import pytest
 import torch
+from utils.loss.detection.box import pairwise_iou
+from utils.loss.detection.detection import DetectionLoss
 
 from engine.detector import detector_from
 from models import common
 from tests.conftest import shared
-from utils.boxes import non_max_suppression, pairwise_iou
+from utils.boxes import non_max_suppression
 from utils.checkpoint import read_checkpoint
 from utils.hyp import read_hyp
-from utils.loss import DetectionLoss
 from utils.metrics import ap_per_class
 from utils.paths import ROOT
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 
-from utils.boxes import pairwise_iou
+from utils.loss.box import pairwise_iou
 
 LEVEL_WEIGHTS = {3: (4.0, 1.0, 0.4)}  # of objectness, finest level first
 OTHER_LEVEL_WEIGHTS = (4.0, 1.0, 0.25, 0.06, 0.02)
