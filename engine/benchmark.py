@@ -22,7 +22,7 @@ from utils.data.loader import eval_loader, worker_count
 from utils.device import describe_device, select_device, synchronize
 from utils.errors import UserError, one_line
 from utils.paths import new_run_folder, newest_weights
-from utils.plots import plot_benchmarks
+from utils.plots.runs import plot_benchmarks
 
 WARM_UP = 5  # calls before the clock starts: the first ones plan, compile and fill caches
 

@@ -24,7 +24,8 @@ from utils.device import now
 from utils.distributed import World
 from utils.loss.detection import DetectionLoss
 from utils.metrics import CONFIDENCE_GRID, APResult, ConfusionMatrix, ap_per_class, match_detections
-from utils.plots import plot_confusion_matrix, plot_images, plot_metric_curve, plot_pr_curve
+from utils.plots.evaluation import plot_confusion_matrix, plot_metric_curve, plot_pr_curve
+from utils.plots.grid import plot_images
 
 
 @dataclass

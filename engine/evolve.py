@@ -21,7 +21,7 @@ from utils.errors import UserError
 from utils.files import replacing
 from utils.metrics import fitness
 from utils.paths import ROOT, new_run_folder
-from utils.plots import plot_evolution
+from utils.plots.runs import plot_evolution
 from utils.yaml_file import read_yaml, write_yaml
 
 FIGURES = "metrics/precision metrics/recall metrics/mAP_0.5 metrics/mAP_0.5:0.95 val/box_loss val/obj_loss val/cls_loss".split()

@@ -22,11 +22,11 @@ from utils.boxes import scale_boxes
 from utils.cli import require_at_least, require_share
 from utils.data.images import letterbox
 from utils.device import describe_device, select_device, synchronize
-from utils.display import show_image, why_no_display
 from utils.errors import UserError
-from utils.feature_maps import FeatureMaps
 from utils.frames import Frame
 from utils.paths import new_run_folder, newest_weights
+from utils.plots.display import show_image, why_no_display
+from utils.plots.feature_maps import FeatureMaps
 from utils.sources import Sources
 from utils.streams import display_name
 

@@ -11,7 +11,9 @@ from utils.checkpoint import read_checkpoint, save_checkpoint
 from utils.data.labels import Annotation
 from utils.data.loader import Batch
 from utils.files import replacing
-from utils.plots import plot_images, plot_labels, plot_results
+from utils.plots.grid import plot_images
+from utils.plots.labels import plot_labels
+from utils.plots.runs import plot_results
 from utils.yaml_file import write_yaml
 
 RESULT_COLUMNS = (

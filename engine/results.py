@@ -9,11 +9,11 @@ import numpy as np
 import torch
 
 from utils.boxes import xyxy2xywh
-from utils.crops import crop_box, save_crop
-from utils.display import show_image, why_no_display
-from utils.draw import draw_boxes, save_image
 from utils.extras import load_extra
 from utils.paths import ROOT, new_run_folder
+from utils.plots.crops import crop_box, save_crop
+from utils.plots.display import show_image, why_no_display
+from utils.plots.draw import draw_boxes, save_image
 
 DETECT_RUNS = ROOT / "runs" / "detect"
 

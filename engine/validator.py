@@ -18,7 +18,7 @@ from utils.data.loader import eval_loader, worker_count
 from utils.device import describe_device, select_device
 from utils.errors import UserError
 from utils.paths import new_run_folder, newest_weights
-from utils.plots import plot_study
+from utils.plots.runs import plot_study
 
 STUDY_SIZES = range(256, 1537, 128)
 

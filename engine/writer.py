@@ -9,12 +9,12 @@ import cv2
 import numpy as np
 import torch
 
-from utils.crops import crop_box, save_crop
 from utils.data.coco import coco_results
 from utils.data.labels import text_line
-from utils.draw import draw_boxes, save_image
 from utils.errors import UserError
 from utils.frames import Frame
+from utils.plots.crops import crop_box, save_crop
+from utils.plots.draw import draw_boxes, save_image
 
 
 class Writer:

@@ -10,6 +10,9 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from utils.plots.figure.display import why_no_display
+from utils.plots.figure.draw import draw_boxes, printable
+from utils.plots.figure.feature_maps import feature_grid
 
 import detect
 from engine.predictor import Predictor
@@ -20,10 +23,7 @@ from tests.test_val import make_weights
 from utils.boxes import xywh2xyxy
 from utils.data.coco import COCO_NAMES, coco_results
 from utils.data.images import read_image
-from utils.display import why_no_display
-from utils.draw import draw_boxes, printable
 from utils.errors import UserError
-from utils.feature_maps import feature_grid
 from utils.frames import Frame
 from utils.paths import newest_weights
 

@@ -7,10 +7,13 @@ import cv2
 import numpy as np
 import pytest
 from matplotlib.ft2font import FT2Font
+from utils.plots.figure.draw import PALETTE, class_color, draw_boxes, draw_tag, font_for, printable, save_image
+from utils.plots.figure.evaluation import plot_confusion_matrix, plot_metric_curve, plot_pr_curve
+from utils.plots.figure.grid import plot_images
+from utils.plots.figure.labels import plot_labels
+from utils.plots.figure.runs import plot_results
 
-from utils.draw import PALETTE, class_color, draw_boxes, draw_tag, font_for, printable, save_image
 from utils.errors import UserError
-from utils.plots import plot_confusion_matrix, plot_images, plot_labels, plot_metric_curve, plot_pr_curve, plot_results
 
 NAMES = {0: "person", 1: "红细胞", 2: "cost $x_1$"}
 COLUMNS = (
@@ -52,7 +55,7 @@ def color_count(image: np.ndarray) -> int:
     return len(np.unique(image.reshape(-1, 3)[::7] @ np.array([1, 256, 65536])))
 
 
-# --- utils/draw.py
+# --- utils/plots/draw.py
 
 
 def test_palette_colors_are_far_apart_and_cyclic():
@@ -190,7 +193,7 @@ def test_save_image_says_why_it_cannot_write(tmp_path):
         save_image(tmp_path / "missing" / "a.png", image)
 
 
-# --- utils/plots.py: batches
+# --- utils/plots/figure.py: batches
 
 
 def test_plot_images_places_boxes_in_their_cells(tmp_path):
@@ -241,7 +244,7 @@ def test_plot_images_of_nothing(tmp_path):
     assert (read(no_boxes)[1:, 1:] == 114).all()
 
 
-# --- utils/plots.py: figures
+# --- utils/plots/figure.py: figures
 
 
 @pytest.mark.parametrize(("n", "nc"), [(0, 3), (1500, 85)])

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.draw import save_image
+from utils.plots.draw import save_image
 
 
 def crop_box(image: np.ndarray, box: list[float]) -> np.ndarray:

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from utils.draw import save_image
+from utils.plots.draw import save_image
 
 MAX_CHANNELS, COLUMNS = 32, 8
 CELL = 128  # pixels of a map's longer side in the picture, at least

@@ -1,0 +1,113 @@
+"""Curves of one evaluation, and its confusion matrix."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from utils.plots.figure import class_ticks, new_figure, plot_color, save_figure, show_names, shown_name
+
+MAX_NAMED = 20  # classes told apart by colour in one plot
+
+
+def plot_pr_curve(
+    recall_grid: np.ndarray,
+    precision: np.ndarray,
+    ap50: np.ndarray,
+    path: str | Path,
+    names: dict[int, str],
+    classes: Sequence[int],
+) -> Path:
+    """Precision over recall at IoU 0.5 (PR_curve.png), one line per class and their mean.
+
+    recall_grid: [k]. precision: [nc_present, k]. ap50: [nc_present]. classes: the class indices of these rows.
+    """
+    labels = [f"{shown_name(names, c, 24)} {ap:.3f}" for c, ap in zip(classes, ap50, strict=True)]
+    mean = f"all classes {np.mean(ap50):.3f} mAP@0.5" if len(classes) else "no classes"
+    return _plot_curves(recall_grid, precision, path, classes, labels, mean, "recall", "precision")
+
+
+def plot_metric_curve(
+    conf_grid: np.ndarray,
+    values: np.ndarray,
+    path: str | Path,
+    names: dict[int, str],
+    classes: Sequence[int],
+    ylabel: str,
+) -> Path:
+    """A metric over the confidence threshold (F1_, P_, R_curve.png), one line per class and their mean.
+
+    conf_grid: [k]. values: [nc_present, k]. classes: the class indices of these rows. ylabel: name of the metric.
+    """
+    labels = [shown_name(names, c, 24) for c in classes]
+    mean = "no classes"
+    if len(classes):
+        curve = np.mean(values, 0)
+        mean = f"all classes {curve.max():.2f} at {conf_grid[curve.argmax()]:.2f}"
+    return _plot_curves(conf_grid, values, path, classes, labels, mean, "confidence", ylabel)
+
+
+def _plot_curves(
+    x: np.ndarray,
+    curves: np.ndarray,
+    path: str | Path,
+    classes: Sequence[int],
+    labels: list[str],
+    mean_label: str,
+    xlabel: str,
+    ylabel: str,
+) -> Path:
+    figure = new_figure(9, 6)
+    axes = figure.subplots()
+    mean = np.mean(curves, 0) if len(classes) else np.full(len(x), np.nan)
+    axes.plot(x, mean, linewidth=3, color="black", label=mean_label, zorder=3)
+    for c, curve, label in zip(classes, curves, labels, strict=True):
+        if len(classes) <= MAX_NAMED:
+            axes.plot(x, curve, linewidth=1.2, color=plot_color(c), label=label)
+        else:
+            axes.plot(x, curve, linewidth=0.8, color="0.75")
+    axes.set(xlabel=xlabel, ylabel=ylabel, xlim=(0, 1), ylim=(0, 1.01), title=f"{ylabel} over {xlabel}")
+    axes.grid(alpha=0.25)
+    legend = axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0, frameon=False, fontsize=9)
+    show_names(legend.get_texts())
+    return save_figure(figure, path)
+
+
+def plot_confusion_matrix(matrix: np.ndarray, names: dict[int, str], path: str | Path) -> Path:
+    """Which class is predicted for which, as a share of each true class (confusion_matrix.png).
+
+    matrix: [nc + 1, nc + 1] counts; rows are predicted, columns true classes, the last of both is the background.
+    """
+    matrix = np.asarray(matrix, np.float64)
+    nc = len(matrix) - 1
+    shares = matrix / np.maximum(matrix.sum(0, keepdims=True), 1e-9)
+    figure = new_figure(10.5, 9)
+    axes = figure.subplots()
+    picture = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
+    figure.colorbar(picture, ax=axes, shrink=0.6, label="share of the true class")
+    axes.set(xlabel="true", ylabel="predicted", title="Confusion matrix, columns normalised")
+
+    shown = [*class_ticks(nc), nc]
+    labels = [shown_name(names, i, 20) for i in shown[:-1]] + ["background"]
+    font_size = float(np.clip(440 / len(matrix), 4.5, 11))
+    axes.set_xticks(shown, labels, rotation=90, fontsize=font_size)
+    axes.set_yticks(shown, labels, fontsize=font_size)
+    show_names([*axes.get_xticklabels(), *axes.get_yticklabels()])
+    if nc < 30:
+        _write_shares(axes, shares)
+    return save_figure(figure, path)
+
+
+def _write_shares(axes: Axes, shares: np.ndarray) -> None:
+    """Write each share of at least 0.01, rounded, into its cell, and lines between the cells."""
+    font_size = min(180 / len(shares), 12)
+    for row, column in np.argwhere(shares >= 0.005):
+        share = shares[row, column]
+        color = "white" if share > 0.5 else "black"
+        axes.text(column, row, f"{share:.2f}", ha="center", va="center", color=color, fontsize=font_size)
+    between = np.arange(len(shares) - 1) + 0.5
+    axes.set_xticks(between, minor=True)
+    axes.set_yticks(between, minor=True)
+    axes.tick_params(which="minor", length=0)
+    axes.grid(which="minor", color="0.85", linewidth=0.5)

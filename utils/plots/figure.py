@@ -1,0 +1,61 @@
+"""Figures of a training and an evaluation, as image files: batches, labels, loss curves, PR curves, confusion matrix.
+
+Every function draws on a Figure of its own (no pyplot state), takes class names in any language and returns the path
+written; save_image names the file in a UserError where it cannot be written.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from utils.plots.draw import class_color, font_for, printable, save_image
+
+DPI = 200
+MAX_TICKS = 100  # more names cannot be read
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """A figure of width × height inches at DPI."""
+    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.1, h_pad=0.1)
+    return figure
+
+
+def class_ticks(nc: int) -> range:
+    """The classes to name on an axis: all, or evenly spaced ones."""
+    return range(0, nc, -(-nc // MAX_TICKS))
+
+
+def plot_color(index: int) -> tuple[float, float, float]:
+    """class_color for matplotlib."""
+    red, green, blue = class_color(index)
+    return red / 255, green / 255, blue / 255
+
+
+def shown_name(names: dict[int, str], index: int, longest: int) -> str:
+    return printable(shortened(str(names.get(int(index), index)), longest))
+
+
+def shortened(text: str, longest: int) -> str:
+    """``text`` with its middle left out where it has more than ``longest`` characters: file names differ at the end."""
+    if len(text) <= longest:
+        return text
+    end = (longest - 1) // 2
+    return f"{text[: longest - 1 - end]}…{text[len(text) - end :]}"
+
+
+def show_names(texts: Iterable[Text]) -> None:
+    """Give each text a font that has its glyphs, and take its dollar signs for what they are."""
+    for text in texts:
+        text.get_fontproperties().set_file(font_for(text.get_text()))
+        text.set_parse_math(False)
+
+
+def save_figure(figure: Figure, path: str | Path) -> Path:
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return save_image(path, np.ascontiguousarray(np.asarray(canvas.buffer_rgba())[..., :3]))
