@@ -23,7 +23,7 @@ from utils.data.images import ImageError, letterbox, read_image, to_uint8
 from utils.device import select_device, synchronize
 from utils.download import is_url
 from utils.errors import UserError
-from utils.sources import fetch
+from utils.sources.sources import fetch
 
 
 class AutoShape(nn.Module):

@@ -23,12 +23,12 @@ from utils.cli import require_at_least, require_share
 from utils.data.images import letterbox
 from utils.device import describe_device, select_device, synchronize
 from utils.errors import UserError
-from utils.frames import Frame
 from utils.paths import new_run_folder, newest_weights
 from utils.plots.display import show_image, why_no_display
 from utils.plots.feature_maps import FeatureMaps
-from utils.sources import Sources
-from utils.streams import display_name
+from utils.sources.frame import Frame
+from utils.sources.sources import Sources
+from utils.sources.streams import display_name
 
 
 class Predictor:

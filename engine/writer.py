@@ -12,9 +12,9 @@ import torch
 from utils.data.coco import coco_results
 from utils.data.labels import text_line
 from utils.errors import UserError
-from utils.frames import Frame
 from utils.plots.crops import crop_box, save_crop
 from utils.plots.draw import draw_boxes, save_image
+from utils.sources.frame import Frame
 
 
 class Writer:

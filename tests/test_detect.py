@@ -13,6 +13,7 @@ import torch
 from utils.plots.figure.display import why_no_display
 from utils.plots.figure.draw import draw_boxes, printable
 from utils.plots.figure.feature_maps import feature_grid
+from utils.sources.sources.frame import Frame
 
 import detect
 from engine.predictor import Predictor
@@ -24,7 +25,6 @@ from utils.boxes import xywh2xyxy
 from utils.data.coco import COCO_NAMES, coco_results
 from utils.data.images import read_image
 from utils.errors import UserError
-from utils.frames import Frame
 from utils.paths import newest_weights
 
 

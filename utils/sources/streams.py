@@ -8,27 +8,21 @@ Streams          → Frames, of whichever source has a new one
 import os
 import re
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from types import ModuleType
 
 import cv2
 import numpy as np
 
 from utils.data.images import is_image, is_video
-from utils.errors import UserError
-from utils.extras import load_extra
-from utils.frames import Frame
+from utils.sources.capture import CaptureError, check_screen, open_capture
+from utils.sources.frame import Frame
 
 # FFmpeg would write its own words about every connection between ours; -8 is silent.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-
-TIMEOUT = 10  # seconds without a connection or a picture after which a network stream counts as broken
 RETRY_WAITS = (1, 2, 4, 8, 16, 30, 30, 30, 30, 30)  # seconds; after the last one a stream is given up
 BAD_FRAMES = 3  # pictures in a row that can't be read before the connection is made anew
-SCREEN_RATE = 20  # pictures of the screen per second
 USUAL_RATE = 30.0  # frames per second where the source doesn't say
 
 STREAM_URL = r"(rtsps?|rtmps?|udp|tcp|rtp|srt|https?)://\S+"
@@ -50,69 +44,6 @@ def is_live(source: str) -> bool:
 def display_name(source: str | int | Path) -> str:
     """A source as it may be shown and logged: without the user and password of a URL."""
     return re.sub(r"//[^/@]*@", "//", str(source))
-
-
-class CaptureError(Exception):
-    """A live source can't be opened; the message is the reason."""
-
-
-def open_capture(source: str) -> "cv2.VideoCapture | ScreenCapture":
-    """Open a camera by its number, a network stream by its URL, or «screen [number] [left top width height]».
-
-    Raises CaptureError where that fails, UserError where the package for the screen is missing.
-    """
-    if source.startswith("screen"):
-        return ScreenCapture(*map(int, source.split()[1:]))
-    if source.isdecimal():
-        capture, why = cv2.VideoCapture(int(source)), "no such camera, or another program is using it"
-    else:
-        limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, TIMEOUT * 1000, cv2.CAP_PROP_READ_TIMEOUT_MSEC, TIMEOUT * 1000]
-        capture, why = cv2.VideoCapture(source, cv2.CAP_FFMPEG, limits), "no answer, or not a video stream"
-    if not capture.isOpened():
-        raise CaptureError(why)
-    return capture
-
-
-class ScreenCapture:
-    """The screen, with the methods of cv2.VideoCapture that Stream uses.
-
-    ``number``: 1, 2, … is a monitor, 0 all of them; the other four pick a part of it, in pixels.
-    """
-
-    def __init__(self, number: int = 0, *part: int):
-        mss = _load_mss()
-        try:
-            self.screen = mss.MSS()
-            self.area = self.screen.monitors[number]
-        except IndexError:
-            raise CaptureError(f"no monitor {number}; there are {len(self.screen.monitors) - 1}") from None
-        except Exception as e:  # mss has no common class for «no display» and «not allowed»
-            raise CaptureError(f"the screen can't be read: {' '.join(str(e).split())}") from None
-        if part:
-            left, top, width, height = part
-            corner = {"left": self.area["left"] + left, "top": self.area["top"] + top}
-            self.area = corner | {"width": width, "height": height}
-        self.due = time.monotonic()
-
-    def get(self, prop: int) -> float:
-        return SCREEN_RATE if prop == cv2.CAP_PROP_FPS else 0.0
-
-    def grab(self) -> bool:
-        """Wait for the next picture's turn."""
-        time.sleep(max(self.due - time.monotonic(), 0))
-        self.due = max(self.due, time.monotonic() - 1) + 1 / SCREEN_RATE
-        return True
-
-    def retrieve(self) -> tuple[bool, np.ndarray]:
-        """True and the picture, uint8 [h, w, 3] BGR. Raises CaptureError where the part lies outside the screen."""
-        try:
-            picture = np.asarray(self.screen.grab(self.area))
-        except Exception as e:  # as above
-            raise CaptureError(f"the screen can't be read: {' '.join(str(e).split())}") from None
-        return True, np.ascontiguousarray(picture[..., :3])
-
-    def release(self) -> None:
-        self.screen.close()
 
 
 class Stream(threading.Thread):
@@ -211,7 +142,7 @@ class Streams:
     def __init__(self, sources: list[str], vid_stride: int = 1):
         for source in sources:
             if source.startswith("screen"):
-                _check_screen(source)
+                check_screen(source)
         self.news = threading.Condition()
         self.streams = [
             Stream(source, stem, f"stream {i}/{len(sources)}", vid_stride, self.news)
@@ -257,14 +188,3 @@ def file_stems(sources: list[str]) -> list[str]:
         count = sum(s == stem or s.startswith(f"{stem}-") for s in stems)
         stems.append(f"{stem}-{count + 1}" if count else stem)
     return stems
-
-
-def _check_screen(source: str) -> None:
-    numbers = source.split()[1:]
-    if len(numbers) not in (0, 1, 4, 5):
-        raise UserError(f"--source {source!r}: write «screen», «screen 1», or «screen 1 left top width height»")
-    _load_mss()
-
-
-def _load_mss() -> ModuleType:
-    return load_extra("mss", "--source screen", "'mss>=10.2'")

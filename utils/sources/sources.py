@@ -1,4 +1,4 @@
-"""Where detect.py takes its images from: files of all kinds, URLs, and live sources (utils/streams.py)."""
+"""Where detect.py takes its images from: files of all kinds, URLs, and live sources (utils/sources/streams.py)."""
 
 import glob
 import os
@@ -14,8 +14,8 @@ from utils.data.config import image_files
 from utils.data.images import ImageError, is_image, is_video, read_image
 from utils.download import download_file, is_url
 from utils.errors import UserError
-from utils.frames import Frame
-from utils.streams import Streams, display_name, is_live
+from utils.sources.frame import Frame
+from utils.sources.streams import Streams, display_name, is_live
 
 BROKEN_FRAMES = 30  # in a row, after which the rest of a video is taken for lost
 
