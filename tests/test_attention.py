@@ -8,8 +8,8 @@ import torch.nn.functional as F
 import torchvision
 from torch import nn
 
-from models import attention
-from models.attention import CBAM, ECA, SE, SOCA, CoordAtt, CovarianceRoot, MobileMQA, SimAM
+from models.blocks import attention
+from models.blocks.attention import CBAM, ECA, SE, SOCA, CoordAtt, CovarianceRoot, MobileMQA, SimAM
 from models.common import C3
 from models.yolo import DetectionModel
 from utils.flops import count_gflops

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+from models.blocks.yolov7 import MP, SP, SPPCSPC, RepConv
 from models.common import Conv
 from models.fuse import fuse_conv_bn
-from models.yolov7 import MP, SP, SPPCSPC, RepConv
 from tests.conftest import lively
 
 

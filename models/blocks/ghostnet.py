@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from models.attention import SE
+from models.blocks.attention import SE
 from models.common import Conv, make_divisible
 
 

@@ -1,9 +1,9 @@
 """MobileNetV3's block (1905.02244). MobileNetV4's are UniversalInvertedBottleneckBlock (models/common.py, with
-``paper=True``) and MobileMQA (models/attention.py)."""
+``paper=True``) and MobileMQA (models/blocks/attention.py)."""
 
 from torch import nn
 
-from models.attention import SE
+from models.blocks.attention import SE
 from models.common import Conv, make_divisible
 
 
