@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from engine.runtime import Runtime, is_exported
-from models.backbones import Backbone
-from models.pretrained import load_pretrained
+from models.backbones.backbone import Backbone
+from models.backbones.pretrained import load_pretrained
 from models.rows import UnknownBlock
 from models.yolo import DetectionModel
 from utils.checkpoint import Checkpoint, read_checkpoint

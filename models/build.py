@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from models.backbones import Backbone
+from models.backbones.backbone import Backbone
 from models.common import FusedMBConv, MBConv
 from models.rows import Row, nearest, parse_arguments, scale_channels, scale_number
 from utils.errors import UserError

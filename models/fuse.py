@@ -3,7 +3,7 @@
 from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from models.backbones import Backbone
+from models.backbones.backbone import Backbone
 from models.common import Conv, stem
 
 

@@ -4,7 +4,7 @@ from copy import deepcopy
 
 import torch
 
-from models.backbones import Backbone
+from models.backbones.backbone import Backbone
 from models.rows import take
 from utils.device import describe_device, median_ms
 

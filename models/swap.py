@@ -8,7 +8,8 @@ with_backbone(description, …, "resnet50")      what --backbone does to a YAML 
 import math
 import re
 
-from models.backbones import Backbone, Network, create_backbone, describe
+from models.backbones.backbone import Backbone, create_backbone
+from models.backbones.networks import Network, describe
 from models.rows import Row, is_level, read_rows
 from utils.errors import UserError
 from utils.flops import count_parameters

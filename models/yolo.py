@@ -24,7 +24,7 @@ from torch import nn
 from tqdm import tqdm
 
 from models import common
-from models.backbones import Backbone
+from models.backbones.backbone import Backbone
 from models.blocks import attention, ghostnet, mobilenet, yolov7
 from models.build import Scaling, build_layer, output_shape, scale_drop_rates, set_batchnorm
 from models.check import check_description, check_detect, check_inputs, check_levels, detect_arguments, find_warnings

@@ -10,12 +10,13 @@ from copy import deepcopy
 
 import pytest
 import torch
+from models.backbones.backbone.backbone import Backbone, create_backbone
+from models.backbones.backbone.networks import create_classifier, describe, resolve_name
 from torch import nn
 
 import train
 from engine.detector import detector_from, transfer_weights
 from engine.exporter import export_onnx
-from models.backbones import Backbone, create_backbone, create_classifier, describe, resolve_name
 from models.fuse import fuse_conv_bn
 from models.profiling import profile_layers
 from models.yolo import DetectionModel
@@ -198,7 +199,7 @@ def test_channels_last_maps_are_turned():
 
 
 def test_tokens_are_laid_out_as_a_map():
-    from models.backbones import read_map, to_nchw
+    from models.backbones.backbone.backbone import read_map, to_nchw
 
     x = torch.arange(2 * 40 * 5).view(2, 40, 5)
     turned = to_nchw(x, "tokens", 5, 8)

@@ -9,13 +9,14 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import torch
+from models.backbones.backbone.backbone import create_backbone
+from models.backbones.backbone.networks import create_classifier
+from models.backbones.backbone.pretrained import load_pretrained
 from torchvision.models import ShuffleNet_V2_X0_5_Weights
 
 import train
 from engine.detector import load_backbone, transfer_weights
 from engine.trainer import Trainer
-from models.backbones import create_backbone, create_classifier
-from models.pretrained import load_pretrained
 from models.yolo import DetectionModel
 from tests.conftest import assert_user_error, command
 from utils.checkpoint import read_checkpoint, save_checkpoint

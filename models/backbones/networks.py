@@ -1,9 +1,4 @@
-"""Any network by name as a detector's backbone: layer 0, which gives one map per level of the pyramid.
-
-    create_backbone("efficientnet_b0", levels=["P3", "P4", "P5"])
-        resolve_name    efficientnet_b0 → torchvision/efficientnet_b0
-        describe        which levels the network has, their channels, strides and layout, read from the network by tracing
-        Backbone        normalises the image, runs the network without its classifier, gives {level: map}
+"""Networks by name: which there are, and the levels of their pyramids, read from the network itself.
 
 Level Pn is the last map at stride 2ⁿ. torchvision's networks come through its feature extraction, timm's as features_only.
 """
@@ -11,7 +6,7 @@ Level Pn is the last map at stride 2ⁿ. torchvision's networks come through its
 import difflib
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
@@ -23,7 +18,11 @@ from torchvision.models.feature_extraction import create_feature_extractor
 from utils.errors import UserError
 
 PROBE = (256, 320)  # height and width at which networks are traced; not square, so that layouts can be told apart
+
+
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
 ALIASES = {  # spellings of the write-ups
     "efficientnet": "torchvision/efficientnet_b0",
     "efficientnetv2_s": "torchvision/efficientnet_v2_s",
@@ -58,91 +57,6 @@ class Network:
 
     def __str__(self) -> str:
         return f"{self.name} has {', '.join(f'{k} ({v.channels} channels)' for k, v in self.levels.items())}"
-
-
-class Backbone(nn.Module):
-    """A network as a detector's first layer: images [b, 3, h, w], 0..1 → {level: map [b, c, h/stride, w/stride]}.
-
-    ``name``, ``levels`` {level: Level}, finest first, ``default`` the level that a row with `from` -1 gets; ``mean`` and
-    ``std`` of the input that the network expects, part of the model and of what is exported from it.
-    """
-
-    i, f = 0, -1  # its place in a detector
-
-    def __init__(self, network: Network, levels: Sequence[str], mean: Sequence[float], std: Sequence[float]):
-        super().__init__()
-        self.name = network.name
-        self.levels = {name: level for name, level in network.levels.items() if name in levels}
-        self.default = network.default if network.default in self.levels else list(self.levels)[-1]
-        self.net = _build_network(network.name, self.levels)
-        self.register_buffer("mean", torch.zeros(1, 3, 1, 1), persistent=False)  # the YAML is where these are kept
-        self.register_buffer("std", torch.ones(1, 3, 1, 1), persistent=False)
-        self.normalize(mean, std)
-
-    def __setstate__(self, state: dict) -> None:
-        super().__setstate__(state)
-        self.net.train(self.training)  # copies of what torchvision's feature extraction makes begin in training mode
-
-    @property
-    def channels(self) -> dict[str, int]:
-        return {name: level.channels for name, level in self.levels.items()}
-
-    @property
-    def strides(self) -> dict[str, int]:
-        return {name: level.stride for name, level in self.levels.items()}
-
-    def normalize(self, mean: Sequence[float], std: Sequence[float]) -> None:
-        """Expect inputs of this mean and standard deviation per channel."""
-        self.normalization = {"mean": [float(v) for v in mean], "std": [float(v) for v in std]}
-        for name, values in self.normalization.items():
-            getattr(self, name).copy_(torch.tensor(values).view(1, 3, 1, 1))
-
-    def description(self) -> dict:
-        """The keys of a model YAML that stand for it."""
-        return {"backbone": self.name, "normalize": {k: list(v) for k, v in self.normalization.items()}}
-
-    def forward(self, image: torch.Tensor) -> dict[str, torch.Tensor]:
-        maps = self.net((image - self.mean) / self.std)
-        maps = maps.values() if isinstance(maps, dict) else maps
-        height, width = image.shape[2:]
-        return {
-            name: _to_nchw(x, level.layout, height // level.stride, width // level.stride)
-            for (name, level), x in zip(self.levels.items(), maps, strict=True)
-        }
-
-    def multiply_adds(self, image: torch.Tensor) -> float:
-        """Of all convolutions and matrix products for one image, those of attention among them."""
-        from torch.utils.flop_counter import FlopCounterMode
-
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
-            self.net(image)
-        return counter.get_total_flops() / 2
-
-
-def create_backbone(
-    name: str,
-    pretrained: bool | str = False,
-    levels: Sequence[str] | None = None,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
-) -> Backbone:
-    """The network ``name`` without its classifier: ``efficientnet_b0``, ``torchvision/resnet50``, ``timm/…``.
-
-    ``pretrained``: True or "imagenet" for the library's weights, or a file of weights. ``levels``: those it shall give,
-    such as ["P3", "P4", "P5"]; by default all from P2 on. ``mean``, ``std``: of the input, where they are other than those
-    of the library's weights. Raises UserError for unknown names, levels that the network lacks and networks without a pyramid.
-    """
-    network = describe(name)
-    levels = [k for k in network.levels if k != "P1"] if levels is None else list(levels)
-    for level in levels:
-        if level not in network.levels:
-            raise UserError(f"{name}: has no level {level}; {network}")
-    backbone = Backbone(network, levels, mean or network.mean, std or network.std)
-    if pretrained:
-        from models.pretrained import load_pretrained
-
-        print(load_pretrained(backbone, "imagenet" if pretrained is True else pretrained))
-    return backbone
 
 
 def create_classifier(name: str) -> nn.Module:
@@ -233,7 +147,7 @@ def _torchvision_levels(net: nn.Module, image: torch.Tensor) -> dict[str, Level]
     for unit_name, unit in units.items():
         unit.register_forward_hook(lambda module, _, y, unit_name=unit_name: outputs.append((unit_name, module, y)))
     net(image)
-    found = [(unit, module, *_read_map(y)) for unit, module, y in outputs if _read_map(y)]
+    found = [(unit, module, *read_map(y)) for unit, module, y in outputs if read_map(y)]
     several = {u for u, *_ in found if len({f[3] for f in found if f[0].startswith(f"{u}.")}) > 1}
     # containers of several strides stand for no stage, those of one stride for all that they hold
     stages = [f for f in found if f[0] not in several and f[0].rpartition(".")[0] in {"", *several}]
@@ -241,7 +155,7 @@ def _torchvision_levels(net: nn.Module, image: torch.Tensor) -> dict[str, Level]
 
 
 def _timm_levels(net: nn.Module, image: torch.Tensor) -> dict[str, Level]:
-    return _by_name([(i, *_read_map(y)) for i, y in enumerate(net(image)) if _read_map(y)])
+    return _by_name([(i, *read_map(y)) for i, y in enumerate(net(image)) if read_map(y)])
 
 
 def _by_name(maps: list[tuple[str | int, int, int, str]]) -> dict[str, Level]:
@@ -301,7 +215,7 @@ def _probe(
     raise AssertionError("unreachable")
 
 
-def _read_map(y) -> tuple[int, int, str] | None:
+def read_map(y) -> tuple[int, int, str] | None:
     """(channels, stride, layout) of what a network gave for an image of PROBE's size; None where it is no map."""
     height, width = PROBE
     if not isinstance(y, torch.Tensor):
@@ -319,15 +233,7 @@ def _read_map(y) -> tuple[int, int, str] | None:
     return None
 
 
-def _to_nchw(x: torch.Tensor, layout: str, height: int, width: int) -> torch.Tensor:
-    if layout == "NHWC":
-        return x.permute(0, 3, 1, 2)
-    if layout == "tokens":
-        return x.transpose(1, 2).unflatten(2, (height, width))
-    return x
-
-
-def _build_network(name: str, levels: dict[str, Level]) -> nn.Module:
+def build_network(name: str, levels: dict[str, Level]) -> nn.Module:
     """The network up to the coarsest of ``levels``, without what these don't need."""
     if name.startswith("timm/"):
         places = tuple(level.place for level in levels.values())

@@ -24,7 +24,7 @@ Tensors = dict[str, torch.Tensor]
 
 
 def load_pretrained(backbone: nn.Module, source: str | Path) -> str:
-    """Load weights into ``backbone``, a Backbone of models/backbones.py; returns what was loaded, in words.
+    """Load weights into ``backbone``, a Backbone of models/backbones/backbone.py; returns what was loaded, in words.
 
     ``source``: "imagenet", or a file.
     Raises UserError where they can't be had, or aren't those of this network.
