@@ -9,7 +9,7 @@ from torch import nn
 from engine.runtime import Runtime, is_exported
 from models.backbones.backbone import Backbone
 from models.backbones.pretrained import load_pretrained
-from models.rows import UnknownBlock
+from models.description.rows import UnknownBlock
 from models.yolo import DetectionModel
 from utils.checkpoint import Checkpoint, read_checkpoint
 from utils.errors import UserError

@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 from torch import nn
 
-from models.rows import infer_rule
+from models.description.rows import infer_rule
 from utils.errors import UserError
 
 RULES = ("channels", "repeats", "keep", "plain")

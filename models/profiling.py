@@ -5,7 +5,7 @@ from copy import deepcopy
 import torch
 
 from models.backbones.backbone import Backbone
-from models.rows import take
+from models.description.rows import take
 from utils.device import describe_device, median_ms
 
 

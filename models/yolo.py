@@ -26,26 +26,31 @@ from tqdm import tqdm
 from models import common
 from models.backbones.backbone import Backbone
 from models.blocks import attention, ghostnet, mobilenet, yolov7
-from models.build import Scaling, build_layer, output_shape, scale_drop_rates, set_batchnorm
-from models.check import check_description, check_detect, check_inputs, check_levels, detect_arguments, find_warnings
 from models.common import default_activation
+from models.description.build import Scaling, build_layer, output_shape, scale_drop_rates, set_batchnorm
+from models.description.check import check_description, check_detect, check_inputs, check_levels, detect_arguments
+from models.description.doubts import find_warnings
+from models.description.find import SIZES, apply_size, find_model_yaml, model_yamls
+from models.description.rows import (
+    CHECK_SIZE,
+    Row,
+    UnknownBlock,
+    infer_rule,
+    nearest,
+    parse_activation,
+    read_rows,
+    take,
+)
+from models.description.swap import build_backbone, names_network, stock_name, trace_backbone, unnest, with_backbone
 from models.fuse import fuse_conv_bn
 from models.plugins import PLUGINS, load_plugins, reserve
 from models.profiling import profile_layers, profile_model
-from models.rows import Row, UnknownBlock, infer_rule, nearest, parse_activation, read_rows, take
-from models.swap import build_backbone, names_network, stock_name, trace_backbone, unnest, with_backbone
 from models.tta import forward_augment
 from utils.anchors import anchors_in_stride_order
 from utils.data.images import fit_size
 from utils.device import select_device
 from utils.errors import UserError, exit_on_user_error
 from utils.flops import count_gflops, count_layers, count_parameters
-from utils.yaml_file import read_yaml
-
-MODELS = Path(__file__).resolve().parent
-CHECK_SIZE = 640  # every model is traced at this input size while it is built
-
-SIZES = {"n": (0.33, 0.25), "s": (0.33, 0.5), "m": (0.67, 0.75), "l": (1.0, 1.0), "x": (1.33, 1.25)}  # depth, width
 
 # How a row feeds its block. To use your own: paste the class at the end of models/common.py and add its name here.
 #   channels  Block(c1, c2, *args[1:])      c2 = args[0] scaled by width_multiple; repeated `number` times in a Sequential
@@ -165,11 +170,11 @@ def read_model_yaml(cfg: str | Path | dict, backbone: str | None = None) -> tupl
 
     ``backbone``: the name of a network to put in the place of the description's backbone.
     """
-    description, file = _find_model_yaml(cfg)
+    description, file = find_model_yaml(cfg)
     description, name = unnest(description)
     if name and names_network(description) and "head" not in description:
         backbone = backbone or description.pop("backbone")
-        description = _find_model_yaml(stock_name(name))[0] | description
+        description = find_model_yaml(stock_name(name))[0] | description
     if not backbone:
         return description, file
     check_description(description, file)
@@ -179,34 +184,6 @@ def read_model_yaml(cfg: str | Path | dict, backbone: str | None = None) -> tupl
         strides = [row.stride for row in rows[: len(description["backbone"])]]
     description = with_backbone(description, file, strides, backbone)
     return description, f"{Path(file).stem}_{backbone.rpartition('/')[2]}.yaml"
-
-
-def _find_model_yaml(cfg: str | Path | dict) -> tuple[dict, str]:
-    if isinstance(cfg, dict):
-        return deepcopy(cfg), cfg.get("yaml_file", "model")
-    path = Path(cfg)
-    if not path.exists():
-        found = [p for p in (MODELS / path.name, MODELS / "hub" / path.name) if p.is_file()]
-        if not found:
-            names = [p.name for p in model_yamls()]
-            raise UserError(f"{cfg}: no such model YAML here, in models/ or in models/hub/{nearest(path.name, names)}")
-        path = found[0]
-    return read_yaml(path, "model YAML"), str(path)
-
-
-def apply_size(description: dict, file: str) -> None:
-    """Where ``description`` has a size, put its depth and width in. Raises UserError for a size that doesn't exist."""
-    size = description.get("size")
-    if size is None:
-        return
-    if size not in SIZES:
-        raise UserError(f"{file}: size is {size!r}; there are {', '.join(SIZES)}")
-    description["depth_multiple"], description["width_multiple"] = SIZES[size]
-
-
-def model_yamls() -> list[Path]:
-    """Every model YAML that comes with the project."""
-    return sorted(MODELS.glob("*.yaml")) + sorted((MODELS / "hub").glob("*.yaml"))
 
 
 def find_class(name: str) -> type[nn.Module] | None:

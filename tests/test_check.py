@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from models.yolo import DetectionModel, model_yamls
+from models.description.find import model_yamls
+from models.yolo import DetectionModel
 from tests.conftest import ROOT, assert_user_error, command
 from utils.errors import UserError, one_line
 

@@ -20,8 +20,9 @@ from utils.loss.detection.detection import DetectionLoss
 from engine.detector import detector_from
 from engine.export_graph import JoinedZeros
 from engine.exporter import export_onnx
-from models.rows import is_level
-from models.yolo import DetectionModel, model_yamls
+from models.description.find import model_yamls
+from models.description.rows import is_level
+from models.yolo import DetectionModel
 from tests.conftest import ROOT, lively
 from utils.checkpoint import read_checkpoint, save_checkpoint
 from utils.flops import count_gflops, count_parameters

@@ -9,9 +9,10 @@ from torch import nn
 
 from models import common, yolo
 from models.common import Conv, FusedMBConv, MBConv, ShuffleNetV2_InvertedResidual, UniversalInvertedBottleneckBlock
+from models.description.find import model_yamls
+from models.description.rows import infer_rule
 from models.fuse import fuse_conv_bn
-from models.rows import infer_rule
-from models.yolo import DetectionModel, model_yamls
+from models.yolo import DetectionModel
 from tests.conftest import ROOT, SHARED, assert_user_error, command
 from utils.errors import UserError
 from utils.flops import count_gflops, count_parameters

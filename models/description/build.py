@@ -9,7 +9,7 @@ from torch import nn
 
 from models.backbones.backbone import Backbone
 from models.common import FusedMBConv, MBConv
-from models.rows import Row, nearest, parse_arguments, scale_channels, scale_number
+from models.description.rows import Row, nearest, parse_arguments, scale_channels, scale_number
 from utils.errors import UserError
 
 BATCHNORM = {"eps": 1e-3, "momentum": 0.03}  # stock's, for every layer unless the YAML says otherwise for the backbone

@@ -267,3 +267,6 @@ def nearest(name: str, known: list[str]) -> str:
     """«; did you mean X or Y?» for the known names closest to ``name``, or nothing."""
     close = close_names(name, known)
     return f"; did you mean {' or '.join(close)}?" if close else ""
+
+
+CHECK_SIZE = 640  # every model is traced at this input size while it is built

@@ -10,7 +10,7 @@ import re
 
 from models.backbones.backbone import Backbone, create_backbone
 from models.backbones.networks import Network, describe
-from models.rows import Row, is_level, read_rows
+from models.description.rows import Row, is_level, read_rows
 from utils.errors import UserError
 from utils.flops import count_parameters
 
