@@ -25,8 +25,8 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from models.flops import count_gflops, count_parameters
 from models.yolo import DetectionModel
-from utils.flops import count_gflops, count_parameters
 
 ROOT = Path(__file__).resolve().parents[1]
 RECORD = ROOT / "bench" / "backbones.json"

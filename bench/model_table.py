@@ -15,8 +15,8 @@ sys.path.insert(0, str(ROOT))
 from tqdm import tqdm  # noqa: E402
 
 from models.description.find import model_yamls  # noqa: E402
+from models.flops import count_gflops, count_parameters  # noqa: E402
 from models.yolo import DetectionModel  # noqa: E402
-from utils.flops import count_gflops, count_parameters  # noqa: E402
 
 # name of a group in English and Chinese, and which YAMLs are in it: the first that fits
 GROUPS = (

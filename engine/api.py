@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from engine.detector import detector_from, load_backbone, load_detector, transfer_weights
+from engine.detector import load_detector
 from engine.results import Detections
 from engine.runtime import find_boxes, fixed_size, is_exported
+from models.load import detector_from, load_backbone, transfer_weights
 from models.yolo import DetectionModel
 from utils.boxes import scale_boxes
 from utils.checkpoint import read_checkpoint

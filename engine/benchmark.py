@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from engine.detector import detector_from, load_detector
+from engine.detector import load_detector
 from engine.evaluator import evaluate
 from engine.exporter import FORMATS, Settings, export_one
+from models.load import detector_from
 from models.plugins import load_plugins
 from utils.checkpoint import read_checkpoint
 from utils.cli import require_at_least

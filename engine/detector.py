@@ -7,11 +7,9 @@ import torch
 from torch import nn
 
 from engine.runtime import Runtime, is_exported
-from models.backbones.backbone import Backbone
-from models.backbones.pretrained import load_pretrained
-from models.description.rows import UnknownBlock
+from models.load import detector_from, use_half
 from models.yolo import DetectionModel
-from utils.checkpoint import Checkpoint, read_checkpoint
+from utils.checkpoint import read_checkpoint
 from utils.errors import UserError
 
 
@@ -59,87 +57,3 @@ def load_detector(
     if len({tuple(m.names.values()) for m in models}) > 1:
         raise UserError(f"--weights {' '.join(map(str, paths))}: the models of an ensemble must have the same classes")
     return models[0] if len(models) == 1 else Ensemble(models)
-
-
-def use_half(model: DetectionModel) -> None:
-    """Let the layers of ``model`` compute in float16, in place, and the head in float32: a coordinate near 640 would be
-    half a pixel off in float16. What goes in and comes out stays float32."""
-    *layers, head = model.model
-    for layer in layers:
-        layer.half()
-    layers[0].register_forward_pre_hook(lambda _, inputs: inputs[0].half())
-    head.register_forward_pre_hook(lambda _, inputs: ([x.float() for x in inputs[0]],))
-
-
-def described_model(checkpoint: Checkpoint, **changes) -> DetectionModel:
-    """The model a checkpoint describes, with fresh weights; ``changes`` are arguments of DetectionModel."""
-    if checkpoint.yaml is None:
-        raise UserError(
-            f"{checkpoint.path}: holds weights without their model YAML; "
-            "give it to train.py as --weights beside a --cfg, or use a checkpoint of a detector"
-        )
-    description = checkpoint.yaml | {"yaml_file": checkpoint.yaml.get("yaml_file", checkpoint.path)}
-    try:
-        return DetectionModel(description, **changes)
-    except UnknownBlock as e:
-        plugins = (checkpoint.training.get("args") or {}).get("plugins") or []
-        files = f" Yes, with {' '.join(plugins)}: give that file here, too." if plugins else ""
-        raise UserError(f"{checkpoint.path}: {e}. Was it trained with --plugins?{files}") from None
-
-
-def detector_from(checkpoint: Checkpoint) -> DetectionModel:
-    """The model a checkpoint describes, with its weights, in eval mode and float32."""
-    model = described_model(checkpoint, nc=len(checkpoint.names))
-    wanted = model.state_dict()
-    given = {k: v for k, v in checkpoint.model.items() if not k.endswith("anchor_grid")}  # kept by early releases
-    wrong = [k for k in wanted if k not in given or given[k].shape != wanted[k].shape] + [
-        k for k in given if k not in wanted
-    ]
-    if wrong:
-        raise UserError(
-            f"{checkpoint.path}: {len(wrong)} of its tensors do not fit the model its YAML describes (first: {wrong[0]}); "
-            "was it trained with blocks of another definition?"
-        )
-    model.load_state_dict(given)
-    model.names = checkpoint.names
-    model.trained_size = (checkpoint.training.get("args") or {}).get("imgsz")  # None where the file doesn't say
-    return model.eval()
-
-
-def transfer_weights(model: DetectionModel, checkpoint: Checkpoint) -> str:
-    """Copy every tensor of ``checkpoint`` whose name and shape ``model`` knows; returns what was done, in words.
-
-    Raises UserError where nothing fits.
-    """
-    own = model.state_dict()
-    fitting = {k: v for k, v in checkpoint.model.items() if k in own and v.shape == own[k].shape}
-    if not fitting:
-        raise UserError(
-            f"{checkpoint.path}: none of its {len(checkpoint.model)} tensors fits {model.yaml_file}; check --cfg"
-        )
-    model.load_state_dict(fitting, strict=False)
-    backbone = {f"model.{k}" for k in model.backbone.state_dict()}
-    if isinstance(model.model[0], Backbone) and backbone <= fitting.keys():
-        _expect_input_of(model, checkpoint)
-    groups = {"backbone": backbone, "head": own.keys() - backbone}
-    said = ", ".join(f"{name}: {len(fitting.keys() & keys)} of {len(keys)}" for name, keys in groups.items())
-    return f"transferred {len(fitting)} of {len(own)} tensors from {checkpoint.path} ({said})"
-
-
-def load_backbone(model: DetectionModel, source: str | Path) -> str:
-    """Give the named backbone of ``model`` pretrained weights; returns what was done, in words."""
-    if not isinstance(model.model[0], Backbone):
-        raise UserError(
-            f"--backbone-weights {source}: {model.yaml_file} describes its backbone by rows; choose a network by name with "
-            "--backbone, or start from a detector's checkpoint with --weights"
-        )
-    said = load_pretrained(model.model[0], source)
-    model.yaml |= model.model[0].description()
-    return said
-
-
-def _expect_input_of(model: DetectionModel, checkpoint: Checkpoint) -> None:
-    """The normalisation goes with the weights that were trained with it."""
-    if normalize := (checkpoint.yaml or {}).get("normalize"):
-        model.model[0].normalize(**normalize)
-        model.yaml |= model.model[0].description()

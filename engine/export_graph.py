@@ -7,7 +7,7 @@ import torch.nn.functional as F
 import torchvision
 from torch import nn
 
-from engine.detector import use_half
+from models.load import use_half
 from models.yolo import DetectionModel
 from utils.boxes import CLASS_OFFSET
 

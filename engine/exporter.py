@@ -20,10 +20,10 @@ from pathlib import Path
 import torch
 
 from engine.calibration import calibration_images
-from engine.detector import detector_from
 from engine.export_graph import ExportGraph
 from engine.metadata import append_zip, describe, write_yaml
 from engine.runtime import Runtime
+from models.load import detector_from
 from models.plugins import load_plugins
 from models.yolo import DetectionModel
 from utils.checkpoint import read_checkpoint

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from engine.detector import described_model, detector_from, load_backbone, transfer_weights
+from models.load import described_model, detector_from, load_backbone, transfer_weights
 from models.yolo import DetectionModel
 from utils.checkpoint import Checkpoint, read_checkpoint
 from utils.errors import UserError

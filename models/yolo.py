@@ -42,6 +42,7 @@ from models.description.rows import (
     take,
 )
 from models.description.swap import build_backbone, names_network, stock_name, trace_backbone, unnest, with_backbone
+from models.flops import count_gflops, count_layers, count_parameters
 from models.fuse import fuse_conv_bn
 from models.plugins import PLUGINS, load_plugins, reserve
 from models.profiling import profile_layers, profile_model
@@ -50,7 +51,6 @@ from utils.anchors import anchors_in_stride_order
 from utils.data.images import fit_size
 from utils.device import select_device
 from utils.errors import UserError, exit_on_user_error
-from utils.flops import count_gflops, count_layers, count_parameters
 
 # How a row feeds its block. To use your own: paste the class at the end of models/common.py and add its name here.
 #   channels  Block(c1, c2, *args[1:])      c2 = args[0] scaled by width_multiple; repeated `number` times in a Sequential

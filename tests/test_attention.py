@@ -11,8 +11,8 @@ from torch import nn
 from models.blocks import attention
 from models.blocks.attention import CBAM, ECA, SE, SOCA, CoordAtt, CovarianceRoot, MobileMQA, SimAM
 from models.common import C3
+from models.flops import count_gflops
 from models.yolo import DetectionModel
-from utils.flops import count_gflops
 
 BLOCKS = ("SE", "CBAM", "CoordAtt", "ECA", "SOCA", "SimAM", "MobileMQA")
 

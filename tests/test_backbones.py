@@ -15,15 +15,15 @@ from models.backbones.backbone.networks import create_classifier, describe, reso
 from torch import nn
 
 import train
-from engine.detector import detector_from, transfer_weights
 from engine.exporter import export_onnx
+from models.flops import count_gflops, count_parameters
 from models.fuse import fuse_conv_bn
+from models.load import detector_from, transfer_weights
 from models.profiling import profile_layers
 from models.yolo import DetectionModel
 from tests.conftest import ROOT, SHARED, assert_user_error, command
 from utils.checkpoint import read_checkpoint, save_checkpoint
 from utils.errors import UserError
-from utils.flops import count_gflops, count_parameters
 from utils.yaml_file import read_yaml
 
 SMALL = "shufflenet_v2_x0_5"  # quick to build

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from engine.detector import Ensemble, detector_from, load_detector, transfer_weights
+from engine.detector import Ensemble, load_detector
+from models.load import detector_from, transfer_weights
 from models.yolo import DetectionModel
 from tests.conftest import assert_user_error, command
 from utils import checkpoint as module

@@ -17,15 +17,15 @@ from torch import nn
 from torchvision.ops import StochasticDepth
 from utils.loss.detection.detection import DetectionLoss
 
-from engine.detector import detector_from
 from engine.export_graph import JoinedZeros
 from engine.exporter import export_onnx
 from models.description.find import model_yamls
 from models.description.rows import is_level
+from models.flops import count_gflops, count_parameters
+from models.load import detector_from
 from models.yolo import DetectionModel
 from tests.conftest import ROOT, lively
 from utils.checkpoint import read_checkpoint, save_checkpoint
-from utils.flops import count_gflops, count_parameters
 from utils.hyp import read_hyp
 from utils.yaml_file import read_yaml
 

@@ -8,10 +8,10 @@ import torch
 import torchvision
 from torch import nn
 
+from models.flops import count_parameters
 from models.yolo import DetectionModel
 from tests.conftest import ROOT, lively
 from utils.errors import UserError
-from utils.flops import count_parameters
 from utils.yaml_file import read_yaml
 
 

@@ -11,11 +11,11 @@ from models import common, yolo
 from models.common import Conv, FusedMBConv, MBConv, ShuffleNetV2_InvertedResidual, UniversalInvertedBottleneckBlock
 from models.description.find import model_yamls
 from models.description.rows import infer_rule
+from models.flops import count_gflops, count_parameters
 from models.fuse import fuse_conv_bn
 from models.yolo import DetectionModel
 from tests.conftest import ROOT, SHARED, assert_user_error, command
 from utils.errors import UserError
-from utils.flops import count_gflops, count_parameters
 from utils.yaml_file import read_yaml
 
 FACTS = json.loads((SHARED / "reference" / "model_facts.json").read_text()) if SHARED.exists() else {}

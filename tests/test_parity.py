@@ -8,8 +8,8 @@ import torch
 from utils.loss.detection.box import pairwise_iou
 from utils.loss.detection.detection import DetectionLoss
 
-from engine.detector import detector_from
 from models import common
+from models.load import detector_from
 from tests.conftest import shared
 from utils.boxes import non_max_suppression
 from utils.checkpoint import read_checkpoint

@@ -7,9 +7,10 @@ from torch import nn
 import detect
 import train
 import val
-from engine.detector import described_model
 from engine.trainer import Trainer
 from models import plugins
+from models.flops import count_parameters
+from models.load import described_model
 from models.plugins import PLUGINS, load_plugins, register_block
 from models.yolo import DetectionModel
 from tests.conftest import ROOT, assert_user_error, command
@@ -17,7 +18,6 @@ from tests.test_train import options
 from utils.checkpoint import read_checkpoint
 from utils.cli import merge_options
 from utils.errors import UserError
-from utils.flops import count_parameters
 
 SOURCE = """from torch import nn
 

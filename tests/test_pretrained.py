@@ -15,8 +15,8 @@ from models.backbones.backbone.pretrained import load_pretrained
 from torchvision.models import ShuffleNet_V2_X0_5_Weights
 
 import train
-from engine.detector import load_backbone, transfer_weights
 from engine.trainer import Trainer
+from models.load import load_backbone, transfer_weights
 from models.yolo import DetectionModel
 from tests.conftest import assert_user_error, command
 from utils.checkpoint import read_checkpoint, save_checkpoint

@@ -148,7 +148,7 @@ class CovarianceRoot(nn.Module):
             return y * trace.sqrt()
 
     def multiply_adds(self, x):
-        """For utils/flops.py: the covariance, one product in the first iteration, three in each of the others."""
+        """For models/flops.py: the covariance, one product in the first iteration, three in each of the others."""
         b, c, h, w = x.shape
         return b * (c * c * h * w + (3 * self.iterations - 2) * c**3)
 
@@ -197,7 +197,7 @@ class MultiQuery(nn.Module):
         return weights @ v.unsqueeze(1)
 
     def multiply_adds(self, q, k, v):
-        """For utils/flops.py: q·kᵀ and the weighted sum of v."""
+        """For models/flops.py: q·kᵀ and the weighted sum of v."""
         return q.numel() * k.shape[1] * 2
 
 

@@ -11,8 +11,8 @@ import re
 from models.backbones.backbone import Backbone, create_backbone
 from models.backbones.networks import Network, describe
 from models.description.rows import Row, is_level, read_rows
+from models.flops import count_parameters
 from utils.errors import UserError
-from utils.flops import count_parameters
 
 NORMALIZE = "mean: and std: of three numbers each, for images of 0 to 1"
 POOLING = {"SPP", "SPPF", "SPPCSPC", "C3SPP"}  # what ends a backbone of rows, and belongs to the neck of a named one
