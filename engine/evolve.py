@@ -11,10 +11,10 @@ import argparse
 import csv
 import os
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
+from engine.recipe.hyp import RANGES
 from engine.settings import read_run_hyp
 from engine.trainer import Diverged, Trainer
 from utils.errors import UserError
@@ -28,45 +28,6 @@ FIGURES = "metrics/precision metrics/recall metrics/mAP_0.5 metrics/mAP_0.5:0.95
 PARENTS = 5  # the best so far, of which one is mutated
 MUTATED = 0.8  # share of the hyper-parameters that change in a generation
 SPREAD = 0.2  # standard deviation of the factor
-
-
-class Range(NamedTuple):
-    """How a hyper-parameter may change: ``gain`` on the spread of its factor, and its limits."""
-
-    gain: float
-    low: float
-    high: float
-
-
-RANGES = {
-    "lr0": Range(1, 1e-5, 0.1),
-    "lrf": Range(1, 0.01, 1.0),
-    "momentum": Range(0.3, 0.6, 0.98),
-    "weight_decay": Range(1, 0.0, 0.001),
-    "warmup_epochs": Range(1, 0.0, 5.0),
-    "warmup_momentum": Range(1, 0.0, 0.95),
-    "warmup_bias_lr": Range(1, 0.0, 0.2),
-    "box": Range(1, 0.02, 0.2),
-    "cls": Range(1, 0.2, 4.0),
-    "cls_pw": Range(1, 0.5, 2.0),
-    "obj": Range(1, 0.2, 4.0),
-    "obj_pw": Range(1, 0.5, 2.0),
-    "anchor_t": Range(1, 2.0, 8.0),
-    "fl_gamma": Range(1, 0.0, 2.0),
-    "hsv_h": Range(1, 0.0, 0.1),
-    "hsv_s": Range(1, 0.0, 0.9),
-    "hsv_v": Range(1, 0.0, 0.9),
-    "degrees": Range(1, 0.0, 45.0),
-    "translate": Range(1, 0.0, 0.9),
-    "scale": Range(1, 0.0, 0.9),
-    "shear": Range(1, 0.0, 10.0),
-    "perspective": Range(1, 0.0, 0.001),
-    "flipud": Range(1, 0.0, 1.0),
-    "fliplr": Range(1, 0.0, 1.0),
-    "mosaic": Range(1, 0.0, 1.0),
-    "mixup": Range(1, 0.0, 1.0),
-    "copy_paste": Range(1, 0.0, 1.0),
-}
 
 
 def evolve(options: argparse.Namespace) -> Path:

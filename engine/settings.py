@@ -2,10 +2,10 @@
 
 import argparse
 
+from engine.recipe.hyp import read_hyp
 from utils.cli import require_at_least, require_share
 from utils.distributed import World
 from utils.errors import UserError
-from utils.hyp import read_hyp
 
 DEFAULT_BATCH = 16
 

@@ -25,13 +25,17 @@ from torch import nn
 from tqdm import tqdm
 
 from engine.evaluator import Evaluation, evaluate
-from engine.learner import build_model, freeze_layers, idle_parameters, rebuild_model, scaled_at_random, set_drop_path
+from engine.learner import build_model, rebuild_model
+from engine.recipe.anchors import fit_anchors
+from engine.recipe.autobatch import find_batch_size
+from engine.recipe.ema import ModelEMA
+from engine.recipe.image_size import scaled_at_random
+from engine.recipe.optimizer import Schedule, build_optimizer
+from engine.recipe.parameters import freeze_layers, idle_parameters, set_drop_path
 from engine.records import Records, Silent
 from engine.resume import StopSignal, capture, continued_options, find_restarted, find_resumable, restore
 from engine.settings import DEFAULT_BATCH, check_options, read_run_hyp
 from models.plugins import load_plugins
-from utils.anchors import fit_anchors
-from utils.autobatch import find_batch_size
 from utils.checkpoint import read_checkpoint
 from utils.data.albument import make_transform
 from utils.data.config import cache_path, index_split, prepare_data, read_data_yaml
@@ -51,11 +55,9 @@ from utils.data.loader import (
 )
 from utils.device import describe_device, select_device
 from utils.distributed import PeerLost, World
-from utils.ema import ModelEMA
 from utils.errors import UserError, one_line
 from utils.loss.detection import DetectionLoss, scale_gains
 from utils.metrics import fitness
-from utils.optimizer import Schedule, build_optimizer
 from utils.paths import new_run_folder
 
 T = TypeVar("T")

@@ -15,7 +15,6 @@ if __name__ == "__main__":  # run as a script: the project's folder comes before
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import argparse
-import math
 from copy import deepcopy
 from pathlib import Path
 
@@ -44,10 +43,10 @@ from models.description.rows import (
 from models.description.swap import build_backbone, names_network, stock_name, trace_backbone, unnest, with_backbone
 from models.flops import count_gflops, count_layers, count_parameters
 from models.fuse import fuse_conv_bn
+from models.heads.detect import Detect
 from models.plugins import PLUGINS, load_plugins, reserve
 from models.profiling import profile_layers, profile_model
 from models.tta import forward_augment
-from utils.anchors import anchors_in_stride_order
 from utils.data.images import fit_size
 from utils.device import select_device
 from utils.errors import UserError, exit_on_user_error
@@ -111,58 +110,6 @@ TORCH_RULES = {
     "nn.BatchNorm2d": "keep",
     "nn.InstanceNorm2d": "keep",
 }
-
-
-class Detect(nn.Module):
-    """YOLOv5's head: one 1×1 convolution per level.
-
-    In training returns the raw maps, one [b, anchors, ny, nx, nc + 5] per level. In eval returns
-    (boxes [b, Σ anchors·ny·nx, nc + 5] as x, y, w, h in input pixels, objectness and class scores after sigmoid; raw maps).
-    """
-
-    def __init__(self, nc: int, anchors: list[list[float]], ch: list[int]):
-        super().__init__()
-        self.nc = nc
-        self.no = nc + 5
-        self.nl = len(anchors)
-        self.na = len(anchors[0]) // 2
-        # in pixels until the strides are known, in grid units from then on
-        self.register_buffer("anchors", torch.tensor(anchors).float().view(self.nl, -1, 2))
-        self.register_buffer("stride", torch.ones(self.nl), persistent=False)
-        self.m = nn.ModuleList(nn.Conv2d(c, self.no * self.na, 1) for c in ch)
-
-    def forward(self, x):
-        maps, boxes = [], []
-        for level, conv in enumerate(self.m):
-            raw = conv(x[level])
-            b, _, ny, nx = raw.shape
-            raw = raw.view(b, self.na, self.no, ny, nx).permute(0, 1, 3, 4, 2).contiguous()
-            maps.append(raw)
-            if not self.training:
-                boxes.append(self.decode(raw, level))
-        return maps if self.training else (torch.cat(boxes, 1), maps)
-
-    def decode(self, raw: torch.Tensor, level: int) -> torch.Tensor:
-        """Raw map [b, na, ny, nx, no] of one level → [b, na·ny·nx, no]: centre 2σ−0.5+cell, size (2σ)²·anchor."""
-        b, _, ny, nx, _ = raw.shape
-        y, x = torch.meshgrid(torch.arange(ny, device=raw.device), torch.arange(nx, device=raw.device), indexing="ij")
-        cells = torch.stack((x, y), 2).to(raw.dtype) - 0.5
-        stride = self.stride[level]
-        anchors = (self.anchors[level] * stride).view(1, self.na, 1, 1, 2).to(raw.dtype)
-        xy, wh, scores = raw.sigmoid().split((2, 2, self.nc + 1), 4)
-        xy = (xy * 2 + cells) * stride.to(raw.dtype)
-        wh = wh * 2
-        wh = wh * wh * anchors  # as products: not every runtime that models are exported to has a power
-        return torch.cat((xy, wh, scores), 4).view(b, self.na * ny * nx, self.no)
-
-    def set_strides(self, strides: list[float]) -> None:
-        """Fix the strides of the levels, bring the anchors to grid units, and start the biases from them."""
-        self.stride = torch.tensor(strides, dtype=torch.float32)
-        self.anchors = anchors_in_stride_order(self.anchors, self.stride) / self.stride.view(-1, 1, 1)
-        for conv, stride in zip(self.m, strides, strict=True):
-            bias = conv.bias.detach().view(self.na, -1)
-            bias[:, 4] += math.log(8 / (CHECK_SIZE / stride) ** 2)  # about 8 objects in a 640 px image
-            bias[:, 5 : 5 + self.nc] += math.log(0.6 / (self.nc - 0.99999))
 
 
 def read_model_yaml(cfg: str | Path | dict, backbone: str | None = None) -> tuple[dict, str]:

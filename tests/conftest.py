@@ -91,7 +91,7 @@ def learnt(tmp_path_factory) -> tuple[Path, Path, Path]:
     """A data YAML whose validation images are those of training, hyper-parameters without augmentation, and a checkpoint
     that has learnt these images: mAP50 about 0.5."""
     import train
-    from utils.hyp import read_hyp
+    from engine.recipe.hyp import read_hyp
     from utils.yaml_file import write_yaml
 
     root = tmp_path_factory.mktemp("learnt")

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from engine.recipe.anchors import anchor_fit, box_sizes, evolve_anchors, fit_anchors
+from models.heads.detect import anchors_in_stride_order
 from models.yolo import DetectionModel
 from tests.conftest import shared
-from utils.anchors import anchor_fit, anchors_in_stride_order, box_sizes, evolve_anchors, fit_anchors
 from utils.data.config import image_files
 from utils.data.index import index_images
 from utils.data.labels import Annotation

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from engine.recipe.hyp import read_hyp
 from utils.data.augment import (
     Scene,
     copy_paste,
@@ -14,7 +15,6 @@ from utils.data.augment import (
     to_normalised,
     to_pixels,
 )
-from utils.hyp import read_hyp
 
 STILL = read_hyp("hyp.no-augmentation.yaml")
 RED = (255, 0, 0)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from engine.recipe.hyp import read_hyp
 from tests.conftest import make_set
 from utils.boxes import scale_boxes, xywh2xyxy
 from utils.data.config import index_split, read_data_yaml
@@ -20,7 +21,6 @@ from utils.data.loader import (
     watching_workers,
     worker_count,
 )
-from utils.hyp import read_hyp
 
 HYP = read_hyp("hyp.scratch-high.yaml")
 

@@ -19,6 +19,7 @@ from utils.loss.detection.detection import DetectionLoss
 
 from engine.export_graph import JoinedZeros
 from engine.exporter import export_onnx
+from engine.recipe.hyp import read_hyp
 from models.description.find import model_yamls
 from models.description.rows import is_level
 from models.flops import count_gflops, count_parameters
@@ -26,7 +27,6 @@ from models.load import detector_from
 from models.yolo import DetectionModel
 from tests.conftest import ROOT, lively
 from utils.checkpoint import read_checkpoint, save_checkpoint
-from utils.hyp import read_hyp
 from utils.yaml_file import read_yaml
 
 GIANT = 30_000_000  # parameters

@@ -12,11 +12,11 @@ import pytest
 import yaml
 
 import train
-from engine.evolve import RANGES, mutate, score
+from engine.evolve import mutate, score
+from engine.recipe.hyp import RANGES, read_hyp
 from tests.conftest import ROOT, assert_user_error, command
 from tests.test_resume import in_background
 from tests.test_train import options
-from utils.hyp import read_hyp
 
 
 def table(folder) -> list[dict]:

@@ -8,12 +8,12 @@ import torch
 from utils.loss.detection.box import pairwise_iou
 from utils.loss.detection.detection import DetectionLoss
 
+from engine.recipe.hyp import read_hyp
 from models import common
 from models.load import detector_from
 from tests.conftest import shared
 from utils.boxes import non_max_suppression
 from utils.checkpoint import read_checkpoint
-from utils.hyp import read_hyp
 from utils.metrics import ap_per_class
 from utils.paths import ROOT
 

@@ -15,6 +15,7 @@ from models.backbones.backbone.pretrained import load_pretrained
 from torchvision.models import ShuffleNet_V2_X0_5_Weights
 
 import train
+from engine.recipe.optimizer import Schedule
 from engine.trainer import Trainer
 from models.load import load_backbone, transfer_weights
 from models.yolo import DetectionModel
@@ -22,7 +23,6 @@ from tests.conftest import assert_user_error, command
 from utils.checkpoint import read_checkpoint, save_checkpoint
 from utils.cli import merge_options
 from utils.errors import UserError
-from utils.optimizer import Schedule
 
 SMALL = "shufflenet_v2_x0_5"
 SMALL_IN_TIMM = "timm/mobilenetv4_conv_small_035"

@@ -10,15 +10,15 @@ import torch
 import yaml
 
 import train
+from engine.recipe.ema import ModelEMA
+from engine.recipe.hyp import read_hyp
+from engine.recipe.optimizer import Schedule, build_optimizer
 from engine.trainer import Trainer
 from models.yolo import DetectionModel
 from tests.conftest import assert_user_error, command, make_set
 from utils.checkpoint import read_checkpoint
 from utils.cli import merge_options
-from utils.ema import ModelEMA
 from utils.errors import UserError
-from utils.hyp import read_hyp
-from utils.optimizer import Schedule, build_optimizer
 
 TINY = {"cfg": "yolov5n.yaml", "imgsz": 64, "batch_size": 4, "epochs": 1, "workers": 0, "device": "cpu"}
 

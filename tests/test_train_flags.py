@@ -8,10 +8,10 @@ import pytest
 import torch
 
 import train
+from engine.recipe.autobatch import largest_batch
 from engine.trainer import Trainer
 from tests.conftest import assert_user_error, command, make_set
 from tests.test_train import hyp_file, options, rows, trainer_of
-from utils.autobatch import largest_batch
 from utils.checkpoint import read_checkpoint
 from utils.data.dataset import TrainSet
 from utils.data.loader import EpochSampler, collate_quad, image_weights

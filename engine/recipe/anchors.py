@@ -10,16 +10,10 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from models.heads.detect import anchors_in_stride_order
 from utils.data.labels import Annotation
 
 GOOD_RECALL = 0.98  # of the boxes have an anchor that fits: then the anchors stay
-
-
-def anchors_in_stride_order(anchors: torch.Tensor, strides: torch.Tensor) -> torch.Tensor:
-    """Anchors [levels, na, 2] in pixels, turned around where their sizes fall while the strides rise (or the reverse)."""
-    areas = anchors.prod(-1).mean(-1)
-    rising = (areas[-1] - areas[0]) * (strides[-1] - strides[0])
-    return anchors.flip(0) if rising < 0 else anchors
 
 
 def box_sizes(annotations: list[Annotation], size: int, jitter: np.ndarray | None = None) -> np.ndarray:

@@ -1,0 +1,67 @@
+"""YOLOv5's head."""
+
+import math
+
+import torch
+from torch import nn
+
+from models.description.rows import CHECK_SIZE
+
+
+class Detect(nn.Module):
+    """YOLOv5's head: one 1×1 convolution per level.
+
+    In training returns the raw maps, one [b, anchors, ny, nx, nc + 5] per level. In eval returns
+    (boxes [b, Σ anchors·ny·nx, nc + 5] as x, y, w, h in input pixels, objectness and class scores after sigmoid; raw maps).
+    """
+
+    def __init__(self, nc: int, anchors: list[list[float]], ch: list[int]):
+        super().__init__()
+        self.nc = nc
+        self.no = nc + 5
+        self.nl = len(anchors)
+        self.na = len(anchors[0]) // 2
+        # in pixels until the strides are known, in grid units from then on
+        self.register_buffer("anchors", torch.tensor(anchors).float().view(self.nl, -1, 2))
+        self.register_buffer("stride", torch.ones(self.nl), persistent=False)
+        self.m = nn.ModuleList(nn.Conv2d(c, self.no * self.na, 1) for c in ch)
+
+    def forward(self, x):
+        maps, boxes = [], []
+        for level, conv in enumerate(self.m):
+            raw = conv(x[level])
+            b, _, ny, nx = raw.shape
+            raw = raw.view(b, self.na, self.no, ny, nx).permute(0, 1, 3, 4, 2).contiguous()
+            maps.append(raw)
+            if not self.training:
+                boxes.append(self.decode(raw, level))
+        return maps if self.training else (torch.cat(boxes, 1), maps)
+
+    def decode(self, raw: torch.Tensor, level: int) -> torch.Tensor:
+        """Raw map [b, na, ny, nx, no] of one level → [b, na·ny·nx, no]: centre 2σ−0.5+cell, size (2σ)²·anchor."""
+        b, _, ny, nx, _ = raw.shape
+        y, x = torch.meshgrid(torch.arange(ny, device=raw.device), torch.arange(nx, device=raw.device), indexing="ij")
+        cells = torch.stack((x, y), 2).to(raw.dtype) - 0.5
+        stride = self.stride[level]
+        anchors = (self.anchors[level] * stride).view(1, self.na, 1, 1, 2).to(raw.dtype)
+        xy, wh, scores = raw.sigmoid().split((2, 2, self.nc + 1), 4)
+        xy = (xy * 2 + cells) * stride.to(raw.dtype)
+        wh = wh * 2
+        wh = wh * wh * anchors  # as products: not every runtime that models are exported to has a power
+        return torch.cat((xy, wh, scores), 4).view(b, self.na * ny * nx, self.no)
+
+    def set_strides(self, strides: list[float]) -> None:
+        """Fix the strides of the levels, bring the anchors to grid units, and start the biases from them."""
+        self.stride = torch.tensor(strides, dtype=torch.float32)
+        self.anchors = anchors_in_stride_order(self.anchors, self.stride) / self.stride.view(-1, 1, 1)
+        for conv, stride in zip(self.m, strides, strict=True):
+            bias = conv.bias.detach().view(self.na, -1)
+            bias[:, 4] += math.log(8 / (CHECK_SIZE / stride) ** 2)  # about 8 objects in a 640 px image
+            bias[:, 5 : 5 + self.nc] += math.log(0.6 / (self.nc - 0.99999))
+
+
+def anchors_in_stride_order(anchors: torch.Tensor, strides: torch.Tensor) -> torch.Tensor:
+    """Anchors [levels, na, 2] in pixels, turned around where their sizes fall while the strides rise (or the reverse)."""
+    areas = anchors.prod(-1).mean(-1)
+    rising = (areas[-1] - areas[0]) * (strides[-1] - strides[0])
+    return anchors.flip(0) if rising < 0 else anchors
