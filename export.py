@@ -22,7 +22,7 @@ from utils.cli import merge_options
 from utils.errors import UserError, exit_on_user_error
 
 if TYPE_CHECKING:
-    from engine.exporter import Result
+    from engine.export.exporter import Result
 
 FORMATS = ["torchscript", "onnx", "openvino", "engine", "coreml", "tflite", "ncnn"]
 
@@ -74,7 +74,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def run(**options) -> "list[Result]":
     """Export with the flags given as keywords, the others at their defaults; returns what came of each format."""
-    from engine.exporter import export
+    from engine.export.exporter import export
 
     return export(merge_options(build_parser(), options))
 

@@ -14,8 +14,9 @@ import torch
 from torch import nn
 
 from engine.detector import load_detector
+from engine.export.formats.table import is_exported
+from engine.export.runtime import find_boxes, fixed_size
 from engine.results import Detections
-from engine.runtime import find_boxes, fixed_size, is_exported
 from models.load import detector_from, load_backbone, transfer_weights
 from models.yolo import DetectionModel
 from utils.boxes import scale_boxes

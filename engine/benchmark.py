@@ -12,7 +12,9 @@ from torch.utils.data import DataLoader
 
 from engine.detector import load_detector
 from engine.evaluator import evaluate
-from engine.exporter import FORMATS, Settings, export_one
+from engine.export.exporter import export_one
+from engine.export.formats.table import FORMATS
+from engine.export.settings import Settings
 from models.load import detector_from
 from models.plugins import load_plugins
 from utils.checkpoint import read_checkpoint

@@ -6,7 +6,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from engine.runtime import Runtime, is_exported
+from engine.export.formats.table import is_exported
+from engine.export.runtime import Runtime
 from models.load import detector_from, use_half
 from models.yolo import DetectionModel
 from utils.checkpoint import read_checkpoint

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from torchvision.ops import box_iou
 from tqdm import tqdm
 
-from engine.runtime import Runtime, find_boxes
+from engine.export.runtime import Runtime, find_boxes
 from utils.boxes import scale_boxes, xywh2xyxy
 from utils.data.coco import coco_results
 from utils.data.labels import text_line

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 
 from engine.detector import load_detector
+from engine.export.runtime import find_boxes, fixed_size
 from engine.results import describe
-from engine.runtime import find_boxes, fixed_size
 from engine.writer import Writer
 from models.plugins import load_plugins
 from utils.boxes import scale_boxes

@@ -8,7 +8,7 @@ import torch
 
 from engine.detector import load_detector
 from engine.evaluator import Evaluation, Recorder, evaluate, plot_evaluation
-from engine.runtime import Runtime, fixed_size
+from engine.export.runtime import Runtime, fixed_size
 from models.plugins import load_plugins
 from utils.cli import require_at_least, require_share
 from utils.data.config import DataConfig, index_split, prepare_data, read_data_yaml

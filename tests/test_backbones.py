@@ -15,7 +15,7 @@ from models.backbones.backbone.networks import create_classifier, describe, reso
 from torch import nn
 
 import train
-from engine.exporter import export_onnx
+from engine.export.formats.onnx import export_onnx
 from models.flops import count_gflops, count_parameters
 from models.fuse import fuse_conv_bn
 from models.load import detector_from, transfer_weights

@@ -17,8 +17,8 @@ from torch import nn
 from torchvision.ops import StochasticDepth
 from utils.loss.detection.detection import DetectionLoss
 
-from engine.export_graph import JoinedZeros
-from engine.exporter import export_onnx
+from engine.export.formats.onnx import export_onnx
+from engine.export.graph import JoinedZeros
 from engine.recipe.hyp import read_hyp
 from models.description.find import model_yamls
 from models.description.rows import is_level

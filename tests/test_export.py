@@ -13,14 +13,15 @@ import yaml
 import detect
 import export
 import val
-from engine.backends import open_backend
-from engine.calibration import calibration_images
 from engine.detector import load_detector
 from engine.evaluator import evaluate
-from engine.exporter import FORMATS, Settings, engine_shapes
-from engine.metadata import read_onnx_properties, read_values
+from engine.export.calibration import calibration_images
+from engine.export.formats.table import FORMATS, is_exported, open_backend
+from engine.export.formats.tensorrt import engine_shapes
+from engine.export.metadata import read_onnx_properties, read_values
+from engine.export.runtime import Runtime, find_boxes
+from engine.export.settings import Settings
 from engine.predictor import Predictor
-from engine.runtime import Runtime, find_boxes, is_exported
 from tests.conftest import ROOT, assert_user_error, command
 from tests.test_export_onnx import images, lively
 from utils.boxes import non_max_suppression
@@ -332,7 +333,7 @@ def test_tensorrt_gets_our_onnx_and_the_shapes(weights, tmp_path, monkeypatch):
 
 def test_metadata_is_read_from_onnx_without_its_package(tmp_path):
     onnx = pytest.importorskip("onnx")
-    from engine.exporter import export_onnx
+    from engine.export.formats.onnx import export_onnx
 
     model = lively("yolov5n.yaml")
     file = export_onnx(model, tmp_path / "m.onnx", (64, 64))
@@ -409,7 +410,7 @@ def test_formats_say_what_they_can_not_do(name, flags, why, own):
 
 
 def test_a_folder_that_can_not_be_written_is_named(own, monkeypatch):
-    from engine import exporter
+    from engine.export import exporter
 
     def refuse(*_):
         raise PermissionError(13, "Permission denied", "/somewhere/best.torchscript")

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from engine.export_graph import ExportGraph
-from engine.exporter import export_onnx
+from engine.export.formats.onnx import export_onnx
+from engine.export.graph import ExportGraph
 from models.yolo import DetectionModel, read_model_yaml
 from utils.boxes import non_max_suppression
 from utils.errors import UserError

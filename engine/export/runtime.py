@@ -1,7 +1,7 @@
 """One call for a detector in any format: ``Runtime("best.onnx")(images)``.
 
 Runtime              a checkpoint or an exported file
-    open_backend     the library that runs it (engine/backends.py)
+    open_backend     the library that runs it (engine/export/formats/table.py)
 """
 
 from pathlib import Path
@@ -10,16 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from engine.backends import open_backend
+from engine.export.formats.table import open_backend
 from utils.boxes import nms_by_class, non_max_suppression
 from utils.errors import UserError
-
-EXPORTED = (".torchscript", ".onnx", "_openvino_model", ".engine", ".mlpackage", ".tflite", "_ncnn_model")
-
-
-def is_exported(path: str | Path) -> bool:
-    """Whether a path names a model that export.py has written, rather than a checkpoint."""
-    return Path(path).name.endswith(EXPORTED)
 
 
 class Runtime:

@@ -1,0 +1,112 @@
+"""ONNX: written by torch.onnx, read by ONNX Runtime or OpenCV."""
+
+from pathlib import Path
+
+import cv2
+import torch
+
+from engine.export import metadata
+from engine.export.settings import Settings, check_size, tracing
+from models.yolo import DetectionModel
+from utils.errors import UserError
+from utils.extras import load_extra
+from utils.files import replacing
+
+
+class OnnxRuntimeBackend:
+    """An .onnx file, by ONNX Runtime."""
+
+    def __init__(self, file: Path, device: torch.device):
+        ort = load_extra("onnxruntime", f"{file}: running it without --dnn")
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        options.log_severity_level = 3
+        wanted = ["CUDAExecutionProvider"] if device.type == "cuda" else []
+        providers = [p for p in wanted if p in ort.get_available_providers()]
+        if wanted and not providers:
+            print(f"note: this onnxruntime knows no CUDA (pip install onnxruntime-gpu); {file} runs on the CPU")
+        try:
+            self.session = ort.InferenceSession(str(file), options, providers=[*providers, "CPUExecutionProvider"])
+        except Exception as e:  # its exceptions have no common base but Exception
+            raise UserError(f"{file}: can't be read as ONNX: {str(e).splitlines()[0]}") from None
+        self.input = self.session.get_inputs()[0]
+        values = dict(self.session.get_modelmeta().custom_metadata_map)
+        shape = self.input.shape
+        if "imgsz" not in values and all(isinstance(side, int) for side in shape):
+            values |= {"imgsz": list(shape[2:]), "batch": shape[0]}
+        self.metadata = metadata.read_values(file, values)
+        self.device = device
+
+    def run(self, images: torch.Tensor) -> torch.Tensor:
+        result = self.session.run(None, {self.input.name: images.cpu().numpy()})[0]
+        return torch.from_numpy(result).to(self.device)
+
+
+class OpenCVBackend:
+    """An .onnx file, by cv2.dnn, which comes with the project's own requirements."""
+
+    def __init__(self, file: Path, device: torch.device):
+        self.metadata = metadata.read_values(file, metadata.read_onnx_properties(file))
+        if self.metadata["nms"]:
+            raise UserError(f"{file}: has the suppression inside, which OpenCV can't run; export without --nms")
+        cv2.setNumThreads(torch.get_num_threads())
+        try:
+            self.net = cv2.dnn.readNetFromONNX(str(file))
+        except cv2.error as e:
+            raise UserError(
+                f"{file}: OpenCV {cv2.__version__} can't read it ({e.err}); export without --dynamic"
+            ) from None
+        self.device = device
+
+    def run(self, images: torch.Tensor) -> torch.Tensor:
+        self.net.setInput(images.cpu().numpy())
+        return torch.from_numpy(self.net.forward()).to(self.device)
+
+
+OPSETS = range(11, 21)  # NonMaxSuppression and Resize as PyTorch means them begin at 11; PyTorch's exporter ends at 20
+
+
+# The formats ------------------------------------------------------------------------------------------------------------
+
+
+def export_onnx(model: DetectionModel, file: str | Path, imgsz: tuple[int, int] = (640, 640), **settings) -> Path:
+    """Write ``model``, fused or not, as ONNX; it stays as it is. Returns the path.
+
+    Input ``images`` [batch, ch, h, w], float32, 0..1; output ``output0``, see ExportGraph for ``nms``, ``half`` and
+    ``maps`` (outputs ``map0``, ``map1``, …). ``imgsz`` is (height, width), multiples of the model's stride; ``settings``
+    are those of Settings. With ``dynamic`` batch, height and width may differ at run time.
+
+    The TorchScript exporter of torch.onnx does it: PyTorch 2.4 to 2.14 have it, it needs no further package, and it
+    writes the opset that was asked for. Raises UserError for sizes and opsets that can't be, and where onnx is missing.
+    """
+    return write_onnx(model, Path(file), Settings(imgsz=tuple(imgsz), **settings))
+
+
+def write_onnx(model: DetectionModel, file: Path, settings: Settings) -> Path:
+    onnx = load_extra("onnx", "the export to ONNX")
+    if settings.opset not in OPSETS:
+        raise UserError(f"--opset {settings.opset}: give {OPSETS[0]} to {OPSETS[-1]}")
+    check_size(model, settings.imgsz)
+    names = ["output0"] + [f"map{i}" for i in range(len(model.stride)) if settings.maps]
+    axes = {"images": {0: "batch", 2: "height", 3: "width"}, "output0": {0: "batch"}}
+    if not settings.nms:
+        axes["output0"][1] = "n"
+    axes |= {name: {0: "batch", 2: f"{name}_height", 3: f"{name}_width"} for name in names[1:]}
+    with replacing(file) as temporary, tracing():
+        torch.onnx.export(
+            settings.graph(model),
+            (settings.images(model),),
+            str(temporary),
+            opset_version=settings.opset,
+            input_names=["images"],
+            output_names=names,
+            dynamic_axes=axes if settings.dynamic else None,
+            dynamo=False,
+        )
+        graph = onnx.load(str(temporary))
+        if settings.simplify:
+            graph = load_extra("onnxslim", "--simplify").slim(graph)
+        properties = {key: str(value) for key, value in settings.metadata(model).items()}
+        onnx.helper.set_model_props(graph, properties)
+        onnx.save(graph, str(temporary))
+    return file

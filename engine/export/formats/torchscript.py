@@ -1,0 +1,40 @@
+"""TorchScript: traced, and run by PyTorch."""
+
+import json
+import warnings
+from pathlib import Path
+
+import torch
+
+from engine.export import metadata
+from engine.export.settings import Settings, tracing
+from models.yolo import DetectionModel
+from utils.errors import UserError
+from utils.files import replacing
+
+
+class TorchScriptBackend:
+    """A .torchscript file, by PyTorch."""
+
+    def __init__(self, file: Path, device: torch.device):
+        extra = {"config.txt": ""}
+        try:
+            warnings.filterwarnings("ignore", message=".*torch.jit.load.*deprecated", category=FutureWarning)
+            self.module = torch.jit.load(str(file), map_location=device, _extra_files=extra).eval()
+            values = json.loads(extra["config.txt"])
+        except (RuntimeError, ValueError) as e:
+            raise UserError(f"{file}: can't be read as TorchScript: {str(e).splitlines()[0]}") from None
+        self.metadata = metadata.read_values(file, values)
+        self.device = device
+
+    def run(self, images: torch.Tensor) -> torch.Tensor:
+        result = self.module(images.to(self.device))
+        return result[0] if isinstance(result, tuple | list) else result
+
+
+def export_torchscript(model: DetectionModel, file: Path, settings: Settings) -> Path:
+    """TorchScript, traced."""
+    with replacing(file) as temporary, tracing():
+        traced = torch.jit.trace(settings.graph(model), (settings.images(model),), check_trace=False)
+        traced.save(str(temporary), _extra_files={"config.txt": json.dumps(settings.metadata(model))})
+    return file
