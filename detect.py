@@ -63,7 +63,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def run(**options) -> Path:
     """Detect with the flags given as keywords, the others at their defaults; returns the folder of the results."""
-    from engine.predictor import predict
+    from engine.detection.predictor import predict
 
     return predict(merge_options(build_parser(), options))
 

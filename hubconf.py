@@ -17,7 +17,7 @@ dependencies = ["torch", "torchvision", "numpy", "cv2", "yaml", "matplotlib", "t
 
 
 def custom(path="best.pt", autoshape: bool = True, _verbose: bool = True, device=None) -> nn.Module:
-    """The detector of a checkpoint, or of a model YAML (with initial weights), as AutoShape of engine/api.py."""
+    """The detector of a checkpoint, or of a model YAML (with initial weights), as AutoShape of engine/detection/autoshape.py."""
     return _load(path, _verbose, autoshape=autoshape, device=device)
 
 
@@ -32,7 +32,7 @@ def backbone(
 ) -> nn.Module:
     """A network of torchvision or timm by name under the neck of ``cfg``, not trained yet; ``weights`` of the backbone:
     "imagenet", a file, or none."""
-    from engine.api import load_hub_backbone
+    from engine.detection.hub import load_hub_backbone
 
     model = load_hub_backbone(name, cfg, weights, classes, autoshape, device)
     if _verbose:
@@ -41,7 +41,7 @@ def backbone(
 
 
 def _load(path, _verbose: bool, **options) -> nn.Module:
-    from engine.api import load_hub_model
+    from engine.detection.hub import load_hub_model
 
     model = load_hub_model(path, **options)
     if _verbose:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from engine.detector import load_detector
+from engine.detection.detector import load_detector
 from engine.evaluator import evaluate
 from engine.export.exporter import export_one
 from engine.export.formats.table import FORMATS

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from engine.detector import load_detector
+from engine.detection.detector import load_detector
 from engine.evaluator import Evaluation, Recorder, evaluate, plot_evaluation
 from engine.export.runtime import Runtime, fixed_size
 from models.plugins import load_plugins

@@ -16,8 +16,10 @@ import hubconf
 import train
 import utils.checkpoint
 import val
-from engine.api import AutoShape, load_hub_model, stack_letterboxed
-from engine.predictor import Predictor
+from engine.detection.autoshape import AutoShape
+from engine.detection.hub import load_hub_model
+from engine.detection.pictures import stack_letterboxed
+from engine.detection.predictor import Predictor
 from tests.conftest import ROOT, shared
 from tests.test_val import make_weights
 from utils.boxes import xyxy2xywh
@@ -209,14 +211,14 @@ def test_tolist_gives_one_per_picture(model, image):
 
 
 def test_show_without_a_display_says_so(model, image, monkeypatch, capsys):
-    monkeypatch.setattr("engine.results.why_no_display", lambda: "there is no display here")
+    monkeypatch.setattr("engine.detection.results.why_no_display", lambda: "there is no display here")
     model(image[1], size=96).show()
     assert "there is no display here; use results.save()" in capsys.readouterr().out
 
 
 def test_show_opens_a_window_per_picture(model, image, monkeypatch):
     shown = []
-    monkeypatch.setattr("engine.results.why_no_display", lambda: None)
+    monkeypatch.setattr("engine.detection.results.why_no_display", lambda: None)
     monkeypatch.setattr(cv2, "imshow", lambda title, picture: shown.append((title, picture)))
     monkeypatch.setattr(cv2, "waitKey", lambda wait: ord("x"))
     model([image[0], image[1]], size=96).show()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from engine.detector import Ensemble, load_detector
+from engine.detection.detector import Ensemble, load_detector
 from models.load import detector_from, transfer_weights
 from models.yolo import DetectionModel
 from tests.conftest import assert_user_error, command

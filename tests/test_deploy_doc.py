@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from engine.detector import load_detector
+from engine.detection.detector import load_detector
 from tests.conftest import ROOT
 from tests.test_export import export_quietly, images, weights  # noqa: F401 (weights is a fixture)
 

@@ -16,9 +16,9 @@ from utils.plots.figure.feature_maps import feature_grid
 from utils.sources.sources.frame import Frame
 
 import detect
-from engine.predictor import Predictor
-from engine.results import describe
-from engine.writer import Writer
+from engine.detection.predictor import Predictor
+from engine.detection.results import describe
+from engine.detection.writer import Writer
 from tests.conftest import assert_user_error, command, shared
 from tests.test_val import make_weights
 from utils.boxes import xywh2xyxy
@@ -376,7 +376,7 @@ def test_view_img_without_a_display_says_so_and_goes_on(weights, images, tmp_pat
 
 def test_view_img_shows_each_picture_and_stops_at_q(weights, images, tmp_path, monkeypatch, capsys):
     shown, keys = [], [ord("x"), ord("q")]  # the window system is not ours to test: it is played
-    monkeypatch.setattr("engine.predictor.why_no_display", lambda: None)
+    monkeypatch.setattr("engine.detection.predictor.why_no_display", lambda: None)
     monkeypatch.setattr(cv2, "imshow", lambda title, image: shown.append((title, image)))
     monkeypatch.setattr(cv2, "waitKey", lambda wait: keys.pop(0))
     folder = detect.run(**options(weights, images, tmp_path, view_img=True, nosave=True))

@@ -13,7 +13,8 @@ import yaml
 import detect
 import export
 import val
-from engine.detector import load_detector
+from engine.detection.detector import load_detector
+from engine.detection.predictor import Predictor
 from engine.evaluator import evaluate
 from engine.export.calibration import calibration_images
 from engine.export.formats.table import FORMATS, is_exported, open_backend
@@ -21,7 +22,6 @@ from engine.export.formats.tensorrt import engine_shapes
 from engine.export.metadata import read_onnx_properties, read_values
 from engine.export.runtime import Runtime, find_boxes
 from engine.export.settings import Settings
-from engine.predictor import Predictor
 from tests.conftest import ROOT, assert_user_error, command
 from tests.test_export_onnx import images, lively
 from utils.boxes import non_max_suppression

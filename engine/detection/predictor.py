@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from engine.detector import load_detector
+from engine.detection.detector import load_detector
+from engine.detection.results import describe
+from engine.detection.writer import Writer
 from engine.export.runtime import find_boxes, fixed_size
-from engine.results import describe
-from engine.writer import Writer
 from models.plugins import load_plugins
 from utils.boxes import scale_boxes
 from utils.cli import require_at_least, require_share
