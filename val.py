@@ -13,7 +13,7 @@ from utils.errors import exit_on_user_error
 from utils.paths import ROOT
 
 if TYPE_CHECKING:
-    from engine.evaluator import Evaluation
+    from engine.evaluation.figures import Evaluation
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -56,7 +56,7 @@ def run(**options) -> "Evaluation | list[Evaluation]":
 
     Returns the figures; for the tasks speed and study, those of every run.
     """
-    from engine.validator import validate
+    from engine.evaluation.validator import validate
 
     return validate(merge_options(build_parser(), options))
 

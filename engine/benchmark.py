@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from engine.detection.detector import load_detector
-from engine.evaluator import evaluate
+from engine.evaluation.evaluator import evaluate
 from engine.export.exporter import export_one
 from engine.export.formats.table import FORMATS
 from engine.export.settings import Settings

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from engine.evaluator import Evaluation, Recorder, plot_evaluation
+from engine.evaluation.figures import Evaluation
+from engine.evaluation.recorder import Recorder, plot_evaluation
 from utils.checkpoint import read_checkpoint, save_checkpoint
 from utils.data.labels import Annotation
 from utils.data.loader import Batch

@@ -24,7 +24,8 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from engine.evaluator import Evaluation, evaluate
+from engine.evaluation.evaluator import evaluate
+from engine.evaluation.figures import Evaluation
 from engine.learner import build_model, rebuild_model
 from engine.recipe.anchors import fit_anchors
 from engine.recipe.autobatch import find_batch_size

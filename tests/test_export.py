@@ -15,7 +15,7 @@ import export
 import val
 from engine.detection.detector import load_detector
 from engine.detection.predictor import Predictor
-from engine.evaluator import evaluate
+from engine.evaluation.evaluator import evaluate
 from engine.export.calibration import calibration_images
 from engine.export.formats.table import FORMATS, is_exported, open_backend
 from engine.export.formats.tensorrt import engine_shapes

@@ -98,7 +98,7 @@ def test_verbose_has_a_row_per_class(tiny_weights, tiny_set, tmp_path, capsys):
 
 def test_labels_given_back_as_predictions_score_one(tiny_set, tmp_path):
     """The whole path, with a model that answers what is labelled: letterboxing and matching lose nothing."""
-    from engine.evaluator import evaluate
+    from engine.evaluation.evaluator import evaluate
     from utils.data.config import index_split
     from utils.data.dataset import EvalSet
     from utils.data.loader import eval_loader

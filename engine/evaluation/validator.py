@@ -7,7 +7,9 @@ import numpy as np
 import torch
 
 from engine.detection.detector import load_detector
-from engine.evaluator import Evaluation, Recorder, evaluate, plot_evaluation
+from engine.evaluation.evaluator import evaluate
+from engine.evaluation.figures import Evaluation
+from engine.evaluation.recorder import Recorder, plot_evaluation
 from engine.export.runtime import Runtime, fixed_size
 from models.plugins import load_plugins
 from utils.cli import require_at_least, require_share

@@ -1,0 +1,104 @@
+"""The figures of a validation, and what is counted on the way to them."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from utils.metrics import APResult, ap_per_class
+
+
+@dataclass
+class Evaluation:
+    """Figures of one validation. ``speed`` in ms per image: pre-processing, inference, NMS; ``loss``: box, obj, cls."""
+
+    names: dict[int, str]
+    images: int
+    instances: int
+    ap: APResult
+    images_per_class: np.ndarray  # [nc]
+    instances_per_class: np.ndarray  # [nc]
+    speed: tuple[float, float, float]
+    loss: np.ndarray = field(default_factory=lambda: np.zeros(3))
+    confusion: np.ndarray | None = None
+
+    @property
+    def p(self) -> float:
+        return _mean(self.ap.p)
+
+    @property
+    def r(self) -> float:
+        return _mean(self.ap.r)
+
+    @property
+    def map50(self) -> float:
+        return _mean(self.ap.ap[:, 0])
+
+    @property
+    def map50_95(self) -> float:
+        return _mean(self.ap.ap)
+
+    @property
+    def class_maps(self) -> np.ndarray:
+        """mAP50-95 of every class [nc]; of one that does not occur, the mean of the others."""
+        maps = np.full(len(self.names), self.map50_95)
+        maps[self.ap.classes] = self.ap.ap.mean(1)
+        return maps
+
+    HEADER = f"{'Class':>22}{'Images':>11}{'Instances':>11}{'P':>11}{'R':>11}{'mAP50':>11}{'mAP50-95':>11}"
+
+    def table(self, verbose: bool = False) -> str:
+        """The row of all classes, and with ``verbose`` one per class that occurs."""
+        figures = (self.p, self.r, self.map50, self.map50_95)
+        lines = [_row("all", self.images, self.instances, figures)]
+        if verbose:
+            ap = self.ap
+            for i, c in enumerate(ap.classes):
+                figures = (ap.p[i], ap.r[i], ap.ap[i, 0], ap.ap[i].mean())
+                lines.append(_row(self.names[c], self.images_per_class[c], self.instances_per_class[c], figures))
+        return "\n".join(lines)
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(values.mean()) if values.size else 0.0
+
+
+def _row(name: str, images: int, instances: int, figures: tuple) -> str:
+    return f"{name:>22}{images:>11}{instances:>11}" + "".join(f"{v:>11.3g}" for v in figures)
+
+
+class Tally:
+    """What is counted while a set is evaluated, piece by piece; the pieces of several processes can be put together."""
+
+    def __init__(self, nc: int):
+        self.pieces: dict[
+            int, list[tuple[np.ndarray, ...]]
+        ] = {}  # batch number → images' hits, conf, cls, label classes
+        self.images_per_class = np.zeros(nc, int)
+        self.confusion = np.zeros((nc + 1, nc + 1))
+        self.losses = np.zeros(3)
+        self.clock = np.zeros(3)
+
+    def add(self, others: list["Tally"]) -> "Tally":
+        """Take in what other processes have counted; images are then in the order of the set again."""
+        for other in others:
+            self.pieces |= other.pieces
+            for name in ("images_per_class", "confusion", "losses", "clock"):
+                setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.pieces = dict(sorted(self.pieces.items()))
+        return self
+
+
+def evaluation_of(tally: Tally, names: dict[int, str]) -> Evaluation:
+    images = [image for piece in tally.pieces.values() for image in piece]
+    hits, conf, cls, label_cls = (np.concatenate(column) for column in zip(*images, strict=True))
+    return Evaluation(
+        names=names,
+        images=len(images),
+        instances=len(label_cls),
+        ap=ap_per_class(hits, conf, cls, label_cls),
+        images_per_class=tally.images_per_class,
+        instances_per_class=np.bincount(label_cls.astype(int), minlength=len(names)),
+        speed=tuple(tally.clock / len(images) * 1e3),
+        loss=tally.losses / len(tally.pieces),
+        confusion=tally.confusion,
+    )

@@ -1,0 +1,90 @@
+"""What a validation writes: pictures, text files, COCO's JSON, curves."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from engine.evaluation.figures import Evaluation
+from utils.data.coco import coco_results
+from utils.data.labels import text_line
+from utils.data.loader import Batch
+from utils.metrics import CONFIDENCE_GRID
+from utils.plots.evaluation import plot_confusion_matrix, plot_metric_curve, plot_pr_curve
+from utils.plots.grid import plot_images
+
+
+def plot_evaluation(evaluation: Evaluation, folder: Path) -> None:
+    """PR, F1, P and R curves and the confusion matrix, as pictures in ``folder``."""
+    ap, names = evaluation.ap, evaluation.names
+    classes = ap.classes.tolist()
+    plot_confusion_matrix(evaluation.confusion, names, folder / "confusion_matrix.png")
+    if not classes:
+        return
+    plot_pr_curve(CONFIDENCE_GRID, ap.pr_curve, ap.ap[:, 0], folder / "PR_curve.png", names, classes)
+    for curve, file, label in (
+        (ap.f1_curve, "F1_curve.png", "F1"),
+        (ap.p_curve, "P_curve.png", "Precision"),
+        (ap.r_curve, "R_curve.png", "Recall"),
+    ):
+        plot_metric_curve(CONFIDENCE_GRID, curve, folder / file, names, classes, label)
+
+
+class Recorder:
+    """Writes what a validation finds: pictures of the first three batches, a text file per image, one COCO JSON."""
+
+    def __init__(
+        self,
+        folder: Path,
+        names: dict[int, str],
+        plots: bool = True,
+        save_txt: bool = False,
+        save_conf: bool = False,
+        save_json: bool = False,
+    ):
+        self.folder = folder
+        self.names = names
+        self.plots = plots
+        self.save_txt = save_txt
+        self.save_conf = save_conf
+        self.json: list[dict] | None = [] if save_json else None
+        if save_txt:
+            (folder / "labels").mkdir(exist_ok=True)
+
+    def image(self, path: str, native: tuple[int, int], detections: torch.Tensor) -> None:
+        """Record the detections [m, 6] of one image, in its own pixels."""
+        if self.save_txt:
+            lines = [text_line(d, native, self.save_conf) for d in detections.tolist()]
+            (self.folder / "labels" / f"{Path(path).stem}.txt").write_text("".join(lines), encoding="utf-8")
+        if self.json is not None:
+            self.json += coco_results(Path(path).stem, detections.tolist(), self.names)
+
+    def batch(self, number: int, batch: Batch, native_detections: list[torch.Tensor]) -> None:
+        """Draw the labels and the detections of one of the first batches."""
+        if not self.plots or number >= 3:
+            return
+        images = batch.images.permute(0, 2, 3, 1).contiguous().numpy()
+        titles = [Path(p).name for p in batch.paths]
+        height, width = images.shape[1:3]
+        plot_images(images, batch.targets.numpy(), self.folder / f"val_batch{number}_labels.jpg", self.names, titles)
+        rows, scores = [], []
+        for i, detections in enumerate(native_detections):
+            (rw, rh), (dw, dh) = batch.ratios[i], batch.pads[i]
+            for x1, y1, x2, y2, conf, cls in detections[:, :6].tolist():
+                x1, x2, y1, y2 = (x1 * rw + dw, x2 * rw + dw, y1 * rh + dh, y2 * rh + dh)
+                rows.append(
+                    [i, cls, (x1 + x2) / 2 / width, (y1 + y2) / 2 / height, (x2 - x1) / width, (y2 - y1) / height]
+                )
+                scores.append(conf)
+        targets = np.array(rows, np.float32).reshape(-1, 6)
+        path = self.folder / f"val_batch{number}_pred.jpg"
+        plot_images(images, targets, path, self.names, titles, scores=np.array(scores, np.float32))
+
+    def finish(self) -> Path | None:
+        """Write the JSON, if it was asked for; returns its path."""
+        if self.json is None:
+            return None
+        path = self.folder / "predictions.json"
+        path.write_text(json.dumps(self.json), encoding="utf-8")
+        return path
