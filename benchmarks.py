@@ -15,7 +15,7 @@ from utils.errors import exit_on_user_error
 from utils.paths import ROOT
 
 if TYPE_CHECKING:
-    from engine.benchmark import Row
+    from engine.studies.benchmark import Row
 
 # fmt: off
 FORMATS = ["pytorch", "torchscript", "onnx", "onnx-dnn", "openvino", "openvino-int8", "engine", "coreml", "tflite",
@@ -43,7 +43,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def run(**options) -> "list[Row]":
     """Measure with the flags given as keywords, the others at their defaults; returns the rows of the table."""
-    from engine.benchmark import benchmark
+    from engine.studies.benchmark import benchmark
 
     return benchmark(merge_options(build_parser(), options))
 

@@ -138,7 +138,7 @@ def run(**options) -> Path:
     """
     settings = merge_options(build_parser(), options)
     if settings.evolve or settings.resume_evolve:
-        from engine.evolve import evolve
+        from engine.studies.evolve import evolve
 
         return evolve(settings)
     from engine.trainer import Trainer

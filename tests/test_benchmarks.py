@@ -10,7 +10,7 @@ import torch
 from utils.plots.figure.runs import plot_benchmarks
 
 import benchmarks
-from engine.benchmark import CANDIDATES, WARM_UP, latency
+from engine.studies.benchmark import CANDIDATES, WARM_UP, latency
 from tests.conftest import assert_user_error, command
 from tests.test_val import make_weights
 from utils.errors import UserError

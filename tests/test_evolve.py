@@ -12,8 +12,8 @@ import pytest
 import yaml
 
 import train
-from engine.evolve import mutate, score
 from engine.recipe.hyp import RANGES, read_hyp
+from engine.studies.evolve import mutate, score
 from tests.conftest import ROOT, assert_user_error, command
 from tests.test_resume import in_background
 from tests.test_train import options
