@@ -141,7 +141,7 @@ def run(**options) -> Path:
         from engine.studies.evolve import evolve
 
         return evolve(settings)
-    from engine.trainer import Trainer
+    from engine.training.trainer import Trainer
 
     return Trainer(settings).run()
 

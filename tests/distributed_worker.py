@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 import train
-from engine.trainer import Trainer
+from engine.training.trainer import Trainer
 from utils.cli import merge_options
 
 

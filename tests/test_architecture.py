@@ -110,7 +110,7 @@ def test_no_import_takes_away_cores():
     """PyTorch computes with as many threads after the commands' modules are loaded as before."""
     code = (
         "import torch; before = torch.get_num_threads()\n"
-        "import engine.trainer, engine.evaluation.validator, engine.detection.predictor, engine.export.exporter\n"
+        "import engine.training.trainer, engine.evaluation.validator, engine.detection.predictor, engine.export.exporter\n"
         "assert torch.get_num_threads() == before, torch.get_num_threads()\n"
     )
     environment = {k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"}

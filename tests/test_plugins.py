@@ -7,7 +7,7 @@ from torch import nn
 import detect
 import train
 import val
-from engine.trainer import Trainer
+from engine.training.trainer import Trainer
 from models import plugins
 from models.flops import count_parameters
 from models.load import described_model

@@ -16,7 +16,7 @@ from torchvision.models import ShuffleNet_V2_X0_5_Weights
 
 import train
 from engine.recipe.optimizer import Schedule
-from engine.trainer import Trainer
+from engine.training.trainer import Trainer
 from models.load import load_backbone, transfer_weights
 from models.yolo import DetectionModel
 from tests.conftest import assert_user_error, command

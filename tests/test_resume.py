@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import train
-from engine.trainer import Trainer
+from engine.training.trainer import Trainer
 from tests.conftest import ROOT, assert_user_error, command, make_set
 from tests.test_train import hyp_file, options, rows
 from utils.checkpoint import read_checkpoint
@@ -221,9 +221,9 @@ def test_a_killed_worker_is_one_line_and_leaves_the_last_checkpoint(tmp_path):
 
 
 def test_resume_without_any_run(monkeypatch, tmp_path):
-    import engine.resume
+    import engine.training.resume
 
-    monkeypatch.setattr(engine.resume, "ROOT", tmp_path)
+    monkeypatch.setattr(engine.training.resume, "ROOT", tmp_path)
     with pytest.raises(UserError, match="holds no"):
         train.run(resume=True)
 

@@ -13,7 +13,7 @@ import train
 from engine.recipe.ema import ModelEMA
 from engine.recipe.hyp import read_hyp
 from engine.recipe.optimizer import Schedule, build_optimizer
-from engine.trainer import Trainer
+from engine.training.trainer import Trainer
 from models.yolo import DetectionModel
 from tests.conftest import assert_user_error, command, make_set
 from utils.checkpoint import read_checkpoint

@@ -9,7 +9,7 @@ import torch
 
 import train
 from engine.recipe.autobatch import largest_batch
-from engine.trainer import Trainer
+from engine.training.trainer import Trainer
 from tests.conftest import assert_user_error, command, make_set
 from tests.test_train import hyp_file, options, rows, trainer_of
 from utils.checkpoint import read_checkpoint

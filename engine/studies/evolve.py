@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from engine.recipe.hyp import RANGES
-from engine.settings import read_run_hyp
-from engine.trainer import Diverged, Trainer
+from engine.training.options import read_run_hyp
+from engine.training.trainer import Diverged, Trainer
 from utils.errors import UserError
 from utils.files import replacing
 from utils.metrics import fitness

@@ -8,55 +8,13 @@ StopSignal                    Ctrl-C and SIGTERM, noted between batches
 """
 
 import argparse
-import signal
-import threading
 from pathlib import Path
-
-import torch
 
 from utils.checkpoint import Checkpoint, read_checkpoint
 from utils.errors import UserError
 from utils.paths import ROOT
 
 PRESENT = ("device", "workers", "cache")  # what a resumed run takes from the command line: they change nothing learnt
-
-
-def capture(trainer) -> dict:
-    """All that changes while a Trainer runs, gradients not yet applied among it. Random state is none: see seed_step."""
-    gradients = {k: p.grad for k, p in trainer.model.named_parameters() if p.grad is not None}
-    return {
-        "model": trainer.model.state_dict(),
-        "ema": trainer.ema.model.state_dict(),
-        "updates": trainer.ema.updates,
-        "optimizer": trainer.optimizer.state_dict(),
-        "scaler": trainer.scaler.state_dict(),
-        "gradients": gradients,
-        "epoch": trainer.epoch,
-        "batches_done": trainer.batches_done,
-        "mean_losses": trainer.mean_losses.cpu(),
-        "last_update": trainer.last_update,
-        "best_fitness": trainer.best_fitness,
-        "best_epoch": trainer.best_epoch,
-        "class_maps": torch.from_numpy(trainer.class_maps),
-        "results": trainer.results,
-    }
-
-
-def restore(trainer, data: dict) -> None:
-    """Put a freshly set-up Trainer where ``capture`` found the other."""
-    trainer.model.load_state_dict(data["model"])
-    trainer.ema.model.load_state_dict(data["ema"])
-    trainer.ema.updates = data["updates"]
-    trainer.optimizer.load_state_dict(data["optimizer"])
-    if data["scaler"]:  # empty where the run had no mixed precision
-        trainer.scaler.load_state_dict(data["scaler"])
-    for name, parameter in trainer.model.named_parameters():
-        if name in data["gradients"]:
-            parameter.grad = data["gradients"][name].to(trainer.device)
-    trainer.mean_losses = data["mean_losses"].to(trainer.device)
-    trainer.class_maps = data["class_maps"].numpy()
-    for name in ("epoch", "batches_done", "last_update", "best_fitness", "best_epoch", "results"):
-        setattr(trainer, name, data[name])
 
 
 def find_resumable(path: str | Path | bool) -> tuple[Path, Checkpoint]:
@@ -124,31 +82,3 @@ def _can_be_resumed(path: Path) -> bool:
         return "optimizer" in read_checkpoint(path).training
     except UserError:
         return False
-
-
-class StopSignal:
-    """While in use, Ctrl-C and SIGTERM set ``received`` to their number; a second one acts at once.
-
-    ``patient``: a second one changes nothing. torchrun passes on the signal that its processes have had already.
-    """
-
-    def __init__(self, patient: bool = False):
-        self.patient = patient
-        self.received = 0
-
-    def __enter__(self) -> "StopSignal":
-        self.before = {}
-        if threading.current_thread() is threading.main_thread():  # Python takes signals nowhere else
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self.before[number] = signal.signal(number, self._note)
-        return self
-
-    def __exit__(self, *_) -> None:
-        for number, handler in self.before.items():
-            signal.signal(number, handler)
-
-    def _note(self, number: int, _) -> None:
-        if self.received and not self.patient:
-            raise KeyboardInterrupt
-        self.received = number
-        print("\nstopping after this batch (once more to stop at once)", flush=True)

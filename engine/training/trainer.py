@@ -26,16 +26,18 @@ from tqdm import tqdm
 
 from engine.evaluation.evaluator import evaluate
 from engine.evaluation.figures import Evaluation
-from engine.learner import build_model, rebuild_model
 from engine.recipe.anchors import fit_anchors
 from engine.recipe.autobatch import find_batch_size
 from engine.recipe.ema import ModelEMA
 from engine.recipe.image_size import scaled_at_random
 from engine.recipe.optimizer import Schedule, build_optimizer
 from engine.recipe.parameters import freeze_layers, idle_parameters, set_drop_path
-from engine.records import Records, Silent
-from engine.resume import StopSignal, capture, continued_options, find_restarted, find_resumable, restore
-from engine.settings import DEFAULT_BATCH, check_options, read_run_hyp
+from engine.training.model import build_model, rebuild_model
+from engine.training.options import DEFAULT_BATCH, check_options, read_run_hyp
+from engine.training.records import Records, Silent
+from engine.training.resume import continued_options, find_restarted, find_resumable
+from engine.training.signals import StopSignal
+from engine.training.state import capture, restore
 from models.plugins import load_plugins
 from utils.checkpoint import read_checkpoint
 from utils.data.albument import make_transform
