@@ -27,8 +27,8 @@ GROUPS = (
         r"_(SE|CBAM|CoordAtt|ECA|SOCA|SimAM|MobileMQA)\.",
     ),
     ("YOLOv5 with attention in C3", "C3 之内加注意力的 YOLOv5", r"_C3(SE|CBAM|CoordAtt|ECA|SOCA|SimAM|MobileMQA)\."),
-    ("YOLOv5's neck on another backbone", "YOLOv5 的颈部配其他主干", r"models/yolov5\w_"),
-    ("YOLOv7", "YOLOv7", r"models/yolov7"),
+    ("YOLOv5's neck on another backbone", "YOLOv5 的颈部配其他主干", r"/yolov5\w_"),
+    ("YOLOv7", "YOLOv7", r"/yolov7"),
     ("More of YOLOv5 and YOLOv3 (models/hub)", "更多 YOLOv5 与 YOLOv3（models/hub）", r"models/hub/"),
 )
 ENGLISH = """# The models that come with the project

@@ -113,7 +113,7 @@ TORCH_RULES = {
 
 
 def read_model_yaml(cfg: str | Path | dict, backbone: str | None = None) -> tuple[dict, str]:
-    """The model's description, flat, and the file it came from; a bare name is looked for in models/ and models/hub/.
+    """The model's description, flat, and the file it came from; a bare name is looked for below models/.
 
     ``backbone``: the name of a network to put in the place of the description's backbone.
     """
@@ -341,7 +341,7 @@ def main() -> None:
     parser.add_argument("--device", default="", help="cpu, or a CUDA index such as 0")
     parser.add_argument("--profile", action="store_true", help="time forward and backward")
     parser.add_argument("--line-profile", action="store_true", help="time every layer")
-    parser.add_argument("--test", action="store_true", help="build and run every YAML in models/ and models/hub/")
+    parser.add_argument("--test", action="store_true", help="build and run every YAML below models/")
     opt = parser.parse_args()
     device = select_device(opt.device)
     load_plugins(opt.plugins)

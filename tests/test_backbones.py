@@ -10,12 +10,13 @@ from copy import deepcopy
 
 import pytest
 import torch
-from models.backbones.backbone.backbone import Backbone, create_backbone
-from models.backbones.backbone.networks import create_classifier, describe, resolve_name
 from torch import nn
 
 import train
 from engine.export.formats.onnx import export_onnx
+from models.backbones.backbone import Backbone, create_backbone
+from models.backbones.networks import create_classifier, describe, resolve_name
+from models.description.find import find_model_yaml
 from models.flops import count_gflops, count_parameters
 from models.fuse import fuse_conv_bn
 from models.load import detector_from, transfer_weights
@@ -199,7 +200,8 @@ def test_channels_last_maps_are_turned():
 
 
 def test_tokens_are_laid_out_as_a_map():
-    from models.backbones.backbone.backbone import read_map, to_nchw
+    from models.backbones.backbone import to_nchw
+    from models.backbones.networks import read_map
 
     x = torch.arange(2 * 40 * 5).view(2, 40, 5)
     turned = to_nchw(x, "tokens", 5, 8)
@@ -434,7 +436,7 @@ def test_both_pages_show_the_same_commands_and_they_exist():
     for line in re.findall(r"^python train.py (.*)$", pages[0], re.M):
         train.build_parser().parse_args(shlex.split(line))
     for name in re.findall(r"`(models/[\w./-]+|yolov\w+\.yaml)`", pages[0]):
-        assert (ROOT / name).exists() or (ROOT / "models" / name).exists() or (ROOT / "models" / "hub" / name).exists()
+        assert (ROOT / name).exists() or find_model_yaml(name)
 
 
 def test_the_python_of_the_page_runs():

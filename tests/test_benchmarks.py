@@ -7,13 +7,13 @@ import time
 import cv2
 import pytest
 import torch
-from utils.plots.figure.runs import plot_benchmarks
 
 import benchmarks
 from engine.studies.benchmark import CANDIDATES, WARM_UP, latency
 from tests.conftest import assert_user_error, command
 from tests.test_val import make_weights
 from utils.errors import UserError
+from utils.plots.runs import plot_benchmarks
 
 
 @pytest.fixture

@@ -2,9 +2,9 @@
 
 import numpy as np
 import torch
-from utils.loss.detection.box import pairwise_iou
 
 from utils.boxes import nms_by_class, non_max_suppression, scale_boxes, xywh2xyxy, xyxy2xywh
+from utils.loss.box import pairwise_iou
 
 
 def prediction(*rows: list[float]) -> torch.Tensor:

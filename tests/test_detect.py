@@ -10,10 +10,6 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from utils.plots.figure.display import why_no_display
-from utils.plots.figure.draw import draw_boxes, printable
-from utils.plots.figure.feature_maps import feature_grid
-from utils.sources.sources.frame import Frame
 
 import detect
 from engine.detection.predictor import Predictor
@@ -26,6 +22,10 @@ from utils.data.coco import COCO_NAMES, coco_results
 from utils.data.images import read_image
 from utils.errors import UserError
 from utils.paths import newest_weights
+from utils.plots.display import why_no_display
+from utils.plots.draw import draw_boxes, printable
+from utils.plots.feature_maps import feature_grid
+from utils.sources.frame import Frame
 
 
 @pytest.fixture

@@ -15,7 +15,6 @@ import pytest
 import torch
 from torch import nn
 from torchvision.ops import StochasticDepth
-from utils.loss.detection.detection import DetectionLoss
 
 from engine.export.formats.onnx import export_onnx
 from engine.export.graph import JoinedZeros
@@ -27,6 +26,7 @@ from models.load import detector_from
 from models.yolo import DetectionModel
 from tests.conftest import ROOT, lively
 from utils.checkpoint import read_checkpoint, save_checkpoint
+from utils.loss.detection import DetectionLoss
 from utils.yaml_file import read_yaml
 
 GIANT = 30_000_000  # parameters

@@ -4,7 +4,8 @@ import math
 
 import pytest
 import torch
-from utils.loss.detection.detection import DetectionLoss, binary_cross_entropy, scale_gains
+
+from utils.loss.detection import DetectionLoss, binary_cross_entropy, scale_gains
 
 HYP = {"box": 0.05, "obj": 1.0, "cls": 0.5, "cls_pw": 1.0, "obj_pw": 1.0, "fl_gamma": 0.0, "anchor_t": 4.0}
 ANCHORS = torch.tensor([[[2.0, 2.0], [8.0, 8.0]]])  # one level, grid units

@@ -9,14 +9,13 @@ from torch import nn
 
 from models import common, yolo
 from models.common import Conv, FusedMBConv, MBConv, ShuffleNetV2_InvertedResidual, UniversalInvertedBottleneckBlock
-from models.description.find import model_yamls
+from models.description.find import find_model_yaml, model_yamls
 from models.description.rows import infer_rule
 from models.flops import count_gflops, count_parameters
 from models.fuse import fuse_conv_bn
 from models.yolo import DetectionModel
 from tests.conftest import ROOT, SHARED, assert_user_error, command
 from utils.errors import UserError
-from utils.yaml_file import read_yaml
 
 FACTS = json.loads((SHARED / "reference" / "model_facts.json").read_text()) if SHARED.exists() else {}
 ROWS = json.loads((SHARED / "reference" / "model_rows.json").read_text()) if SHARED.exists() else {}
@@ -90,9 +89,7 @@ def test_figures_of_the_reference(name):
 @pytest.mark.skipif(not FACTS, reason="needs ../shared/reference")
 @pytest.mark.parametrize("name", FACTS)
 def test_rows_are_those_of_the_reference(name):
-    path = ROOT / "models" / f"{name}.yaml"
-    description = read_yaml(path if path.exists() else ROOT / "models" / "hub" / f"{name}.yaml")
-    assert description == ROWS[name]
+    assert find_model_yaml(f"{name}.yaml")[0] == ROWS[name]
 
 
 def test_the_recommended_efficientnetv2():
@@ -453,3 +450,11 @@ def test_the_command_names_a_missing_yaml():
     assert_user_error(
         command("models/yolo.py", "--cfg", "yolov5z.yaml"), "yolov5z.yaml", "no such model YAML", "did you mean"
     )
+
+
+def test_every_yaml_has_a_name_of_its_own_and_is_found_by_it_and_by_its_former_path():
+    paths = {path.name: path for path in model_yamls()}
+    assert len(paths) == len(model_yamls()) == len(list((ROOT / "models").rglob("*.yaml"))) == 63
+    for name, path in paths.items():
+        for spelling in (name, f"models/{name}"):
+            assert (ROOT / find_model_yaml(spelling)[1]).samefile(path)

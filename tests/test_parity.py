@@ -5,8 +5,6 @@ import json
 import numpy as np
 import pytest
 import torch
-from utils.loss.detection.box import pairwise_iou
-from utils.loss.detection.detection import DetectionLoss
 
 from engine.recipe.hyp import read_hyp
 from models import common
@@ -14,6 +12,8 @@ from models.load import detector_from
 from tests.conftest import shared
 from utils.boxes import non_max_suppression
 from utils.checkpoint import read_checkpoint
+from utils.loss.box import pairwise_iou
+from utils.loss.detection import DetectionLoss
 from utils.metrics import ap_per_class
 from utils.paths import ROOT
 

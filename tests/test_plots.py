@@ -7,13 +7,13 @@ import cv2
 import numpy as np
 import pytest
 from matplotlib.ft2font import FT2Font
-from utils.plots.figure.draw import PALETTE, class_color, draw_boxes, draw_tag, font_for, printable, save_image
-from utils.plots.figure.evaluation import plot_confusion_matrix, plot_metric_curve, plot_pr_curve
-from utils.plots.figure.grid import plot_images
-from utils.plots.figure.labels import plot_labels
-from utils.plots.figure.runs import plot_results
 
 from utils.errors import UserError
+from utils.plots.draw import PALETTE, class_color, draw_boxes, draw_tag, font_for, printable, save_image
+from utils.plots.evaluation import plot_confusion_matrix, plot_metric_curve, plot_pr_curve
+from utils.plots.grid import plot_images
+from utils.plots.labels import plot_labels
+from utils.plots.runs import plot_results
 
 NAMES = {0: "person", 1: "红细胞", 2: "cost $x_1$"}
 COLUMNS = (

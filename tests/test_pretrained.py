@@ -9,14 +9,14 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import torch
-from models.backbones.backbone.backbone import create_backbone
-from models.backbones.backbone.networks import create_classifier
-from models.backbones.backbone.pretrained import load_pretrained
 from torchvision.models import ShuffleNet_V2_X0_5_Weights
 
 import train
 from engine.recipe.optimizer import Schedule
 from engine.training.trainer import Trainer
+from models.backbones.backbone import create_backbone
+from models.backbones.networks import create_classifier
+from models.backbones.pretrained import load_pretrained
 from models.load import load_backbone, transfer_weights
 from models.yolo import DetectionModel
 from tests.conftest import assert_user_error, command

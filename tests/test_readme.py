@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from models.description.find import find_model_yaml
 from tests.conftest import ROOT
 
 ENGLISH, CHINESE = (ROOT / name for name in ("README.md", "README.zh-CN.md"))
@@ -61,4 +62,4 @@ def test_files_that_are_named_exist(path):
         if name != "data/images":
             assert (ROOT / name).exists(), name
     for name in re.findall(r"`(yolov\w[\w.-]*\.yaml)`", text):
-        assert (ROOT / "models" / name).exists(), name
+        assert find_model_yaml(name)

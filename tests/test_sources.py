@@ -10,14 +10,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import cv2
 import numpy as np
 import pytest
-import utils.sources.sources.streams
-from utils.sources.sources.sources import Sources, fetch, live_sources
-from utils.sources.sources.streams import Stream, display_name, file_stems, is_live
 
 import detect
+import utils.sources.streams
 from tests.test_detect import options
 from tests.test_val import make_weights
 from utils.errors import UserError
+from utils.sources.sources import Sources, fetch, live_sources
+from utils.sources.streams import Stream, display_name, file_stems, is_live
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def camera():
 
 @pytest.fixture
 def short_waits(monkeypatch):
-    monkeypatch.setattr(utils.sources.sources.streams, "RETRY_WAITS", (0.05, 0.1))
+    monkeypatch.setattr(utils.sources.streams, "RETRY_WAITS", (0.05, 0.1))
 
 
 def test_what_is_live_and_what_is_not():
@@ -180,7 +180,7 @@ def test_waits_grow_until_a_stream_is_given_up(camera, short_waits, capsys):
     said = capsys.readouterr().out
     assert said.index("0.05 s") < said.index("0.1 s") < said.index("given up after 2 attempts")
     assert len(sources.faults) == 1
-    assert list(utils.sources.sources.streams.RETRY_WAITS) == sorted(utils.sources.sources.streams.RETRY_WAITS)
+    assert list(utils.sources.streams.RETRY_WAITS) == sorted(utils.sources.streams.RETRY_WAITS)
 
 
 def test_the_newest_frame_wins(camera):

@@ -5,24 +5,23 @@ from pathlib import Path
 
 from models.description.rows import nearest
 from utils.errors import UserError
+from utils.paths import ROOT
 from utils.yaml_file import read_yaml
 
-MODELS = Path(__file__).resolve().parent
-
-
+MODELS = ROOT / "models"
 SIZES = {"n": (0.33, 0.25), "s": (0.33, 0.5), "m": (0.67, 0.75), "l": (1.0, 1.0), "x": (1.33, 1.25)}  # depth, width
 
 
 def find_model_yaml(cfg: str | Path | dict) -> tuple[dict, str]:
+    """The description and its file, of a path, of a name anywhere below models/, or of a mapping as it is."""
     if isinstance(cfg, dict):
         return deepcopy(cfg), cfg.get("yaml_file", "model")
     path = Path(cfg)
     if not path.exists():
-        found = [p for p in (MODELS / path.name, MODELS / "hub" / path.name) if p.is_file()]
-        if not found:
-            names = [p.name for p in model_yamls()]
-            raise UserError(f"{cfg}: no such model YAML here, in models/ or in models/hub/{nearest(path.name, names)}")
-        path = found[0]
+        shipped = {p.name: p for p in reversed(model_yamls())}
+        if path.name not in shipped:
+            raise UserError(f"{cfg}: no such model YAML here or below models/{nearest(path.name, list(shipped))}")
+        path = shipped[path.name]
     return read_yaml(path, "model YAML"), str(path)
 
 
@@ -37,5 +36,5 @@ def apply_size(description: dict, file: str) -> None:
 
 
 def model_yamls() -> list[Path]:
-    """Every model YAML that comes with the project."""
-    return sorted(MODELS.glob("*.yaml")) + sorted((MODELS / "hub").glob("*.yaml"))
+    """Every model YAML below models/: its own folder first, then zoo/ and hub/."""
+    return [path for folder in (".", "zoo/*", "hub") for path in sorted(MODELS.glob(f"{folder}/*.yaml"))]

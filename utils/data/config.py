@@ -11,9 +11,9 @@ from utils.data.index import Index, index_images
 from utils.data.labels import label_path
 from utils.download import download_archive, is_url
 from utils.errors import UserError
+from utils.paths import ROOT
 from utils.yaml_file import read_yaml
 
-ROOT = Path(__file__).resolve().parents[1]  # the repository
 DATA = ROOT / "data"
 
 
