@@ -1,8 +1,4 @@
-"""Detectors in a Python program, as torch.hub gives them (hubconf.py): ``results = model("image.jpg")``.
-
-AutoShape(model)     pictures of every kind → letterboxed batch → model → NMS → Detections (engine/detection/results.py)
-load_hub_model       checkpoint, or YAML by name → AutoShape or the bare model
-"""
+"""AutoShape: a detector as a function of pictures, as torch.hub gives it (hubconf.py): ``results = model("image.jpg")``."""
 
 import time
 from typing import Any

@@ -1,8 +1,4 @@
-"""Validation: how well a detector finds what is labelled.
-
-evaluate(model, loader, …) → Evaluation      figures over a whole set
-    Recorder                                 what is written on the way: pictures, text files, JSON
-"""
+"""Validation: how well a detector finds what is labelled: ``evaluate(model, loader, …)`` → Evaluation."""
 
 import numpy as np
 import torch

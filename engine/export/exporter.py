@@ -1,9 +1,7 @@
-"""Export: a checkpoint to files that other runtimes read, one function per format.
+"""Export: a checkpoint to files that other runtimes read.
 
 export(options)          export.py: every format of --include, then a table of what came of it
-    FORMATS              name → function, ending of the file, flags it takes
-    export_onnx, …       a model → a file
-    compare              the file against PyTorch, on the pictures of data/images
+    export_one           one format: written, then compared with PyTorch
 """
 
 import argparse

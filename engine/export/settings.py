@@ -53,9 +53,6 @@ class Settings:
         return describe(model, self.imgsz, self.batch, self.dynamic, self.nms)
 
 
-# Around them -------------------------------------------------------------------------------------------------------------
-
-
 def check_size(model: DetectionModel, imgsz: tuple[int, int]) -> None:
     """Raises UserError for a size that the strides don't divide."""
     stride = int(model.stride.max())

@@ -1,10 +1,7 @@
-"""Stopping and going on: everything a run needs to continue as if nothing had happened.
+"""Going on with a run that was stopped.
 
-capture(trainer)              → plain data and tensors, part of every last.pt
-restore(trainer, data)        the reverse
 find_resumable("…/last.pt")   the checkpoint to go on from, or an error that offers another
 continued_options             its options, over those given now
-StopSignal                    Ctrl-C and SIGTERM, noted between batches
 """
 
 import argparse

@@ -1,11 +1,9 @@
 """Any network by name as a detector's backbone: layer 0, which gives one map per level of the pyramid.
 
-    create_backbone("efficientnet_b0", levels=["P3", "P4", "P5"])
-        resolve_name    efficientnet_b0 → torchvision/efficientnet_b0
-        describe        which levels the network has, their channels, strides and layout, read from the network by tracing
-        Backbone        normalises the image, runs the network without its classifier, gives {level: map}
-
-Level Pn is the last map at stride 2ⁿ. torchvision's networks come through its feature extraction, timm's as features_only.
+create_backbone("efficientnet_b0", levels=["P3", "P4", "P5"])
+    resolve_name    efficientnet_b0 → torchvision/efficientnet_b0
+    describe        which levels the network has, their channels, strides and layout (networks.py)
+    Backbone        normalises the image, runs the network without its classifier, gives {level: map}
 """
 
 from collections.abc import Sequence

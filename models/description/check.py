@@ -1,10 +1,8 @@
-"""What can be wrong with a model YAML: mistakes that stop it (UserError), and doubts that are told (warnings).
+"""What is wrong with a model YAML: mistakes that stop it, each a UserError.
 
     check_description   before anything is built: the keys and their values
     check_inputs        each row before it is built: the maps it gets
     detect_arguments    the Detect row: classes and anchors
-    find_warnings       afterwards: what builds, and is probably not what was meant
-    fit_size            an image size that the strides divide
 
 Every message names the file, the row, what was found and the likely remedy.
 """

@@ -10,9 +10,6 @@ from models.description.rows import Row, is_level, nearest, parse_arguments
 ANCHOR_CELLS = (1.5, 12.0)
 
 
-# Warnings ---------------------------------------------------------------------------------------------------------------
-
-
 def find_warnings(description: dict, file: str, rows: list[Row], strides: list[float]) -> list[str]:
     """What builds, and is probably not what was meant: unknown keys, layers nothing uses, skips from the middle of a stage,
     outputs out of order, anchors that do not fit the strides."""

@@ -1,9 +1,6 @@
-"""From annotations to batches.
+"""From annotations to single items.
 
     TrainSet[(epoch, index)], EvalSet[index]  → Item      one image uint8 [h, w, 3] RGB with labels, letterboxed or augmented
-    collate([Item, …])                        → Batch     images uint8 [b, 3, h, w], targets [n, 6]
-    EpochSampler                                          which images a batch has, and which of them are this process's
-    train_loader, eval_loader                             DataLoaders of these
 
 What TrainSet gives is a function of (seed, epoch, index) alone: any number of workers gives the same batches.
 """

@@ -1,4 +1,4 @@
-"""Every image and label file of a split is checked once, and the result kept in a cache file."""
+"""An index of a split: every image and label file is checked once, and the result kept in a cache file."""
 
 import hashlib
 import json
@@ -48,11 +48,6 @@ class Index:
         if len(self.faults) > limit:
             counts = Counter(fault.kind for fault in self.faults).most_common()
             print(f"warning: {len(self.faults)} faults in all: {', '.join(f'{n} × {kind}' for kind, n in counts)}")
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# All files of a split
-# ---------------------------------------------------------------------------------------------------------------------
 
 
 def index_images(

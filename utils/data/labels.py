@@ -1,4 +1,4 @@
-"""Labels: every image and label file of a data set is checked once, and the result kept in a cache file."""
+"""Labels of one image: what its file says, row by row, and what is wrong with it."""
 
 import math
 from dataclasses import dataclass
@@ -43,11 +43,6 @@ def label_path(image_path: str | Path) -> Path:
     if "images" in folders:
         folders[-1 - folders[::-1].index("images")] = "labels"
     return Path(*folders, f"{path.stem}.txt")
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# One label file
-# ---------------------------------------------------------------------------------------------------------------------
 
 
 class _RowError(Exception):

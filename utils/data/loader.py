@@ -1,4 +1,9 @@
-"""From datasets to batches: which images a batch has, in which process, and how they are loaded."""
+"""From items to batches.
+
+collate([Item, …])                        → Batch     images uint8 [b, 3, h, w], targets [n, 6]
+EpochSampler                                          which images a batch has, and which of them are this process's
+train_loader, eval_loader                             DataLoaders of these
+"""
 
 import math
 import os
@@ -15,14 +20,6 @@ from torch.utils.data import DataLoader, Dataset
 
 from utils.data.dataset import EvalSet, Item, TrainSet
 from utils.errors import UserError
-
-
-def image_weights(annotations: list, class_maps: np.ndarray) -> np.ndarray:
-    """The odds of every image: more with each box of a class that is rare, or still found badly (``class_maps``)."""
-    counts = np.array([np.bincount(a.labels[:, 0].astype(int), minlength=len(class_maps)) for a in annotations])
-    rarity = 1 / counts.sum(0).clip(1)
-    weights = (counts * rarity / rarity.sum() * (1 - class_maps) ** 2).sum(1)
-    return weights + weights.mean() * 1e-3 + 1e-12  # images without boxes are not forgotten altogether
 
 
 class Batch(NamedTuple):
@@ -123,6 +120,14 @@ class EpochSampler:
         if self.fixed:
             rng.shuffle(batches)
         return batches
+
+
+def image_weights(annotations: list, class_maps: np.ndarray) -> np.ndarray:
+    """The odds of every image: more with each box of a class that is rare, or still found badly (``class_maps``)."""
+    counts = np.array([np.bincount(a.labels[:, 0].astype(int), minlength=len(class_maps)) for a in annotations])
+    rarity = 1 / counts.sum(0).clip(1)
+    weights = (counts * rarity / rarity.sum() * (1 - class_maps) ** 2).sum(1)
+    return weights + weights.mean() * 1e-3 + 1e-12  # images without boxes are not forgotten altogether
 
 
 def train_loader(dataset: TrainSet, sampler: EpochSampler, workers: int, pin: bool, quad: bool = False) -> DataLoader:

@@ -1,7 +1,7 @@
-"""Figures of a training and an evaluation, as image files: batches, labels, loss curves, PR curves, confusion matrix.
+"""What all pictures drawn by matplotlib share: the figure, colours, names in any language, and writing.
 
-Every function draws on a Figure of its own (no pyplot state), takes class names in any language and returns the path
-written; save_image names the file in a UserError where it cannot be written.
+Every function that draws has a Figure of its own (no pyplot state) and returns the path written; save_image names the file
+in a UserError where it cannot be written.
 """
 
 from collections.abc import Iterable

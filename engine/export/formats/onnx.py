@@ -66,9 +66,6 @@ class OpenCVBackend:
 OPSETS = range(11, 21)  # NonMaxSuppression and Resize as PyTorch means them begin at 11; PyTorch's exporter ends at 20
 
 
-# The formats ------------------------------------------------------------------------------------------------------------
-
-
 def export_onnx(model: DetectionModel, file: str | Path, imgsz: tuple[int, int] = (640, 640), **settings) -> Path:
     """Write ``model``, fused or not, as ONNX; it stays as it is. Returns the path.
 
