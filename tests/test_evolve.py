@@ -13,10 +13,11 @@ import yaml
 
 import train
 from engine.recipe.hyp import RANGES, read_hyp
-from engine.studies.evolve import mutate, score
+from engine.studies.evolve import mutate
 from tests.conftest import ROOT, assert_user_error, command
 from tests.test_resume import in_background
 from tests.test_train import options
+from utils.results import row_fitness
 
 
 def table(folder) -> list[dict]:
@@ -30,7 +31,10 @@ def fitness_of(row: dict) -> float:
 
 def test_most_values_change_within_their_limits_and_the_rest_stays():
     start = read_hyp("hyp.scratch-low.yaml")
-    rows = [([0, 0, 0.1 * i, 0.05 * i, 0, 0, 0], start | {"lr0": 0.01 * (i + 1)}) for i in range(8)]
+    rows = [
+        ({"metrics/mAP_0.5": 0.1 * i, "metrics/mAP_0.5:0.95": 0.05 * i}, start | {"lr0": 0.01 * (i + 1)})
+        for i in range(8)
+    ]
     parents, shares = [], []
     for generation in range(200):
         new = mutate(rows, (0, generation))
@@ -45,7 +49,7 @@ def test_most_values_change_within_their_limits_and_the_rest_stays():
 
 
 def test_score_is_the_fitness():
-    assert score([0, 0, 0.5, 0.3, 0, 0, 0]) == pytest.approx(0.32)
+    assert row_fitness({"metrics/mAP_0.5": 0.5, "metrics/mAP_0.5:0.95": 0.3}) == pytest.approx(0.32)
 
 
 def search_options(learnt, tmp_path, **changes) -> dict:

@@ -19,12 +19,12 @@ from engine.training.options import read_run_hyp
 from engine.training.trainer import Diverged, Trainer
 from utils.errors import UserError
 from utils.files import replacing
-from utils.metrics import fitness
 from utils.paths import ROOT, new_run_folder
 from utils.plots.runs import plot_evolution
+from utils.results import FIGURES, read_cells, row_fitness, write_cells
 from utils.yaml_file import read_yaml, write_yaml
 
-FIGURES = "metrics/precision metrics/recall metrics/mAP_0.5 metrics/mAP_0.5:0.95 val/box_loss val/obj_loss val/cls_loss".split()
+Generation = tuple[dict[str, float], dict[str, float]]  # the figures of a training, and its hyper-parameters
 PARENTS = 5  # the best so far, of which one is mutated
 MUTATED = 0.8  # share of the hyper-parameters that change in a generation
 SPREAD = 0.2  # standard deviation of the factor
@@ -57,10 +57,10 @@ def evolve(options: argparse.Namespace) -> Path:
         rows.append((figures, hyp))
         write_rows(table, rows)
         record_best(folder, rows)
-        best = max(range(len(rows)), key=lambda i: score(rows[i][0]))
+        best = max(range(len(rows)), key=lambda i: row_fitness(rows[i][0]))
         print(
-            f"generation {generation + 1} of {options.evolve}: fitness {score(figures):.4f}; "
-            f"the best is generation {best + 1} with {score(rows[best][0]):.4f}"
+            f"generation {generation + 1} of {options.evolve}: fitness {row_fitness(figures):.4f}; "
+            f"the best is generation {best + 1} with {row_fitness(rows[best][0]):.4f}"
         )
     print(f"results are in {folder}; next: python train.py --hyp {folder / 'hyp_evolve.yaml'}")
     return folder
@@ -86,7 +86,7 @@ def find_search(options: argparse.Namespace) -> Path:
     return folder
 
 
-def train_once(options: argparse.Namespace, hyp: dict, folder: Path) -> list[float]:
+def train_once(options: argparse.Namespace, hyp: dict, folder: Path) -> dict[str, float]:
     """Train with ``hyp``; the figures of the last epoch. A training that diverges has a fitness of nothing."""
     changes = {"noval": True, "noplots": True, "project": str(folder)}
     trainer = Trainer(argparse.Namespace(**{**vars(options), **changes}), hyp=hyp, keep_records=False)
@@ -94,23 +94,20 @@ def train_once(options: argparse.Namespace, hyp: dict, folder: Path) -> list[flo
         trainer.fit()
     except Diverged as e:
         print(f"warning: {e}")
-        return [0.0] * len(FIGURES)
+        return dict.fromkeys(FIGURES, 0.0)
     except SystemExit:
         print(f"go on with: python train.py --resume_evolve {folder}")
         raise
-    return [float(v) for v in trainer.results[-1][4:11]]
+    # as exact as evolve.csv was always written: scores, and so what is drawn from them, stay those of earlier searches
+    row = read_cells(write_cells(trainer.results[-1]))
+    return {name: row[name] for name in FIGURES}
 
 
-def score(figures: list[float]) -> float:
-    """Fitness of a row's figures."""
-    return fitness(figures[2], figures[3])
-
-
-def mutate(rows: list[tuple[list[float], dict]], key: tuple[int, int]) -> dict:
+def mutate(rows: list[Generation], key: tuple[int, int]) -> dict:
     """One of the best rows, the better the likelier, with most of its hyper-parameters changed by random factors."""
     rng = np.random.default_rng(key)
-    best = sorted(rows, key=lambda row: -score(row[0]))[:PARENTS]
-    scores = np.array([score(figures) for figures, _ in best])
+    best = sorted(rows, key=lambda row: -row_fitness(row[0]))[:PARENTS]
+    scores = np.array([row_fitness(figures) for figures, _ in best])
     odds = scores - scores.min() + 1e-6
     parent = best[rng.choice(len(best), p=odds / odds.sum())][1]
     gains = np.array([r.gain for r in RANGES.values()])
@@ -124,28 +121,28 @@ def mutate(rows: list[tuple[list[float], dict]], key: tuple[int, int]) -> dict:
     return new
 
 
-def read_rows(table: Path, start: dict) -> list[tuple[list[float], dict]]:
+def read_rows(table: Path, start: dict) -> list[Generation]:
     """The generations of evolve.csv. Raises UserError where it is another table."""
     if not table.exists():
         return []
     with open(table, newline="", encoding="utf-8") as f:
         found = list(csv.DictReader(f))
     try:
-        return [([float(row[k]) for k in FIGURES], {k: float(row[k]) for k in start}) for row in found]
+        return [tuple({k: float(row[k]) for k in names} for names in (FIGURES, start)) for row in found]
     except (KeyError, TypeError, ValueError) as e:
         raise UserError(f"{table}: not the table of a search ({e}); it has a row per generation") from None
 
 
-def write_rows(table: Path, rows: list[tuple[list[float], dict]]) -> None:
+def write_rows(table: Path, rows: list[Generation]) -> None:
     """evolve.csv, whole, in one step."""
     with replacing(table) as temporary, open(temporary, "w", newline="", encoding="utf-8") as f:
         writer = csv.writer(f)
         writer.writerow([*FIGURES, *rows[0][1]])
-        writer.writerows([*figures, *hyp.values()] for figures, hyp in rows)
+        writer.writerows([*(figures[name] for name in FIGURES), *hyp.values()] for figures, hyp in rows)
 
 
-def record_best(folder: Path, rows: list[tuple[list[float], dict]]) -> None:
+def record_best(folder: Path, rows: list[Generation]) -> None:
     """hyp_evolve.yaml, the best hyper-parameters so far, and a picture of fitness over each value tried."""
-    write_yaml(folder / "hyp_evolve.yaml", max(rows, key=lambda row: score(row[0]))[1])
+    write_yaml(folder / "hyp_evolve.yaml", max(rows, key=lambda row: row_fitness(row[0]))[1])
     values = {name: np.array([hyp[name] for _, hyp in rows]) for name in RANGES}
-    plot_evolution(values, np.array([score(figures) for figures, _ in rows]), folder / "evolve.png")
+    plot_evolution(values, np.array([row_fitness(figures) for figures, _ in rows]), folder / "evolve.png")

@@ -15,12 +15,9 @@ from utils.files import replacing
 from utils.plots.grid import plot_images
 from utils.plots.labels import plot_labels
 from utils.plots.runs import plot_results
+from utils.results import NAMES, write_cells
 from utils.yaml_file import write_yaml
 
-RESULT_COLUMNS = (
-    "epoch train/box_loss train/obj_loss train/cls_loss metrics/precision metrics/recall metrics/mAP_0.5 "
-    "metrics/mAP_0.5:0.95 val/box_loss val/obj_loss val/cls_loss x/lr0 x/lr1 x/lr2"
-).split()
 KEPT = "yaml names epoch best_fitness best_epoch hyp args date results launch".split()  # in finished checkpoints
 
 
@@ -49,15 +46,15 @@ class Records:
             titles = [Path(p).name for p in batch.paths]
             plot_images(images, batch.targets.numpy(), self.folder / f"train_batch{number}.jpg", self.names, titles)
 
-    def results(self, rows: list[list[str]]) -> None:
+    def results(self, rows: list[dict[str, float]]) -> None:
         """results.csv, written whole, so that a resumed run has no row twice; the last row to TensorBoard, too."""
         table = self.folder / "results.csv"
         with replacing(table) as temporary, open(temporary, "w", newline="", encoding="utf-8") as f:
-            csv.writer(f).writerows([RESULT_COLUMNS, *rows])
+            csv.writer(f).writerows([NAMES, *map(write_cells, rows)])
         self.board = self.board or _tensorboard(self.folder)
         if self.board:
-            for column, value in zip(RESULT_COLUMNS[1:], rows[-1][1:], strict=True):
-                self.board.add_scalar(column, float(value), int(rows[-1][0]))
+            for column in NAMES[1:]:
+                self.board.add_scalar(column, rows[-1][column], rows[-1]["epoch"])
             self.board.flush()
 
     def checkpoints(self, data: dict[str, Any], names: list[str]) -> None:

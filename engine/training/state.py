@@ -2,6 +2,8 @@
 
 import torch
 
+from utils.results import read_cells
+
 
 def capture(trainer) -> dict:
     """All that changes while a Trainer runs, gradients not yet applied among it. Random state is none: see seed_step."""
@@ -37,5 +39,7 @@ def restore(trainer, data: dict) -> None:
             parameter.grad = data["gradients"][name].to(trainer.device)
     trainer.mean_losses = data["mean_losses"].to(trainer.device)
     trainer.class_maps = data["class_maps"].numpy()
-    for name in ("epoch", "batches_done", "last_update", "best_fitness", "best_epoch", "results"):
+    # checkpoints held the rows as results.csv has them once
+    trainer.results = [row if isinstance(row, dict) else read_cells(row) for row in data["results"]]
+    for name in ("epoch", "batches_done", "last_update", "best_fitness", "best_epoch"):
         setattr(trainer, name, data[name])

@@ -62,6 +62,7 @@ from utils.errors import UserError, one_line
 from utils.loss.detection import DetectionLoss, scale_gains
 from utils.metrics import fitness
 from utils.paths import new_run_folder
+from utils.results import make_row
 
 T = TypeVar("T")
 GRADIENT_NORM = 10.0
@@ -121,7 +122,7 @@ class Trainer:
         self.last_update = -1  # the step after which the weights last changed
         self.best_fitness, self.best_epoch = -1.0, 0
         self.class_maps = np.zeros(len(self.names))  # mAP50-95 of each class at the last validation
-        self.results: list[list[str]] = []  # the rows of results.csv
+        self.results: list[dict[str, float]] = []  # the rows of results.csv
         self.saved_at = time.time()
         self.stop = StopSignal(patient=self.world.size > 1)
         self.set_up()
@@ -392,12 +393,11 @@ class Trainer:
 
     def log(self, evaluation: Evaluation | None) -> None:
         """A row of results.csv; zeros where the epoch was not validated."""
-        figures = [0.0] * 7
+        figures = None
         if evaluation:
             figures = [evaluation.p, evaluation.r, evaluation.map50, evaluation.map50_95, *evaluation.loss]
         rates = [group["lr"] for group in self.optimizer.param_groups[:3]]  # those of --backbone-lr follow from these
-        losses = self.mean_losses.tolist()
-        self.results.append([str(self.epoch), *(f"{v:.5g}" for v in (*losses, *figures, *rates))])
+        self.results.append(make_row(self.epoch, self.mean_losses.tolist(), figures, rates))
         self.records.results(self.results)
 
     def save(self, is_best: bool = False) -> None:

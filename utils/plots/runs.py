@@ -10,19 +10,7 @@ from matplotlib.ticker import MaxNLocator
 from utils.errors import UserError
 from utils.plots.draw import printable
 from utils.plots.figure import new_figure, plot_color, save_figure, shortened
-
-RESULT_PANELS = (
-    "train/box_loss",
-    "train/obj_loss",
-    "train/cls_loss",
-    "metrics/precision",
-    "metrics/recall",
-    "val/box_loss",
-    "val/obj_loss",
-    "val/cls_loss",
-    "metrics/mAP_0.5",
-    "metrics/mAP_0.5:0.95",
-)
+from utils.results import PANELS
 
 
 def plot_results(csv_path: str | Path, png_path: str | Path) -> Path:
@@ -30,9 +18,9 @@ def plot_results(csv_path: str | Path, png_path: str | Path) -> Path:
 
     Raises UserError when the file or a column is missing, or a value is not a number.
     """
-    columns = _read_columns(Path(csv_path), ("epoch", *RESULT_PANELS))
+    columns = _read_columns(Path(csv_path), ("epoch", *PANELS))
     figure = new_figure(14, 6)
-    for axes, name in zip(figure.subplots(2, 5, sharex=True).flat, RESULT_PANELS, strict=True):
+    for axes, name in zip(figure.subplots(2, 5, sharex=True).flat, PANELS, strict=True):
         values = columns[name]
         axes.plot(columns["epoch"], values, ".-", markersize=5, linewidth=0.8, color="#6aa8ec", label="value")
         axes.plot(columns["epoch"], _smoothed(values), linewidth=2, color="#e6393f", label="smoothed")
