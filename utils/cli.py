@@ -1,26 +1,273 @@
-"""What the commands share: their flags, given on the command line or as keywords of ``run()``."""
+"""How the commands declare their flags, and the flags that several of them have.
+
+The options of a command are a frozen dataclass. Each of its fields is declared by ``flag``, which says all there is to know
+of it; the parser, ``--help``, the check of ranges and the keywords of ``run()`` read nothing else.
+
+    @dataclass(frozen=True)
+    class TrainOptions(RunFolder, Device, Options):
+        epochs: int = flag(100, "passes over the images (default: %(default)s)", "learning", at_least=1)
+
+    TrainOptions.parser(__doc__)      the parser of the command line, whose words become keywords
+    TrainOptions.of({"epochs": 3})    the options of keywords, the others at their defaults
+    replace(options, epochs=3)        a changed copy, checked again (dataclasses.replace)
+
+No module of numbers is imported here: ``--help`` answers at once.
+"""
 
 import argparse
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from utils.errors import UserError
+from utils.paths import ROOT
+
+# The groups of --help, in their order.
+TOPICS = ("model", "data", "learning", "augmentation", "detection", "export", "measuring", "speed", "output")
 
 
-def merge_options(parser: argparse.ArgumentParser, options: dict) -> argparse.Namespace:
-    """The parser's defaults with ``options`` over them. Raises TypeError for a name the command doesn't have."""
-    defaults = vars(parser.parse_args([]))
-    unknown = sorted(set(options) - set(defaults))
-    if unknown:
-        raise TypeError(f"no such option: {', '.join(unknown)}; there are {', '.join(sorted(defaults))}")
-    return argparse.Namespace(**{**defaults, **options})
+@dataclass(frozen=True)
+class Flag:
+    """What is known of a flag beside its name and type, which are those of its field."""
+
+    default: Any
+    help: str
+    topic: str
+    # further spellings beside --name
+    spellings: tuple[str, ...] = ()
+    # how a word of the command line is read, where the type of the field doesn't say
+    read: Callable[[str], Any] | None = None
+    choices: Sequence[str] | None = None
+    # what a choice is called
+    noun: str = "choice"
+    # what the flag stands for when it is given without a value; None where it needs one
+    alone: Any = None
+    metavar: str | None = None
+    # the range of a number, or of each of several
+    at_least: float | None = None
+    at_most: float | None = None
+    above: float | None = None
+    # values outside the range that have a meaning of their own
+    apart: tuple = ()
+    # what to do instead, for the message about a value out of range
+    remedy: str = ""
+
+    def check(self, name: str, value: Any) -> None:
+        """Raises UserError where a value lies outside the range or is none of the choices."""
+        for v in value if isinstance(value, list | tuple) else [value]:
+            if v is None or v is self.default or v in self.apart:
+                continue
+            if self.choices and v not in self.choices:
+                raise UserError(f"--{name} {v}: no such {self.noun}; there are {' '.join(self.choices)}")
+            if (self.at_least, self.at_most) == (0, 1):
+                require_share(name, v)
+            elif self.at_least is not None:
+                require_at_least(name, v, self.at_least)
+            if self.above is not None and not v > self.above:
+                raise UserError(f"--{name} {v}: must be above {self.above}{self.remedy and f'; {self.remedy}'}")
 
 
-def require_share(flag: str, value: float) -> None:
+def flag(default: Any, help: str, topic: str, **more: Any) -> Any:
+    """A field of a command's options, see Flag. A list as the default is copied for every instance."""
+    declared = Flag(default, help, topic, **more)
+    if isinstance(default, list):
+        return field(default_factory=lambda: list(default), metadata={"flag": declared})
+    return field(default=default, metadata={"flag": declared})
+
+
+def with_default(group: type, name: str, default: Any, **changes: Any) -> Any:
+    """The field ``name`` of a shared group of flags as it is declared there, with another default and other ``changes``."""
+    declared = vars(next(f for f in fields(group) if f.name == name).metadata["flag"])
+    return flag(**{**declared, "default": default, **changes})
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a command was asked for: made once, checked as it is made, and never changed."""
+
+    def __post_init__(self):
+        for name, declared, _ in self.flags():
+            declared.check(name.replace("_", "-"), getattr(self, name))
+
+    @classmethod
+    def flags(cls) -> Iterator[tuple[str, Flag, Any]]:
+        """(name of the field, declaration, type) of every flag, in the order of the topics."""
+        hints = get_type_hints(cls)
+        declared = [(f.name, f.metadata["flag"], hints[f.name]) for f in fields(cls)]
+        return iter(sorted(declared, key=lambda entry: TOPICS.index(entry[1].topic)))
+
+    @classmethod
+    def parser(cls, description: str | None) -> argparse.ArgumentParser:
+        """The parser of the command line, with a group of --help for every topic."""
+        parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+        groups: dict[str, argparse._ArgumentGroup] = {}
+        for name, declared, hint in cls.flags():
+            if declared.topic not in groups:
+                groups[declared.topic] = parser.add_argument_group(declared.topic)
+            spellings = [f"--{name.replace('_', '-')}", *declared.spellings]
+            said = {"dest": name, "default": declared.default, "help": declared.help}
+            if hint is bool:
+                groups[declared.topic].add_argument(*spellings, action="store_true", **said)
+                continue
+            kind, several = _type_of_words(hint)
+            said |= {"type": declared.read or kind, "choices": declared.choices, "metavar": declared.metavar}
+            if declared.alone is not None:
+                said |= {"nargs": "?", "const": declared.alone}
+            elif several:
+                said["nargs"] = "+"
+            groups[declared.topic].add_argument(*spellings, **said)
+        return parser
+
+    @classmethod
+    def of(cls, given: dict[str, Any]):
+        """The options of keywords. Raises TypeError for a name the command doesn't have, UserError for bad values."""
+        known = {f.name for f in fields(cls)}
+        if unknown := sorted(set(given) - known):
+            raise TypeError(f"no such option: {', '.join(unknown)}; there are {', '.join(sorted(known))}")
+        return cls(**given)
+
+    def with_saved(self, saved: dict[str, Any], **changes: Any):
+        """A copy with what another run has saved of its options, see ``as_data``, and ``changes`` over that.
+
+        Names that this release doesn't know are left out.
+        """
+        known = {f.name for f in fields(self)}
+        return replace(self, **{name: value for name, value in saved.items() if name in known} | changes)
+
+    def as_data(self) -> dict[str, Any]:
+        """The options as plain data, for YAML and checkpoints."""
+        return {k: str(v) if isinstance(v, Path) else v for k, v in vars(self).items()}
+
+
+def _type_of_words(hint: Any) -> tuple[type, bool]:
+    """(the type that a word of the command line is read as, whether several words may follow) of a field's type."""
+    if get_origin(hint) in (Union, UnionType):
+        hint = next(kind for kind in get_args(hint) if kind not in (NoneType, bool))
+    return (get_args(hint)[0], True) if get_origin(hint) is list else (hint, False)
+
+
+def require_share(name: str, value: float) -> None:
     """Raises UserError where the value of a flag does not lie between 0 and 1."""
     if not 0 <= value <= 1:
-        raise UserError(f"--{flag} {value}: must lie between 0 and 1")
+        raise UserError(f"--{name} {value}: must lie between 0 and 1")
 
 
-def require_at_least(flag: str, value: int, minimum: int) -> None:
+def require_at_least(name: str, value: float, minimum: float) -> None:
     """Raises UserError where the value of a flag is less than ``minimum``."""
     if value < minimum:
-        raise UserError(f"--{flag} {value}: must be {minimum} or more")
+        raise UserError(f"--{name} {value}: must be {minimum} or more")
+
+
+# Groups of flags that several commands have ------------------------------------------------------------------------------
+
+
+def default_folder(command: str) -> str:
+    """Where a command's runs are, unless --project says otherwise."""
+    return str(ROOT / "runs" / command)
+
+
+@dataclass(frozen=True)
+class RunFolder(Options):
+    """Where the results go. Every command has a --project of its own: ``project: str = project_flag("train")``."""
+
+    name: str = flag("exp", "name of the run in --project (default: %(default)s)", "output")
+    exist_ok: bool = flag(False, "write into an existing run's folder instead of numbering a new one", "output")
+
+
+def project_flag(command: str) -> Any:
+    """--project, which is runs/``command`` by default."""
+    return flag(default_folder(command), f"folder of the runs (default: runs/{command})", "output")
+
+
+@dataclass(frozen=True)
+class Plugins(Options):
+    """Blocks of the user's own."""
+
+    plugins: list[str] = flag([], "Python files with blocks of your own (docs/add-a-block.md)", "model")
+
+
+@dataclass(frozen=True)
+class Device(Options):
+    """What computes."""
+
+    device: str = flag("", "cpu, mps, or a CUDA index such as 0; default: the best there is", "speed")
+
+
+@dataclass(frozen=True)
+class CpuUnlessAsked(Options):
+    """What computes, for commands whose results depend on it."""
+
+    device: str = flag("cpu", "cpu, or a CUDA index such as 0 (default: %(default)s)", "speed")
+
+
+@dataclass(frozen=True)
+class Workers(Options):
+    """Processes that load images."""
+
+    workers: int = flag(
+        8, "processes that load images, at most one per core (default: %(default)s)", "speed", at_least=0
+    )
+
+
+@dataclass(frozen=True)
+class Backbone(Options):
+    """A network by name in the place of a YAML's backbone, and another size."""
+
+    size: str | None = flag(
+        None, "depth and width of this size in place of those of the model YAML", "model", choices=tuple("nsmlx")
+    )
+    backbone: str = flag(
+        "", "put this network of torchvision or timm in the place of the backbone", "model", metavar="NAME"
+    )
+
+
+SIZE_SPELLINGS = ("--img", "--img-size")
+
+
+@dataclass(frozen=True)
+class SquareImages(Options):
+    """One size for both sides."""
+
+    imgsz: int = flag(640, "image size in pixels (default: %(default)s)", "data", spellings=SIZE_SPELLINGS, at_least=1)
+
+
+@dataclass(frozen=True)
+class Images(Options):
+    """One size, or a height and a width."""
+
+    imgsz: list[int] = flag([640], "size, or height width (default: 640)", "data", spellings=SIZE_SPELLINGS)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(height, width) in pixels. Raises UserError for other than one or two numbers above 0."""
+        sides = self.imgsz * 2 if len(self.imgsz) == 1 else self.imgsz
+        if len(sides) != 2 or min(sides) < 1:
+            raise UserError(f"--imgsz {' '.join(map(str, self.imgsz))}: give one size, or height and width")
+        return tuple(sides)
+
+
+@dataclass(frozen=True)
+class Thresholds(Options):
+    """Which boxes are kept."""
+
+    conf_thres: float = flag(
+        0.25, "least confidence of a box (default: %(default)s)", "detection", at_least=0, at_most=1
+    )
+    iou_thres: float = flag(
+        0.45, "overlap above which the weaker box goes (default: %(default)s)", "detection", at_least=0, at_most=1
+    )
+
+
+@dataclass(frozen=True)
+class Detector(Options):
+    """What finds the boxes: checkpoints or an exported file, and how it is run."""
+
+    weights: list[str] | None = flag(None, "checkpoint or exported file; several checkpoints: an ensemble", "model")
+    half: bool = flag(False, "compute in float16 (checkpoints; an exported file has its own precision)", "speed")
+    dnn: bool = flag(False, "run ONNX by OpenCV instead of ONNX Runtime", "speed")
+    augment: bool = flag(False, "test-time augmentation: three scales and a flip", "detection")
+    save_txt: bool = flag(False, "write boxes to labels/*.txt", "output")
+    save_conf: bool = flag(False, "with --save-txt: the confidence, too", "output")
+    save_json: bool = flag(False, "write boxes to predictions.json, in COCO's results format", "output")

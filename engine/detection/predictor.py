@@ -6,20 +6,21 @@ predict(options)           detect.py
     Writer                 detections → drawn pictures, videos, text, crops, CSV, JSON
 """
 
-import argparse
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from engine.detection.detector import load_detector
+from engine.detection.options import DetectOptions
 from engine.detection.results import describe
 from engine.detection.writer import Writer
 from engine.export.runtime import find_boxes, fixed_size
 from models.plugins import load_plugins
 from utils.boxes import scale_boxes
-from utils.cli import require_at_least, require_share
+from utils.cli import require_share
 from utils.data.images import letterbox
 from utils.device import describe_device, select_device, synchronize
 from utils.errors import UserError
@@ -101,18 +102,15 @@ class Predictor:
         return f"speed: {before:.1f} ms pre-process, {inference:.1f} ms inference, {nms:.1f} ms NMS per image"
 
 
-def predict(options: argparse.Namespace) -> Path:
+def predict(options: DetectOptions) -> Path:
     """What detect.py does; returns the folder of the results."""
     load_plugins(options.plugins)
-    require_at_least("vid-stride", options.vid_stride, 1)
     weights = options.weights or [newest_weights()]
-    imgsz = options.imgsz * 2 if len(options.imgsz) == 1 else options.imgsz
-    if len(imgsz) != 2 or min(imgsz) < 1:
-        raise UserError(f"--imgsz {' '.join(map(str, options.imgsz))}: give one size, or height and width")
+    imgsz = options.shape
     sources = Sources(options.source, options.vid_stride)
     predictor = Predictor(
         weights,
-        tuple(imgsz),
+        imgsz,
         options.device,
         options.conf_thres,
         options.iou_thres,
@@ -131,7 +129,7 @@ def predict(options: argparse.Namespace) -> Path:
         print(f"note: {weights[0]} was trained at {trained} px; --imgsz {trained} may find more")
     if options.view_img and why_no_display():
         print(f"note: --view-img: {why_no_display()}; look at the files in the run's folder instead")
-        options.view_img = False
+        options = replace(options, view_img=False)
     print(f"{' '.join(map(str, weights))} on {describe_device(predictor.device)}, {sources.size}")
     folder = new_run_folder(options.project, options.name, options.exist_ok)
     with Writer(folder, predictor.names, options) as writer:

@@ -1,6 +1,5 @@
 """What was found, to files: drawn pictures and videos, text, crops, a table, COCO results."""
 
-import argparse
 import csv
 import json
 from pathlib import Path
@@ -9,6 +8,7 @@ import cv2
 import numpy as np
 import torch
 
+from engine.detection.options import DetectOptions
 from utils.data.coco import coco_results
 from utils.data.labels import text_line
 from utils.errors import UserError
@@ -20,7 +20,7 @@ from utils.sources.frame import Frame
 class Writer:
     """Writes what was found to the folder of the run; use it as a context, so that videos and tables are closed."""
 
-    def __init__(self, folder: Path, names: dict[int, str], options: argparse.Namespace):
+    def __init__(self, folder: Path, names: dict[int, str], options: DetectOptions):
         self.folder = folder
         self.names = names
         self.options = options

@@ -1,6 +1,6 @@
 """What val.py does: one validation, a measurement of speed, or a study over image sizes."""
 
-import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +9,10 @@ import torch
 from engine.detection.detector import load_detector
 from engine.evaluation.evaluator import evaluate
 from engine.evaluation.figures import Evaluation
+from engine.evaluation.options import ValOptions
 from engine.evaluation.recorder import Recorder, plot_evaluation
 from engine.export.runtime import Runtime, fixed_size
 from models.plugins import load_plugins
-from utils.cli import require_at_least, require_share
 from utils.data.config import DataConfig, index_split, prepare_data, read_data_yaml
 from utils.data.dataset import EvalSet
 from utils.data.index import Index
@@ -25,14 +25,9 @@ from utils.plots.runs import plot_study
 STUDY_SIZES = range(256, 1537, 128)
 
 
-def validate(options: argparse.Namespace) -> Evaluation | list[Evaluation]:
+def validate(options: ValOptions) -> Evaluation | list[Evaluation]:
     """Run the task of ``options``; see val.py for what they mean."""
     load_plugins(options.plugins)
-    require_share("conf-thres", options.conf_thres)
-    require_share("iou-thres", options.iou_thres)
-    require_at_least("batch-size", options.batch_size, 1)
-    require_at_least("imgsz", options.imgsz or 640, 1)
-    require_at_least("max-det", options.max_det, 1)
     weights = options.weights or [newest_weights()]
     device = select_device(options.device)
     split = options.task if options.task in ("train", "test") else "val"
@@ -59,9 +54,9 @@ def validate(options: argparse.Namespace) -> Evaluation | list[Evaluation]:
     return evaluation
 
 
-def speed(weights: str | Path, config: DataConfig, device: torch.device, options: argparse.Namespace) -> Evaluation:
+def speed(weights: str | Path, config: DataConfig, device: torch.device, options: ValOptions) -> Evaluation:
     """Milliseconds per image of one checkpoint at the thresholds of everyday use (conf 0.25, iou 0.45)."""
-    usual = argparse.Namespace(**{**vars(options), "conf_thres": 0.25, "iou_thres": 0.45})
+    usual = replace(options, conf_thres=0.25, iou_thres=0.45)
     model = _load([weights], config, device, options)
     index = _index(config, "val", options.single_cls)
     size = _input_size(model, options.imgsz)
@@ -70,9 +65,7 @@ def speed(weights: str | Path, config: DataConfig, device: torch.device, options
     return evaluation
 
 
-def study(
-    weights: list[str | Path], config: DataConfig, device: torch.device, options: argparse.Namespace
-) -> list[Evaluation]:
+def study(weights: list[str | Path], config: DataConfig, device: torch.device, options: ValOptions) -> list[Evaluation]:
     """Every checkpoint at sizes from 256 px in steps of 128: a text file each, and one picture of all."""
     index = _index(config, "val", options.single_cls)
     names = {0: "object"} if options.single_cls else config.names
@@ -104,7 +97,7 @@ def study(
 
 
 def _load(
-    weights: list[str | Path], config: DataConfig, device: torch.device, options: argparse.Namespace
+    weights: list[str | Path], config: DataConfig, device: torch.device, options: ValOptions
 ) -> torch.nn.Module | Runtime:
     model = load_detector(weights, device, options.half, options.dnn)
     if not options.single_cls and model.nc != config.nc:
@@ -142,7 +135,7 @@ def _evaluate(
     names: dict[int, str],
     size: int,
     device: torch.device,
-    options: argparse.Namespace,
+    options: ValOptions,
     recorder: Recorder | None,
 ) -> Evaluation:
     stride = max(int(model.stride.max()), 32)

@@ -4,19 +4,18 @@ export(options)          export.py: every format of --include, then a table of w
     export_one           one format: written, then compared with PyTorch
 """
 
-import argparse
 import traceback
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from engine.export.formats.table import FORMATS
+from engine.export.options import ExportOptions
 from engine.export.settings import Settings
 from engine.export.verify import compare
 from models.load import detector_from
 from models.plugins import load_plugins
 from models.yolo import DetectionModel
 from utils.checkpoint import read_checkpoint
-from utils.cli import require_at_least, require_share
 from utils.device import select_device
 from utils.errors import UserError, one_line
 from utils.paths import newest_weights
@@ -34,13 +33,10 @@ class Result:
     difference: tuple[float, float] | None = None
 
 
-def export(options: argparse.Namespace) -> list[Result]:
+def export(options: ExportOptions) -> list[Result]:
     """What export.py does; a format that fails does not stop the others."""
     settings = _settings(options)
     load_plugins(options.plugins)
-    for name in options.include:
-        if name not in FORMATS:
-            raise UserError(f"--include {name}: no such format; there are {' '.join(FORMATS)}")
     simplified = [name for name, kind in FORMATS.items() if "simplify" in kind.flags]
     if settings.simplify and not set(simplified) & set(options.include):
         raise UserError(f"--simplify: is for {', '.join(simplified)}; --include one of them")
@@ -52,7 +48,7 @@ def export(options: argparse.Namespace) -> list[Result]:
     return results
 
 
-def _model(options: argparse.Namespace) -> tuple[DetectionModel, Path]:
+def _model(options: ExportOptions) -> tuple[DetectionModel, Path]:
     """The detector to export, and the checkpoint beside which the files go; of --cfg or --backbone it is not there."""
     if options.cfg or options.backbone:
         if options.weights:
@@ -63,18 +59,10 @@ def _model(options: argparse.Namespace) -> tuple[DetectionModel, Path]:
     return detector_from(read_checkpoint(weights)), weights
 
 
-def _settings(options: argparse.Namespace) -> Settings:
-    require_share("conf-thres", options.conf_thres)
-    require_share("iou-thres", options.iou_thres)
-    require_at_least("batch-size", options.batch_size, 1)
-    imgsz = options.imgsz * 2 if len(options.imgsz) == 1 else options.imgsz
-    if len(imgsz) != 2 or min(imgsz) < 1:
-        raise UserError(f"--imgsz {' '.join(map(str, options.imgsz))}: give one size, or height and width")
-    if options.multi_label and not options.nms:
-        raise UserError("--multi-label says what --nms keeps; give both, or neither")
+def _settings(options: ExportOptions) -> Settings:
     same = "opset dynamic nms multi_label conf_thres iou_thres half simplify int8 data".split()
     return Settings(
-        imgsz=tuple(imgsz),
+        imgsz=options.shape,
         batch=options.batch_size,
         device=select_device(options.device),
         **{name: getattr(options, name) for name in same},

@@ -1,6 +1,5 @@
 """What benchmarks.py does: one checkpoint in every format, each measured in size, accuracy and latency."""
 
-import argparse
 import csv
 import time
 from dataclasses import dataclass, replace
@@ -15,10 +14,10 @@ from engine.evaluation.evaluator import evaluate
 from engine.export.exporter import export_one
 from engine.export.formats.table import FORMATS
 from engine.export.settings import Settings
+from engine.studies.options import BenchmarkOptions
 from models.load import detector_from
 from models.plugins import load_plugins
 from utils.checkpoint import read_checkpoint
-from utils.cli import require_at_least
 from utils.data.config import index_split, prepare_data, read_data_yaml
 from utils.data.dataset import EvalSet
 from utils.data.loader import eval_loader, worker_count
@@ -49,13 +48,8 @@ class Row:
     why: str = ""
 
 
-def benchmark(options: argparse.Namespace) -> list[Row]:
+def benchmark(options: BenchmarkOptions) -> list[Row]:
     """Export, validate and time every format of --include; those that can't be had here are skipped, with the reason."""
-    for flag in ("imgsz", "batch_size", "runs"):
-        require_at_least(flag.replace("_", "-"), getattr(options, flag), 1)
-    unknown = [name for name in options.include if name not in CANDIDATES]
-    if unknown:
-        raise UserError(f"--include {unknown[0]}: no such format; there are {' '.join(CANDIDATES)}")
     weights, device = Path(options.weights or newest_weights()), select_device(options.device)
     load_plugins(options.plugins)
     model = detector_from(read_checkpoint(weights))

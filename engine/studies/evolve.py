@@ -7,19 +7,22 @@ Each training validates its last epoch only and leaves no files of its own. What
 alone: a search that was killed goes on as if it had not been.
 """
 
-import argparse
 import csv
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from engine.recipe.hyp import RANGES
-from engine.training.options import read_run_hyp
-from engine.training.trainer import Diverged, Trainer
+from engine.training.learner import Diverged
+from engine.training.options import TrainOptions
+from engine.training.setup import read_run_hyp, set_up
+from engine.training.trainer import Trainer
+from utils.cli import default_folder
 from utils.errors import UserError
 from utils.files import replacing
-from utils.paths import ROOT, new_run_folder
+from utils.paths import new_run_folder
 from utils.plots.runs import plot_evolution
 from utils.results import FIGURES, read_cells, row_fitness, write_cells
 from utils.yaml_file import read_yaml, write_yaml
@@ -30,7 +33,7 @@ MUTATED = 0.8  # share of the hyper-parameters that change in a generation
 SPREAD = 0.2  # standard deviation of the factor
 
 
-def evolve(options: argparse.Namespace) -> Path:
+def evolve(options: TrainOptions) -> Path:
     """Search for --evolve generations, or for those left of an earlier search; returns its folder."""
     if options.resume:
         raise UserError("--evolve and --resume: a search goes on by --resume_evolve")
@@ -40,12 +43,12 @@ def evolve(options: argparse.Namespace) -> Path:
         folder = find_search(options)
         saved = read_yaml(folder / "opt.yaml", "settings of the search")
         present = {"device": options.device, "workers": options.workers, "evolve": options.evolve or saved["evolve"]}
-        options = argparse.Namespace(**{**vars(options), **saved, **present})
+        options = options.with_saved(saved, **present)
         start = read_yaml(folder / "hyp_start.yaml", "hyper-parameters of the search")
     else:
         start = {k: float(v) for k, v in read_run_hyp(options).items()}
         folder = new_run_folder(search_project(options), options.name, options.exist_ok)
-        write_yaml(folder / "opt.yaml", {k: v for k, v in vars(options).items() if not k.startswith("resume")})
+        write_yaml(folder / "opt.yaml", {k: v for k, v in options.as_data().items() if not k.startswith("resume")})
         write_yaml(folder / "hyp_start.yaml", start)
     table = folder / "evolve.csv"
     rows = read_rows(table, start)
@@ -66,13 +69,12 @@ def evolve(options: argparse.Namespace) -> Path:
     return folder
 
 
-def search_project(options: argparse.Namespace) -> Path:
+def search_project(options: TrainOptions) -> Path:
     """runs/evolve, unless --project names another folder."""
-    default = ROOT / "runs" / "train"
-    return ROOT / "runs" / "evolve" if Path(options.project) == default else Path(options.project)
+    return Path(default_folder("evolve") if str(options.project) == default_folder("train") else options.project)
 
 
-def find_search(options: argparse.Namespace) -> Path:
+def find_search(options: TrainOptions) -> Path:
     """The folder --resume_evolve names (or its evolve.csv), or that of the newest search."""
     if options.resume_evolve is True:
         found = sorted(search_project(options).glob("*/opt.yaml"), key=lambda p: p.stat().st_mtime)
@@ -86,10 +88,10 @@ def find_search(options: argparse.Namespace) -> Path:
     return folder
 
 
-def train_once(options: argparse.Namespace, hyp: dict, folder: Path) -> dict[str, float]:
+def train_once(options: TrainOptions, hyp: dict, folder: Path) -> dict[str, float]:
     """Train with ``hyp``; the figures of the last epoch. A training that diverges has a fitness of nothing."""
     changes = {"noval": True, "noplots": True, "project": str(folder)}
-    trainer = Trainer(argparse.Namespace(**{**vars(options), **changes}), hyp=hyp, keep_records=False)
+    trainer = Trainer(set_up(replace(options, **changes), hyp=hyp, keep_records=False))
     try:
         trainer.fit()
     except Diverged as e:
@@ -99,7 +101,7 @@ def train_once(options: argparse.Namespace, hyp: dict, folder: Path) -> dict[str
         print(f"go on with: python train.py --resume_evolve {folder}")
         raise
     # as exact as evolve.csv was always written: scores, and so what is drawn from them, stay those of earlier searches
-    row = read_cells(write_cells(trainer.results[-1]))
+    row = read_cells(write_cells(trainer.state.results[-1]))
     return {name: row[name] for name in FIGURES}
 
 

@@ -1,15 +1,15 @@
 """The model that a run trains: built or taken up again, and which of its parts learn."""
 
-import argparse
 from typing import Any
 
+from engine.training.options import TrainOptions
 from models.load import described_model, detector_from, load_backbone, transfer_weights
 from models.yolo import DetectionModel
 from utils.checkpoint import Checkpoint, read_checkpoint
 from utils.errors import UserError
 
 
-def build_model(options: argparse.Namespace, names: dict[int, str], hyp: dict[str, Any]) -> DetectionModel:
+def build_model(options: TrainOptions, names: dict[int, str], hyp: dict[str, Any]) -> DetectionModel:
     """The model of --cfg, or of the checkpoint where no --cfg is given, with what fits of --weights.
 
     --backbone puts a network by name in the place of its backbone, --backbone-weights gives that one pretrained weights.

@@ -1,33 +1,125 @@
-"""What a training run is asked for, checked before anything is built."""
+"""What a training run is asked for. Imports no torch: ``python train.py --help`` reads it."""
 
-import argparse
+from dataclasses import dataclass
 
-from engine.recipe.hyp import read_hyp
-from utils.cli import require_at_least, require_share
-from utils.distributed import World
+from utils.cli import Backbone, Device, Plugins, RunFolder, SquareImages, Workers, flag, project_flag, with_default
 from utils.errors import UserError
 
 DEFAULT_BATCH = 16
 
 
-def check_options(options: argparse.Namespace, world: World) -> None:
-    """Raises UserError for values out of range and for flags of train.py that contradict each other."""
-    for flag, minimum in (("epochs", 1), ("imgsz", 32), ("workers", 0), ("patience", 0)):
-        require_at_least(flag, getattr(options, flag), minimum)
-    require_share("label-smoothing", options.label_smoothing)
-    if options.drop_path is not None:
-        require_share("drop-path", options.drop_path)
-    if not options.backbone_lr > 0:
-        raise UserError(
-            f"--backbone-lr {options.backbone_lr}: must be above 0; to stop its learning: --freeze backbone"
-        )
-    if options.batch_size != -1:
-        require_at_least("batch-size", options.batch_size, 1)
-    multiple = world.size * (4 if options.quad else 1)
+def _layer(word: str) -> int | str:
+    return int(word) if word.lstrip("-").isdigit() else word
+
+
+@dataclass(frozen=True)
+class TrainOptions(RunFolder, Plugins, Backbone, SquareImages, Device, Workers):
+    """The flags of train.py."""
+
+    project: str = project_flag("train")
+    imgsz: int = with_default(SquareImages, "imgsz", 640, at_least=32)
+
+    weights: str = flag("", "checkpoint to start from, such as yolov5s.pt (fetched); empty: from scratch", "model")
+    cfg: str = flag(
+        "",
+        "model YAML; default: that of --weights, else yolov5s_EfficientNetV2.yaml, yolov5s.yaml with --backbone",
+        "model",
+    )
+    backbone_weights: str = flag(
+        "", "of a backbone by name: imagenet (downloaded once), or a file; empty: none", "model"
+    )
+    freeze: list[int | str] = flag(
+        [0],
+        "layers that do not learn: 10 means 0 to 9, or list them: 0 1 2; or the word backbone",
+        "model",
+        read=_layer,
+    )
+    noautoanchor: bool = flag(False, "keep the anchors of the YAML, whatever the data", "model")
+    drop_path: float | None = flag(
+        None,
+        "stochastic depth: rate of the deepest block, from 0 at the first",
+        "model",
+        at_least=0,
+        at_most=1,
+    )
+
+    data: str = flag("data/shapes.yaml", "data YAML (default: %(default)s, the set that comes along)", "data")
+    rect: bool = flag(False, "batches of one aspect ratio each, padded little; no mosaics", "data")
+    single_cls: bool = flag(False, "treat all classes as one", "data")
+    image_weights: bool = flag(False, "draw images by how badly their classes are found so far", "data")
+    multi_scale: bool = flag(False, "resize every batch at random, to 0.5 to 1.5 times --imgsz", "data")
+    quad: bool = flag(False, "a quarter as many images of twice the size: four in one, or one enlarged", "data")
+
+    hyp: str = flag("data/hyps/hyp.scratch-low.yaml", "hyper-parameter YAML (default: %(default)s)", "learning")
+    epochs: int = flag(100, "passes over the images (default: %(default)s)", "learning", at_least=1)
+    batch_size: int = flag(
+        DEFAULT_BATCH,
+        "images per batch over all processes; -1: what fits the memory of a CUDA device (default: %(default)s)",
+        "learning",
+        at_least=1,
+        apart=(-1,),
+    )
+    optimizer: str = flag("SGD", "optimiser (default: %(default)s)", "learning", choices=("SGD", "Adam", "AdamW"))
+    cos_lr: bool = flag(False, "let the learning rate fall along a cosine instead of a line", "learning")
+    backbone_lr: float = flag(
+        1.0,
+        "factor on the learning rate of the backbone (default: %(default)s)",
+        "learning",
+        above=0,
+        remedy="to stop its learning: --freeze backbone",
+    )
+    label_smoothing: float = flag(
+        0.0, "of the class targets, 0 to 1 (default: %(default)s)", "learning", at_least=0, at_most=1
+    )
+    patience: int = flag(
+        100, "epochs without improvement before stopping; 0: never (default: %(default)s)", "learning", at_least=0
+    )
+    sync_bn: bool = flag(False, "BatchNorm over the images of all processes (CUDA)", "learning")
+    seed: int = flag(0, "of the initial weights and of augmentation (default: %(default)s)", "learning")
+    resume: str | bool = flag(False, "go on with an unfinished run: its last.pt, or the newest", "learning", alone=True)
+    evolve: int = flag(
+        0,
+        "search hyper-parameters: so many trainings, each from mutated best ones so far (default: %(const)s)",
+        "learning",
+        alone=300,
+    )
+    resume_evolve: str | bool = flag(
+        False,
+        "go on with a search: its folder, or the newest",
+        "learning",
+        spellings=("--resume_evolve",),
+        alone=True,
+    )
+
+    albumentations: str | None = flag(
+        None,
+        "augment by albumentations, too (an extra): a pipeline saved as YAML or JSON; alone: rare blur, grey, contrast",
+        "augmentation",
+        alone="",
+    )
+
+    cache: str = flag(
+        "",
+        "keep decoded images in memory or as .npy files beside the labels",
+        "speed",
+        alone="ram",
+        choices=("ram", "disk"),
+    )
+
+    save_minutes: float = flag(0, "also save within an epoch, this often; 0: at epoch ends only", "output")
+    save_period: int = flag(0, "also keep epochN.pt every N epochs; 0: none (default: %(default)s)", "output")
+    nosave: bool = flag(False, "save the last checkpoint only", "output")
+    noval: bool = flag(False, "validate the last epoch only", "output")
+    noplots: bool = flag(False, "draw nothing", "output")
+
+
+def check_together(options: TrainOptions, processes: int, device_type: str) -> None:
+    """Raises UserError for flags that contradict each other, or the processes and the kind of device there are."""
+    multiple = processes * (4 if options.quad else 1)
     if options.batch_size != -1 and options.batch_size % multiple:
-        reason = f"{world.size} processes" + (" and quads of four images" if options.quad else "")
+        reason = f"{processes} processes" + (" and quads of four images" if options.quad else "")
         raise UserError(f"--batch-size {options.batch_size}: {reason} need a multiple of {multiple}")
-    if options.batch_size == -1 and world.size > 1:
+    if options.batch_size == -1 and processes > 1:
         raise UserError("--batch-size -1 measures one process alone; give the number for all processes together")
     if options.rect and options.quad:
         raise UserError("--rect and --quad: quads are made of squares; leave one of the two out")
@@ -35,14 +127,8 @@ def check_options(options: argparse.Namespace, world: World) -> None:
         raise UserError("--rect and --image-weights: --rect fixes which images share a batch; leave one of the two out")
     if options.image_weights and options.noval:
         raise UserError("--image-weights draws by the accuracy of each class, which --noval does not measure")
-    if options.sync_bn and (world.size == 1 or world.device.type != "cuda"):
+    if options.sync_bn and (processes == 1 or device_type != "cuda"):
         raise UserError(
             "--sync-bn: PyTorch synchronises BatchNorm between several CUDA processes only "
-            f"(here: {world.size} on {world.device.type}); leave it out, or start with torchrun on GPUs"
+            f"(here: {processes} on {device_type}); leave it out, or start with torchrun on GPUs"
         )
-
-
-def read_run_hyp(options: argparse.Namespace) -> dict:
-    """The hyper-parameters of --hyp, with the label smoothing of the flag where it is given."""
-    hyp = read_hyp(options.hyp)
-    return hyp | {"label_smoothing": options.label_smoothing} if options.label_smoothing else hyp

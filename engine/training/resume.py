@@ -1,13 +1,15 @@
 """Going on with a run that was stopped.
 
-find_resumable("…/last.pt")   the checkpoint to go on from, or an error that offers another
-continued_options             its options, over those given now
+find_unfinished(options)          the checkpoint to go on from: of --resume, or of a restart by torchrun
+    find_resumable("…/last.pt")   that checkpoint, or an error that offers another
+continued_options                 its options, over those given now
 """
 
-import argparse
 from pathlib import Path
 
+from engine.training.options import TrainOptions
 from utils.checkpoint import Checkpoint, read_checkpoint
+from utils.distributed import World
 from utils.errors import UserError
 from utils.paths import ROOT
 
@@ -37,7 +39,15 @@ def find_resumable(path: str | Path | bool) -> tuple[Path, Checkpoint]:
     return path, checkpoint
 
 
-def find_restarted(options: argparse.Namespace, launch: str) -> Path | None:
+def find_unfinished(options: TrainOptions, world: World) -> tuple[Path, Checkpoint] | tuple[None, None]:
+    """The checkpoint to go on from and what it holds: that of --resume, or of a restart by torchrun; or two None."""
+    if options.resume:
+        return find_resumable(options.resume)
+    own = find_restarted(options, world.launch) if world.restarted else None
+    return find_resumable(own) if own else (None, None)
+
+
+def find_restarted(options: TrainOptions, launch: str) -> Path | None:
     """The last.pt that this very start of torchrun has written before it had to restart its processes, or None."""
     for path in sorted(Path(options.project).glob(f"{options.name}*/weights/last.pt"), key=_written, reverse=True):
         try:
@@ -52,7 +62,7 @@ def _written(path: Path) -> float:
     return path.stat().st_mtime
 
 
-def continued_options(options: argparse.Namespace, checkpoint: Checkpoint) -> argparse.Namespace:
+def continued_options(options: TrainOptions, checkpoint: Checkpoint) -> TrainOptions:
     """The options of an unfinished run, which hold; of those given now, the ones that do not change what is learnt.
 
     Raises UserError for a --size that is not the run's.
@@ -67,7 +77,7 @@ def continued_options(options: argparse.Namespace, checkpoint: Checkpoint) -> ar
     present = {name: getattr(options, name) for name in PRESENT}
     if options.plugins:  # the file may have moved
         present["plugins"] = options.plugins
-    return argparse.Namespace(**{**vars(options), **before, **present})
+    return options.with_saved(before, **present)
 
 
 def _newest_first(folder: Path) -> list[Path]:

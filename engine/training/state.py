@@ -1,45 +1,74 @@
-"""Where a run stands."""
+"""Where a training run stands: all that changes between two batches beside what learns (learner.py)."""
 
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
 import torch
 
 from utils.results import read_cells
 
-
-def capture(trainer) -> dict:
-    """All that changes while a Trainer runs, gradients not yet applied among it. Random state is none: see seed_step."""
-    gradients = {k: p.grad for k, p in trainer.model.named_parameters() if p.grad is not None}
-    return {
-        "model": trainer.model.state_dict(),
-        "ema": trainer.ema.model.state_dict(),
-        "updates": trainer.ema.updates,
-        "optimizer": trainer.optimizer.state_dict(),
-        "scaler": trainer.scaler.state_dict(),
-        "gradients": gradients,
-        "epoch": trainer.epoch,
-        "batches_done": trainer.batches_done,
-        "mean_losses": trainer.mean_losses.cpu(),
-        "last_update": trainer.last_update,
-        "best_fitness": trainer.best_fitness,
-        "best_epoch": trainer.best_epoch,
-        "class_maps": torch.from_numpy(trainer.class_maps),
-        "results": trainer.results,
-    }
+NUMBERS = ("epoch", "batches_done", "last_update", "best_fitness", "best_epoch")
 
 
-def restore(trainer, data: dict) -> None:
-    """Put a freshly set-up Trainer where ``capture`` found the other."""
-    trainer.model.load_state_dict(data["model"])
-    trainer.ema.model.load_state_dict(data["ema"])
-    trainer.ema.updates = data["updates"]
-    trainer.optimizer.load_state_dict(data["optimizer"])
-    if data["scaler"]:  # empty where the run had no mixed precision
-        trainer.scaler.load_state_dict(data["scaler"])
-    for name, parameter in trainer.model.named_parameters():
-        if name in data["gradients"]:
-            parameter.grad = data["gradients"][name].to(trainer.device)
-    trainer.mean_losses = data["mean_losses"].to(trainer.device)
-    trainer.class_maps = data["class_maps"].numpy()
-    # checkpoints held the rows as results.csv has them once
-    trainer.results = [row if isinstance(row, dict) else read_cells(row) for row in data["results"]]
-    for name in ("epoch", "batches_done", "last_update", "best_fitness", "best_epoch"):
-        setattr(trainer, name, data[name])
+@dataclass
+class State:
+    """Progress of a run; a new one stands before its first batch. Saved with every checkpoint.
+
+    There is no random state in it: all that is drawn depends on (seed, step), see seed_step.
+    """
+
+    # mAP50-95 of each class [nc] at the last validation
+    class_maps: np.ndarray
+    # box, obj, cls [3]: means over the batches of this epoch
+    mean_losses: torch.Tensor
+    epoch: int = 0
+    # of this epoch
+    batches_done: int = 0
+    # the step, counted over the run, after which the weights last changed
+    last_update: int = -1
+    best_fitness: float = -1.0
+    best_epoch: int = 0
+    # the rows of results.csv
+    results: list[dict[str, float]] = field(default_factory=list)
+
+    @classmethod
+    def at_start(cls, nc: int, device: torch.device) -> "State":
+        """Of a run over ``nc`` classes that has not begun."""
+        return cls(np.zeros(nc), torch.zeros(3, device=device))
+
+    def begin_epoch(self) -> None:
+        """Forget the losses of the epoch before, unless a resumed run stands within this one."""
+        if not self.batches_done:
+            self.mean_losses.zero_()
+
+    def batch_done(self, losses: torch.Tensor) -> None:
+        """Take the losses [3] of a batch into the means."""
+        self.mean_losses = (self.mean_losses * self.batches_done + losses) / (self.batches_done + 1)
+        self.batches_done += 1
+
+    def epoch_done(self) -> None:
+        self.epoch, self.batches_done = self.epoch + 1, 0
+
+    def judge(self, fitness: float, class_maps: np.ndarray) -> bool:
+        """Note the figures of this epoch's validation; whether it is the best so far."""
+        self.class_maps = class_maps
+        is_best = fitness > self.best_fitness
+        if is_best:
+            self.best_fitness, self.best_epoch = fitness, self.epoch
+        return is_best
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain data and tensors on the CPU."""
+        numbers = {name: getattr(self, name) for name in NUMBERS}
+        arrays = {"class_maps": torch.from_numpy(self.class_maps), "mean_losses": self.mean_losses.cpu()}
+        return numbers | arrays | {"results": self.results}
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Stand where ``state_dict`` found another; keys of other things are left alone."""
+        for name in NUMBERS:
+            setattr(self, name, saved[name])
+        self.class_maps = saved["class_maps"].numpy()
+        self.mean_losses = saved["mean_losses"].to(self.mean_losses.device)
+        # checkpoints of earlier releases hold the rows as they stand in results.csv
+        self.results = [row if isinstance(row, dict) else read_cells(row) for row in saved["results"]]

@@ -1,0 +1,34 @@
+"""What a detection is asked for. Imports no torch: ``python detect.py --help`` reads it."""
+
+from dataclasses import dataclass
+
+from utils.cli import Detector, Device, Images, Plugins, RunFolder, Thresholds, flag, project_flag
+from utils.paths import ROOT
+
+
+@dataclass(frozen=True)
+class DetectOptions(RunFolder, Plugins, Detector, Thresholds, Images, Device):
+    """The flags of detect.py."""
+
+    project: str = project_flag("detect")
+
+    source: str = flag(
+        str(ROOT / "data" / "images"),
+        "image, video, folder, glob, .txt list, URL, camera number, stream (rtsp://, http://), .streams list, "
+        "screen [number] [left top width height] (default: data/images)",
+        "data",
+    )
+    vid_stride: int = flag(1, "of videos and streams, every so many-th frame (default: 1)", "data", at_least=1)
+
+    max_det: int = flag(1000, "most boxes per image (default: %(default)s)", "detection")
+    classes: list[int] | None = flag(None, "only these classes: --classes 0 2", "detection")
+    agnostic_nms: bool = flag(False, "let boxes of different classes suppress each other", "detection")
+
+    view_img: bool = flag(False, "show what is found; a key for the next picture, q to stop", "output")
+    visualize: bool = flag(False, "draw the feature maps of every layer, to a folder per image", "output")
+    line_thickness: int | None = flag(None, "of the boxes, in pixels (default: by the picture's size)", "output")
+    hide_labels: bool = flag(False, "draw boxes without class and confidence", "output")
+    hide_conf: bool = flag(False, "draw boxes with the class alone", "output")
+    nosave: bool = flag(False, "write no drawn pictures and videos", "output")
+    save_crop: bool = flag(False, "cut every box out, to crops/CLASS/", "output")
+    save_csv: bool = flag(False, "write boxes to predictions.csv", "output")

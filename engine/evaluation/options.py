@@ -1,0 +1,38 @@
+"""What a validation is asked for. Imports no torch: ``python val.py --help`` reads it."""
+
+from dataclasses import dataclass
+
+from utils.cli import (
+    Detector,
+    Device,
+    Plugins,
+    RunFolder,
+    SquareImages,
+    Thresholds,
+    Workers,
+    flag,
+    project_flag,
+    with_default,
+)
+
+
+@dataclass(frozen=True)
+class ValOptions(RunFolder, Plugins, Detector, Thresholds, SquareImages, Device, Workers):
+    """The flags of val.py."""
+
+    project: str = project_flag("val")
+    imgsz: int | None = with_default(SquareImages, "imgsz", None, help="image size (default: 640; study: up to 1536)")
+    conf_thres: float = with_default(Thresholds, "conf_thres", 0.001)
+    iou_thres: float = with_default(Thresholds, "iou_thres", 0.6)
+    max_det: int = flag(300, "most boxes per image (default: %(default)s)", "detection", at_least=1)
+
+    data: str = flag("data/shapes.yaml", "data YAML (default: %(default)s)", "data")
+    batch_size: int = flag(32, "images per batch (default: %(default)s)", "data", at_least=1)
+    single_cls: bool = flag(False, "treat all classes as one", "data")
+    task: str = flag(
+        "val",
+        "which split to measure on; speed: milliseconds at usual thresholds; study: sizes from 256 up (default: val)",
+        "measuring",
+        choices=("train", "val", "test", "speed", "study"),
+    )
+    verbose: bool = flag(False, "a row per class", "output")

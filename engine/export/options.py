@@ -1,0 +1,52 @@
+"""What an export is asked for. Imports no torch: ``python export.py --help`` reads it."""
+
+from dataclasses import dataclass
+
+from utils.cli import Backbone, CpuUnlessAsked, Images, Plugins, Thresholds, flag, with_default
+from utils.errors import UserError
+
+FORMATS = ("torchscript", "onnx", "openvino", "engine", "coreml", "tflite", "ncnn")
+
+
+@dataclass(frozen=True)
+class ExportOptions(Plugins, Thresholds, Images, CpuUnlessAsked):
+    """The flags of export.py."""
+
+    conf_thres: float = with_default(
+        Thresholds, "conf_thres", 0.25, help="with --nms: least confidence (default: %(default)s)", topic="export"
+    )
+    iou_thres: float = with_default(
+        Thresholds, "iou_thres", 0.45, help="with --nms: overlap that suppresses (default: %(default)s)", topic="export"
+    )
+    device: str = with_default(
+        CpuUnlessAsked,
+        "device",
+        "cpu",
+        help="cpu, or a CUDA index such as 0, which TensorRT needs (default: %(default)s)",
+    )
+
+    weights: str | None = flag(None, "checkpoint to export; default: the newest best.pt", "model")
+    cfg: str = flag(
+        "", "instead: a model YAML with initial weights, to see what it costs before it is trained", "model"
+    )
+    backbone: str = with_default(
+        Backbone, "backbone", "", help="with --cfg or alone (yolov5s.yaml): this network as its backbone"
+    )
+
+    include: list[str] = flag(
+        ["torchscript", "onnx"], "default: torchscript onnx", "export", choices=FORMATS, noun="format"
+    )
+    batch_size: int = flag(1, "images per call (default: %(default)s)", "export", at_least=1)
+    dynamic: bool = flag(False, "let batch size, height and width differ from call to call", "export")
+    nms: bool = flag(False, "suppression inside: one output [b, 300, 6], x1 y1 x2 y2 conf class", "export")
+    multi_label: bool = flag(False, "with --nms: every class of a box, as val.py counts, not its best only", "export")
+    half: bool = flag(False, "float16, where the format has it", "export")
+    int8: bool = flag(False, "int8 by NNCF, for openvino; needs --data", "export")
+    data: str | None = flag(None, "with --int8: data YAML whose training images are looked at", "export")
+    opset: int = flag(17, "ONNX opset, 11 to 20 (default: %(default)s)", "export")
+    simplify: bool = flag(False, "ONNX: simplify the graph (pip install onnxslim)", "export")
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.multi_label and not self.nms:
+            raise UserError("--multi-label says what --nms keeps; give both, or neither")

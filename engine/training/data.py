@@ -1,0 +1,99 @@
+"""The images and labels of a run: indexed once, and loaded batch by batch, each process its share."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from torch.utils.data import DataLoader
+
+from engine.training.options import TrainOptions
+from utils.data.albument import make_transform
+from utils.data.config import DataConfig, cache_path, index_split
+from utils.data.dataset import EvalSet, TrainSet, load_resized
+from utils.data.image_cache import cached
+from utils.data.index import changed_labels, label_stamps, labels_digest
+from utils.data.labels import Annotation
+from utils.data.loader import EpochSampler, eval_loader, train_loader, worker_count
+from utils.distributed import World
+from utils.errors import UserError
+
+
+@dataclass
+class TrainingData:
+    """What a run learns from and is measured on, at ``imgsz`` pixels."""
+
+    config: DataConfig
+    names: dict[int, str]
+    train: list[Annotation]
+    val: list[Annotation]
+    imgsz: int
+    train_loader: DataLoader
+    val_loader: DataLoader
+
+    def __post_init__(self):
+        self.stamps = label_stamps(self.train)
+        self.digest = labels_digest(self.train)
+
+    def changed_labels(self) -> list[str]:
+        """The label files that have changed since they were read."""
+        return changed_labels(self.stamps)
+
+
+def index_data(config: DataConfig, single_cls: bool) -> tuple[list[Annotation], list[Annotation]]:
+    """Check every image and label of both splits. A training split without a single box is refused."""
+    train, val = (index_split(config, split) for split in ("train", "val"))
+    if single_cls:
+        for annotation in train.annotations + val.annotations:
+            annotation.labels[:, 0] = 0
+    if not train.instances:
+        raise UserError(
+            f"{config.file}: the training images have no boxes at all; check that the labels lie in labels/"
+        )
+    return train.annotations, val.annotations
+
+
+def build_loaders(
+    options: TrainOptions,
+    hyp: dict,
+    config: DataConfig,
+    train: list[Annotation],
+    val: list[Annotation],
+    imgsz: int,
+    stride: int,
+    world: World,
+) -> tuple[DataLoader, DataLoader]:
+    """Loaders of both splits, which give this process its share of every batch. ``stride``: the model's largest."""
+    images = partial(_image_loader, options, config, imgsz, world)
+    pin = world.device.type == "cuda"
+    workers = worker_count(options.workers, options.batch_size, world.local_size)
+    batch = min(options.batch_size, max(len(train), 4 if options.quad else 1))
+    train_set = TrainSet(
+        train,
+        imgsz,
+        hyp,
+        options.seed,
+        rect_batch=batch if options.rect else 0,
+        stride=stride,
+        load=images("train", train),
+        transform=make_transform(options.albumentations or None) if options.albumentations is not None else None,
+    )
+    multiple = 4 * world.size if options.quad else 1
+    sampler = EpochSampler(len(train), batch, options.seed, world.rank, world.size, options.rect, multiple)
+    if not len(sampler):
+        raise UserError(f"--quad: {len(train)} training images are too few for quads of four in every process")
+    val_set = EvalSet(val, imgsz, options.batch_size * 2, max(stride, 32), load=images("val", val))
+    return (
+        train_loader(train_set, sampler, workers, pin, options.quad),
+        eval_loader(val_set, options.batch_size * 2, workers, pin, world.rank, world.size),
+    )
+
+
+def _image_loader(
+    options: TrainOptions, config: DataConfig, imgsz: int, world: World, split: str, annotations: list[Annotation]
+) -> Callable:
+    """Path → resized image, from a cache where --cache asks for one."""
+    load = partial(load_resized, size=imgsz, training=split == "train")
+    if not options.cache:
+        return load
+    with world.first_before_others():
+        return cached(load, annotations, imgsz, options.cache, cache_path(config, split, ".images"), split)

@@ -1,0 +1,118 @@
+"""What learns, and the step by which it does: Learner.step, the inner of every training."""
+
+import math
+import random
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from engine.recipe.ema import ModelEMA
+from engine.recipe.optimizer import Schedule
+from engine.training.state import State
+from models.yolo import DetectionModel
+from utils.errors import UserError
+from utils.loss.detection import DetectionLoss
+
+GRADIENT_NORM = 10.0
+
+
+class Diverged(UserError):
+    """The loss or a gradient is not finite."""
+
+
+@dataclass
+class Learner:
+    """A model with all that trains it.
+
+    ``parallel`` is the model as several processes share it, or the model itself. ``amp``: the forward pass in mixed
+    precision. ``loss_factor``: of a batch that stands for several (--quad).
+    """
+
+    model: DetectionModel
+    parallel: nn.Module
+    loss: DetectionLoss
+    optimizer: torch.optim.Optimizer
+    schedule: Schedule
+    scaler: torch.amp.GradScaler
+    ema: ModelEMA
+    device: torch.device
+    amp: bool = False
+    loss_factor: float = 1.0
+
+    def step(self, images: torch.Tensor, targets: torch.Tensor, number: int, state: State) -> torch.Tensor:
+        """Learn from one batch: images [b, ch, h, w], 0..1, and targets [n, 6] → losses box, obj, cls [3].
+
+        ``number`` counts the steps of the run. The weights change once gradients of enough images have added up, which
+        ``state.last_update`` notes. Raises Diverged before anything that is not finite reaches gradients or weights.
+        """
+        # rates of this step, and how many batches make an update
+        accumulate = self.schedule.apply(self.optimizer, number)
+
+        # forward
+        with torch.amp.autocast(self.device.type, enabled=self.amp):
+            maps = self.parallel(images)
+        loss, losses = self.loss(maps, targets)
+        require_finite("loss", losses.sum())
+
+        # backward: gradients add up
+        self.scaler.scale(loss * self.loss_factor).backward()
+        if number - state.last_update < accumulate:
+            return losses
+
+        # update: the weights follow the gradients, clipped, and the average follows the weights
+        self.scaler.unscale_(self.optimizer)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), GRADIENT_NORM)
+        # at a scale of 1 or more the scaler skips the step and tries a smaller scale
+        if not self.amp or self.scaler.get_scale() < 1:
+            require_finite("gradient", norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad()
+        self.ema.update(self.model)
+        state.last_update = number
+        return losses
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that learning has changed, the gradients not yet applied among it."""
+        return {
+            "model": self.model.state_dict(),
+            "ema": self.ema.model.state_dict(),
+            "updates": self.ema.updates,
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "gradients": {k: p.grad for k, p in self.model.named_parameters() if p.grad is not None},
+        }
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Go on from what ``state_dict`` gave; keys of other things are left alone."""
+        self.model.load_state_dict(saved["model"])
+        self.ema.model.load_state_dict(saved["ema"])
+        self.ema.updates = saved["updates"]
+        self.optimizer.load_state_dict(saved["optimizer"])
+        # empty where the run had no mixed precision
+        if saved["scaler"]:
+            self.scaler.load_state_dict(saved["scaler"])
+        for name, parameter in self.model.named_parameters():
+            if name in saved["gradients"]:
+                parameter.grad = saved["gradients"][name].to(self.device)
+
+
+def require_finite(what: str, value: torch.Tensor) -> None:
+    """Raises Diverged where ``value`` is infinite or not a number."""
+    if not math.isfinite(value.item()):
+        raise Diverged(f"the {what} is {value.item()}")
+
+
+def seed_step(*key: int) -> np.random.Generator:
+    """Seed what blocks draw from global state, such as stochastic depth; returns one more generator for ``key``.
+
+    Done anew for every (seed, step, rank): so there is no random state that a checkpoint would have to carry.
+    """
+    torch_seed, python_seed = (int(n) for n in np.random.SeedSequence(key).generate_state(2))
+    random.seed(python_seed)
+    np.random.seed(python_seed)
+    torch.manual_seed(torch_seed)
+    return np.random.default_rng(key)

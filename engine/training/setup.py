@@ -1,0 +1,177 @@
+"""Everything a training run is made of, built from its options and handed to the Trainer.
+
+set_up(options) → Run
+    find_unfinished     what an unfinished run left (resume.py)
+    build_model         the model, new or taken up again (model.py)
+    index_data, build_loaders                             (data.py)
+    build_learner       optimiser, average and loss around the model (learner.py)
+    State, Records      where it stands, and what it leaves
+"""
+
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from engine.recipe.anchors import fit_anchors
+from engine.recipe.autobatch import find_batch_size
+from engine.recipe.ema import ModelEMA
+from engine.recipe.hyp import read_hyp
+from engine.recipe.optimizer import Schedule, build_optimizer
+from engine.recipe.parameters import freeze_layers, idle_parameters, set_drop_path
+from engine.training.data import TrainingData, build_loaders, index_data
+from engine.training.learner import Learner
+from engine.training.model import build_model, rebuild_model
+from engine.training.options import DEFAULT_BATCH, TrainOptions, check_together
+from engine.training.records import Records, Silent
+from engine.training.resume import continued_options, find_unfinished
+from engine.training.state import State
+from models.plugins import load_plugins
+from models.yolo import DetectionModel
+from utils.data.config import prepare_data, read_data_yaml
+from utils.data.images import fit_size
+from utils.device import describe_device, select_device
+from utils.distributed import World
+from utils.loss.detection import DetectionLoss, scale_gains
+from utils.paths import new_run_folder
+
+
+@dataclass
+class Run:
+    """What a training run is made of. ``val_loss`` is over the batches of this process alone."""
+
+    options: TrainOptions
+    hyp: dict[str, Any]
+    world: World
+    data: TrainingData
+    learner: Learner
+    val_loss: DetectionLoss
+    folder: Path
+    records: Records | Silent
+    state: State
+
+
+def set_up(options: TrainOptions, hyp: dict[str, Any] | None = None, keep_records: bool = True) -> Run:
+    """Build a run, or take up the unfinished one that ``options`` name. ``hyp`` replaces the file that they name.
+
+    Without ``keep_records`` it leaves no files: for trainings that are a step of something larger.
+    """
+    device = select_device(options.device)
+    world = World.join(device)
+    path, resumed = find_unfinished(options, world)
+    if resumed:
+        options = continued_options(options, resumed)
+    options = replace(options, plugins=load_plugins(options.plugins))
+    check_together(options, world.size, device.type)
+    hyp = resumed.training["hyp"] if resumed else hyp or read_run_hyp(options)
+    with world.first_before_others():
+        config = prepare_data(read_data_yaml(options.data))
+    names = {0: "object"} if options.single_cls else config.names
+
+    # of the initial weights
+    torch.manual_seed(options.seed)
+    model = rebuild_model(resumed, names, config.file) if resumed else build_model(options, names, hyp)
+    model = model.to(device, memory_format=torch.channels_last)
+    if options.drop_path is not None:
+        set_drop_path(model, options.drop_path)
+    stride = int(model.stride.max())
+    imgsz = fit_size(options.imgsz, stride)
+    if options.batch_size == -1:
+        options = replace(options, batch_size=choose_batch_size(model, imgsz, device, options.quad))
+
+    with world.first_before_others():
+        train, val = index_data(config, options.single_cls)
+    if not resumed and not options.noautoanchor and world.is_first:
+        fit_anchors(model.detect, train, imgsz, hyp["anchor_t"], options.seed)
+    folder, records = open_folder(options, path, keep_records, world, names)
+    data = TrainingData(
+        config, names, train, val, imgsz, *build_loaders(options, hyp, config, train, val, imgsz, stride, world)
+    )
+    learner = build_learner(model, options, hyp, len(data.train_loader), imgsz, world)
+    detect = model.detect
+    val_loss = DetectionLoss(detect.anchors, detect.nc, scale_gains(hyp, detect.nl, detect.nc, imgsz))
+    run = Run(options, hyp, world, data, learner, val_loss, folder, records, State.at_start(len(names), device))
+    if resumed:
+        take_up(run, path, resumed.training)
+    else:
+        records.start(saved_arguments(options), hyp, train)
+    return run
+
+
+def read_run_hyp(options: TrainOptions) -> dict[str, Any]:
+    """The hyper-parameters of --hyp, with the label smoothing of the flag where it is given."""
+    hyp = read_hyp(options.hyp)
+    return hyp | {"label_smoothing": options.label_smoothing} if options.label_smoothing else hyp
+
+
+def saved_arguments(options: TrainOptions) -> dict[str, Any]:
+    """The options as opt.yaml and checkpoints hold them."""
+    return {k: v for k, v in options.as_data().items() if k != "resume"}
+
+
+def choose_batch_size(model: DetectionModel, imgsz: int, device: torch.device, quad: bool) -> int:
+    """--batch-size -1: what fits a CUDA device's memory."""
+    if device.type != "cuda":
+        print(f"--batch-size -1 measures the memory of a CUDA device; on {device.type} it is {DEFAULT_BATCH}")
+        return DEFAULT_BATCH
+    found = find_batch_size(model, imgsz, device, amp=True)
+    found = max(found // 4 * 4, 4) if quad else found
+    print(f"--batch-size -1: {found} images fit the memory of {describe_device(device)}")
+    return found
+
+
+def open_folder(
+    options: TrainOptions, resumed_from: Path | None, keep_records: bool, world: World, names: dict[int, str]
+) -> tuple[Path, Records | Silent]:
+    """The folder of the run, that of the checkpoint where it is taken up, and what writes to it in this process."""
+    if resumed_from:
+        folder = resumed_from.parents[1]
+    elif keep_records:
+        folder = world.from_first(partial(new_run_folder, options.project, options.name, options.exist_ok))
+    else:
+        folder = Path(options.project)
+    speaks = keep_records and world.is_first
+    return folder, Records(folder, names, not options.noplots) if speaks else Silent()
+
+
+def build_learner(
+    model: DetectionModel, options: TrainOptions, hyp: dict[str, Any], batches: int, imgsz: int, world: World
+) -> Learner:
+    """The model with schedule, optimiser, average and loss; ``batches``: of an epoch."""
+    device, detect = world.device, model.detect
+    schedule = Schedule(hyp, options.epochs, batches, options.batch_size, options.cos_lr)
+    freeze_layers(model, options.freeze)
+    slow = {"slow": model.backbone, "factor": options.backbone_lr}
+    optimizer = build_optimizer(model, hyp, options.batch_size, schedule.accumulate, options.optimizer, **slow)
+    ema = ModelEMA(world.copy_first(model))
+    idle = idle_parameters(model, imgsz) if world.size > 1 else []
+    if idle and world.is_first:
+        print(f"note: {len(idle)} parameters do not learn, since no gradient reaches them; the first: {idle[0]}")
+    if options.sync_bn:
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    amp = device.type == "cuda"
+    gains = scale_gains(hyp, detect.nl, detect.nc, imgsz)
+    return Learner(
+        model=model,
+        parallel=world.wrap(model, bool(idle)),
+        loss=DetectionLoss(detect.anchors, detect.nc, gains, world.sum, world.size),
+        optimizer=optimizer,
+        schedule=schedule,
+        scaler=torch.amp.GradScaler(device.type, enabled=amp),
+        ema=ema,
+        device=device,
+        amp=amp,
+        loss_factor=4.0 if options.quad else 1.0,
+    )
+
+
+def take_up(run: Run, path: Path, saved: dict[str, Any]) -> None:
+    """Put a run that was just built where an unfinished one stood."""
+    run.learner.load_state_dict(saved)
+    run.state.load_state_dict(saved)
+    if saved.get("labels") != run.data.digest:
+        print(f"warning: the training labels of {run.data.config.file} are not those that this run began with")
+    print(f"resuming {path} at epoch {run.state.epoch}, batch {run.state.batches_done}")
