@@ -65,12 +65,10 @@ def test_formats_say_what_they_can_not_do(name, flags, why, own):
 
 
 def test_a_folder_that_can_not_be_written_is_named(own, monkeypatch):
-    from engine.export import exporter
-
     def refuse(*_):
         raise PermissionError(13, "Permission denied", "/somewhere/best.torchscript")
 
-    monkeypatch.setattr(exporter.os, "replace", refuse)
+    monkeypatch.setattr("os.replace", refuse)
     (result,) = export.run(weights=str(own), include=["torchscript"], imgsz=[64])
     assert result.why == "/somewhere/best.torchscript: could not be written (Permission denied)"
     assert [p.name for p in own.parent.iterdir()] == ["best.pt"]
