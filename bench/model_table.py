@@ -35,17 +35,17 @@ ENGLISH = """# The models that come with the project
 
 Written by `python bench/model_table.py`. GFLOPs are of one image of 640 × 640 px, before fusing, two per multiply-add;
 parameters are for 80 classes. Each of these files is built, trained for a step, fused, saved and read, exported to ONNX and
-compared by `tests/test_every_yaml.py`; the backbones of MobileNetV3, ShuffleNetV2-x, EfficientNet-B0, EfficientNetV2-S,
-GhostNet and MobileNetV4 are compared with torchvision's and timm's by `tests/test_families.py`.
+compared by `tests/models/test_every_yaml.py`; the backbones of MobileNetV3, ShuffleNetV2-x, EfficientNet-B0, EfficientNetV2-S,
+GhostNet and MobileNetV4 are compared with torchvision's and timm's by `tests/models/blocks/test_families.py`.
 
 A file is used by its name: `python train.py --cfg yolov5s_CBAM.yaml`. The sources are papers on arXiv, by their number.
 """
 CHINESE = """# 项目自带的模型
 
 由 `python bench/model_table.py` 生成。GFLOPs 按一张 640 × 640 像素的图像、融合之前计算，一次乘加计为两次运算；
-参数量按 80 类计算。每个文件都由 `tests/test_every_yaml.py` 构建、训练一步、融合、保存并读取、导出为 ONNX 并逐一比较；
+参数量按 80 类计算。每个文件都由 `tests/models/test_every_yaml.py` 构建、训练一步、融合、保存并读取、导出为 ONNX 并逐一比较；
 MobileNetV3、ShuffleNetV2-x、EfficientNet-B0、EfficientNetV2-S、GhostNet 和 MobileNetV4 的主干由
-`tests/test_families.py` 与 torchvision 和 timm 的网络比较。
+`tests/models/blocks/test_families.py` 与 torchvision 和 timm 的网络比较。
 
 按名字使用即可：`python train.py --cfg yolov5s_CBAM.yaml`。来源为 arXiv 论文编号。
 """

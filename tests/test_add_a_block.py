@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.helpers.project import ROOT
 
 DOCUMENT = (ROOT / "docs" / "add-a-block.md").read_text(encoding="utf-8")
 STEPS = re.findall(r"(?:<!-- (\w+)(?:: (\S+))? -->\n)?```(\w+)\n(.*?)```", DOCUMENT, re.S)

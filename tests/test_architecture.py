@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, command
+from tests.helpers.project import ROOT, command
 
 FLOORS = {"utils": 1, "models": 2, "models.yolo": 3, "models.load": 3, "engine": 4, "command": 5}
 COMMANDS = ["train.py", "val.py", "detect.py", "export.py", "benchmarks.py", "data/convert.py"]

@@ -7,8 +7,7 @@ from fnmatch import fnmatch
 
 import pytest
 
-from tests.conftest import ROOT
-from tests.test_architecture import COMMANDS
+from tests.helpers.project import COMMANDS, ROOT
 
 KNOWN = {"ARG", "FROM", "ENV", "RUN", "WORKDIR", "COPY", "CMD"}
 

@@ -9,7 +9,7 @@ import torch
 from engine.recipe.hyp import read_hyp
 from models import common
 from models.load import detector_from
-from tests.conftest import shared
+from tests.helpers.project import shared
 from utils.boxes import non_max_suppression
 from utils.checkpoint import read_checkpoint
 from utils.loss.box import pairwise_iou

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from models.description.find import find_model_yaml
-from tests.conftest import ROOT
+from tests.helpers.project import ROOT
 
 ENGLISH, CHINESE = (ROOT / name for name in ("README.md", "README.zh-CN.md"))
 TEXTS = [ENGLISH, *sorted(p for p in (ROOT / "docs").glob("*.md") if not p.name.endswith(".zh-CN.md"))]

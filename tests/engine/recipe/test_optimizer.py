@@ -1,0 +1,80 @@
+"""Learning rates, the optimizer and the average of the weights."""
+
+import math
+
+import pytest
+import torch
+
+from engine.recipe.ema import ModelEMA
+from engine.recipe.hyp import read_hyp
+from engine.recipe.optimizer import Schedule, build_optimizer
+from models.yolo import DetectionModel
+from tests.helpers.training import trainer_of
+
+
+def test_schedule_of_the_stock_recipe():
+    hyp = read_hyp("hyp.scratch-low.yaml")
+    schedule = Schedule(hyp, epochs=100, steps_per_epoch=50, batch_size=16)
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.01, momentum=0.9)
+    optimizer.add_param_group({"params": [torch.zeros(1, requires_grad=True)]})
+    bias, weight = optimizer.param_groups
+    assert schedule.warmup == 150
+    assert schedule.apply(optimizer, 0) == 1
+    assert (bias["lr"], weight["lr"], bias["momentum"]) == (0.1, 0.0, 0.8)
+    assert schedule.apply(optimizer, 75) == 2  # half-way from 1 to 4, rounded to even
+    assert bias["momentum"] == pytest.approx((0.8 + 0.937) / 2)
+    rate = 0.01 * (0.99 * 0.99 + 0.01)  # lr0 × the linear factor of epoch 1
+    assert (bias["lr"], weight["lr"]) == (pytest.approx((0.1 + rate) / 2), pytest.approx(rate / 2))
+    assert schedule.apply(optimizer, 50 * 60) == 4
+    assert bias["lr"] == weight["lr"] == pytest.approx(0.01 * (0.4 * 0.99 + 0.01))
+    assert Schedule(hyp, 100, 10, 16).warmup == 100  # at least 100 steps
+
+
+def test_cosine_schedule_lies_above_the_line_at_first_and_below_it_at_last():
+    hyp = read_hyp("hyp.scratch-low.yaml")
+    line, cosine = (Schedule(hyp, 100, 10, 16, cosine=c).factor for c in (False, True))
+    assert line(0) == cosine(0) == pytest.approx(1)
+    assert line(100) == pytest.approx(0.01) and cosine(100) == pytest.approx(0.01)
+    assert cosine(50) == pytest.approx(line(50))
+    assert cosine(25) == pytest.approx(0.99 * (1 + math.cos(math.pi / 4)) / 2 + 0.01)
+    assert cosine(25) > line(25) and cosine(75) < line(75)
+
+
+@pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW"])
+def test_the_optimizer_is_the_one_asked_for(name, tiny_set, tmp_path):
+    trainer = trainer_of(tiny_set, tmp_path, optimizer=name)
+    assert type(trainer.optimizer).__name__ == name
+    group = trainer.optimizer.param_groups[1]
+    if name == "SGD":
+        assert group["nesterov"] and group["momentum"] == 0.937
+    else:
+        assert group["betas"] == (0.937, 0.999)
+    before = trainer.model.model[0].conv.weight.clone()
+    trainer.train_epoch()
+    assert not torch.equal(trainer.model.model[0].conv.weight, before)
+
+
+def test_weight_decay_is_for_convolution_weights_only():
+    hyp = read_hyp("hyp.scratch-low.yaml")
+    model = DetectionModel("yolov5n.yaml", nc=2)
+    biases, kernels, norms = build_optimizer(model, hyp, batch_size=24, accumulate=3).param_groups
+    assert kernels["weight_decay"] == pytest.approx(0.0005 * 72 / 64)
+    assert biases["weight_decay"] == norms["weight_decay"] == 0
+    assert all(p.ndim == 4 for p in kernels["params"])
+    assert all(p.ndim == 1 for p in biases["params"] + norms["params"])
+    assert len(biases["params"]) == len(norms["params"]) + 3  # every BatchNorm has both, Detect has three biases
+    count = sum(p.numel() for g in (biases, kernels, norms) for p in g["params"])
+    assert count == sum(p.numel() for p in model.parameters())
+
+
+def test_average_follows_the_weights_at_its_rate():
+    model = torch.nn.Linear(1, 1, bias=False)
+    model.weight.data.fill_(0.0)
+    ema = ModelEMA(model)
+    model.weight.data.fill_(1.0)
+    expected = 0.0
+    for update in (1, 2, 3):
+        ema.update(model)
+        decay = 0.9999 * (1 - math.exp(-update / 2000))
+        expected = decay * expected + (1 - decay)
+    assert ema.model.weight.item() == pytest.approx(expected, rel=1e-6)

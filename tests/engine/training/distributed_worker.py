@@ -1,0 +1,71 @@
+"""What test_distributed.py runs in one process or in several: ``distributed_worker.py steps|validate OUT options-as-JSON``."""
+
+import contextlib
+import json
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
+
+import numpy as np
+import torch
+
+from engine.training.options import TrainOptions
+from engine.training.setup import set_up
+from engine.training.trainer import Trainer
+
+
+class Enough(Exception):
+    pass
+
+
+def steps(trainer: Trainer, count: int = 4) -> dict:
+    """Losses and weights of the first steps of a model in float64.
+
+    In float32 the rounding of the first step, which differs between processors and batch sizes, grows to 1e-4 by the
+    fourth. BatchNorm is frozen at the statistics of some noise: else they would be each process's own.
+    """
+    trainer.learner.model.register_forward_pre_hook(lambda _, inputs: (inputs[0].double(),))
+    norms = [m for m in trainer.learner.model.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    for norm in norms:
+        norm.momentum = 1.0
+    with torch.no_grad():
+        trainer.learner.model.train()(torch.rand(8, 3, 64, 64, generator=torch.Generator().manual_seed(0)))
+    for norm in norms:
+        norm.eval()
+        norm.train = lambda mode=True, norm=norm: norm
+    losses, loss = [], trainer.learner.loss
+
+    def noted(maps, targets):
+        total, items = loss(maps, targets)
+        losses.append(items.tolist())
+        return total, items
+
+    def stop_in_time():
+        if trainer.state.batches_done == count:
+            raise Enough
+
+    trainer.learner.loss, trainer.save_if_due = noted, stop_in_time
+    start = trainer.learner.model.detect.m[0].weight.detach().clone()
+    with contextlib.suppress(Enough):
+        trainer.train_epoch()
+    weights = {k: v.clone() for k, v in trainer.learner.model.state_dict().items()}
+    return {"losses": losses, "weights": weights, "start": start}
+
+
+def validate(trainer: Trainer) -> dict:
+    """The figures of a validation of the starting weights."""
+    found = trainer.validate()
+    arrays = {"ap": found.ap.ap, "p": found.ap.p, "r": found.ap.r, "confusion": found.confusion, "loss": found.loss}
+    return {"images": found.images} | {k: torch.from_numpy(np.asarray(v, float)) for k, v in arrays.items()}
+
+
+if __name__ == "__main__":
+    task, out, options = sys.argv[1:]
+    torch.set_default_dtype(torch.float64 if task == "steps" else torch.float32)
+    trainer = Trainer(set_up(TrainOptions.of(json.loads(options))))
+    torch.set_default_dtype(torch.float32)
+    result = {"steps": steps, "validate": validate}[task](trainer)
+    if trainer.world.is_first:
+        torch.save(result, out)
+    trainer.world.leave()

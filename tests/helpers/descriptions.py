@@ -1,0 +1,34 @@
+"""The description of a small model, for tests to change and to break."""
+
+
+def small(**changes) -> dict:
+    """The description of a small two-level model."""
+    description = {
+        "nc": 3,
+        "depth_multiple": 0.33,
+        "width_multiple": 0.5,
+        "anchors": [[10, 13, 16, 30], [33, 23, 30, 61]],
+        "backbone": [
+            [-1, 1, "Conv", [32, 3, 2]],
+            [-1, 1, "Conv", [64, 3, 2]],
+            [-1, 3, "C3", [64]],
+            [-1, 1, "Conv", [128, 3, 2]],
+            [-1, 1, "SPPF", [128, 5]],
+        ],
+        "head": [
+            [-1, 1, "nn.Upsample", ["None", 2, "nearest"]],
+            [[-1, 2], 1, "Concat", [1]],
+            [-1, 1, "Conv", [64, 1, 1]],
+            [[7, 4], 1, "Detect", ["nc", "anchors"]],
+        ],
+        "yaml_file": "small.yaml",
+    }
+    return description | changes
+
+
+def with_row(index: int, row: list) -> dict:
+    """``small()`` with another row, counted through backbone and head."""
+    description = small()
+    rows = description["backbone"] + description["head"]
+    rows[index] = row
+    return description | {"backbone": rows[:5], "head": rows[5:]}

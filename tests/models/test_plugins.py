@@ -1,0 +1,229 @@
+"""Blocks of the user's own: --plugins on every command, through training, resuming and checkpoints; and --size."""
+
+import pytest
+import torch
+from torch import nn
+
+import detect
+import train
+import val
+from engine.training.options import TrainOptions
+from engine.training.setup import set_up
+from engine.training.trainer import Trainer
+from models import plugins
+from models.flops import count_parameters
+from models.load import described_model
+from models.plugins import PLUGINS, load_plugins, register_block
+from models.yolo import DetectionModel
+from tests.helpers.project import ROOT, assert_user_error, command
+from tests.helpers.training import options
+from utils.checkpoint import read_checkpoint
+from utils.errors import UserError
+
+SOURCE = """from torch import nn
+
+from models.plugins import register_block
+
+
+@register_block
+class LargeKernel(nn.Module):
+    def __init__(self, c1, c2, k=7):
+        super().__init__()
+        self.depthwise = nn.Conv2d(c1, c1, k, padding=k // 2, groups=c1)
+        self.pointwise = nn.Conv2d(c1, c2, 1)
+
+    def forward(self, x):
+        return self.pointwise(self.depthwise(x))
+"""
+
+
+@pytest.fixture(autouse=True)
+def no_plugins():
+    """Each test begins and ends without registered blocks."""
+    PLUGINS.clear()
+    yield
+    PLUGINS.clear()
+
+
+@pytest.fixture
+def blocks(tmp_path):
+    path = tmp_path / "blocks.py"
+    path.write_text(SOURCE)
+    return path
+
+
+@pytest.fixture
+def cfg(tmp_path):
+    path = tmp_path / "large.yaml"
+    stock = (ROOT / "models" / "yolov5n.yaml").read_text()
+    path.write_text(stock.replace("[-1, 1, SPPF, [1024, 5]]", "[-1, 1, LargeKernel, [1024, 9]]"))
+    assert "LargeKernel" in path.read_text()
+    return path
+
+
+def test_a_registered_block_is_fed_by_the_inferred_rule(blocks, cfg):
+    assert load_plugins([str(blocks)]) == [str(blocks)]
+    model = DetectionModel(cfg)
+    assert model.model[9].depthwise.weight.shape == (256, 1, 9, 9)
+    assert (PLUGINS["LargeKernel"].rule, PLUGINS["LargeKernel"].origin) == ("channels", str(blocks))
+
+
+def test_the_decorator_takes_a_rule_and_a_name(tmp_path):
+    @register_block("keep")
+    class Scale(nn.Module):
+        def __init__(self, width, start=1.0):
+            super().__init__()
+            self.gain = nn.Parameter(torch.full((width, 1, 1), start))
+
+        def forward(self, x):
+            return x * self.gain
+
+    assert register_block(rule="repeats", name="Other")(Scale) is Scale
+    assert {name: plugin.rule for name, plugin in PLUGINS.items()} == {"Scale": "keep", "Other": "repeats"}
+    text = (ROOT / "models" / "yolov5n.yaml").read_text()
+    rows = text.replace("[-1, 1, SPPF, [1024, 5]]", "[-1, 2, Scale, [0.5]]")
+    path = tmp_path / "scaled.yaml"
+    path.write_text(rows)
+    model = DetectionModel(path)
+    assert model.model[9].gain.shape == (256, 1, 1) and model.model[9].gain.unique().tolist() == [0.5]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        (
+            "class LargeKernel",
+            "class SPPF",
+            ["blocks.py, line 6: SPPF is a block of the project itself", 'name="MySPPF"'],
+        ),
+        ("groups=c1)", "groups=c1", ["blocks.py, line 10: SyntaxError: '(' was never closed"]),
+        ("from torch import nn", "import tarch", ["blocks.py, line 1: ModuleNotFoundError: No module named 'tarch'"]),
+        (
+            "@register_block",
+            '@register_block("keeps")',
+            ["line 6", "no rule 'keeps'", "channels, repeats, keep, plain"],
+        ),
+        ("@register_block\n", "", ["blocks.py: registers no block; put @register_block above its class"]),
+        ("(nn.Module)", "", ["line 6", "it belongs above a class that extends nn.Module"]),
+    ],
+)
+def test_a_broken_file_is_named_with_its_line(blocks, old, new, words):
+    blocks.write_text(SOURCE.replace(old, new, 1))
+    with pytest.raises(UserError) as error:
+        load_plugins([str(blocks)])
+    for word in words:
+        assert word in str(error.value)
+    assert not PLUGINS
+
+
+def test_a_missing_file_and_a_name_in_two_files(blocks, tmp_path):
+    with pytest.raises(UserError, match="--plugins gone.py: no such Python file"):
+        load_plugins(["gone.py"])
+    second = tmp_path / "second.py"
+    second.write_text(SOURCE)
+    with pytest.raises(UserError, match=rf"second.py, line 6: LargeKernel is registered by {blocks} already"):
+        load_plugins([str(blocks), str(second)])
+
+
+def test_a_file_that_was_edited_is_read_anew(blocks, cfg):
+    load_plugins([str(blocks)])
+    blocks.write_text(SOURCE.replace("c2, 1)", "c2, 1, bias=False)"))
+    load_plugins([str(blocks)])
+    assert DetectionModel(cfg).model[9].pointwise.bias is None
+
+
+def test_names_of_the_project_are_kept_also_where_it_is_loaded_later():
+    register_block(type("Mine", (nn.Module,), {}))
+    with pytest.raises(UserError, match="Mine is a block of the project itself"):
+        plugins.reserve({"Mine"})
+    plugins._shipped.discard("Mine")
+
+
+@pytest.mark.slow
+def test_plugins_through_training_resuming_validation_and_detection(blocks, cfg, tiny_set, tmp_path, capsys):
+    started = options(tiny_set, tmp_path, cfg=str(cfg), plugins=[str(blocks)], epochs=2, name="mine")
+    trainer = Trainer(set_up(TrainOptions.of(started)))
+    trainer.train_epoch()
+    trainer.state.epoch, trainer.state.batches_done = 1, 0
+    trainer.save(is_best=True)
+    last = trainer.weights / "last.pt"
+    saved = read_checkpoint(last)
+    assert saved.training["args"]["plugins"] == [str(blocks)]
+    assert "LargeKernel" in str(saved.yaml) and b"class LargeKernel" not in last.read_bytes()
+
+    PLUGINS.clear()  # as in a new process: the run remembers its file
+    resumed = train.run(resume=str(last), workers=2)
+    best = resumed / "weights" / "best.pt"
+    PLUGINS.clear()
+    with pytest.raises(UserError) as error:
+        val.run(weights=[str(best)], data=str(tiny_set), project=str(tmp_path / "val"))
+    said = str(error.value)
+    assert said.startswith(f"{best}: {cfg}, layer 9 [-1, 1, LargeKernel, [1024, 9]]: unknown block LargeKernel")
+    assert said.endswith(f"Was it trained with --plugins? Yes, with {blocks}: give that file here, too.")
+
+    moved = tmp_path / "elsewhere.py"
+    blocks.rename(moved)
+    small = {"weights": [str(best)], "plugins": [str(moved)], "device": "cpu"}
+    assert val.run(data=str(tiny_set), imgsz=64, project=str(tmp_path / "val"), workers=0, **small).images == 4
+    folder = detect.run(
+        source=str(tiny_set.parent / "images" / "val"), imgsz=[64], project=str(tmp_path / "d"), **small
+    )
+    assert len(list(folder.glob("*.png"))) == 4
+
+
+def test_a_resumed_run_whose_plugin_has_moved(blocks, cfg, tiny_set, tmp_path):
+    started = options(tiny_set, tmp_path, cfg=str(cfg), plugins=[str(blocks)], epochs=2)
+    trainer = Trainer(set_up(TrainOptions.of(started)))
+    trainer.save()
+    blocks.rename(tmp_path / "moved.py")
+    last = str(trainer.weights / "last.pt")
+    with pytest.raises(
+        UserError, match=rf"--plugins {blocks}: no such Python file; where it has moved, name its new place"
+    ):
+        train.run(resume=last)
+    again = Trainer(set_up(TrainOptions.of({"resume": last, "plugins": [str(tmp_path / "moved.py")]})))
+    assert type(again.learner.model.model[9]).__name__ == "LargeKernel"
+    with pytest.raises(UserError, match=r"--size m: the size of .*last.pt is that of its YAML.* leave --size out"):
+        train.run(resume=last, size="m")
+
+
+def test_the_command_names_a_broken_plugin(blocks, cfg):
+    blocks.write_text("import nothing_of_that_name\n")
+    message = f"--plugins {blocks}, line 1: ModuleNotFoundError: No module named 'nothing_of_that_name'"
+    assert_user_error(command("models/yolo.py", "--cfg", cfg, "--plugins", blocks), f"error: {message}")
+    for other in (train, val, detect):
+        with pytest.raises(UserError) as error:
+            other.run(plugins=[str(blocks)])
+        assert str(error.value) == message
+
+
+# Sizes ------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("size", "parameters"),
+    [("n", 1_872_157), ("s", 7_235_389), ("m", 21_190_557), ("l", 46_563_709), ("x", 86_749_405)],
+)
+def test_every_size_of_the_stock_model(size, parameters):
+    model = DetectionModel("yolov5s.yaml", size=size)
+    assert count_parameters(model)[0] == parameters
+    assert model.summary(64).startswith(f"yolov5s (size {size}) summary: ")
+
+
+def test_a_size_that_does_not_exist():
+    with pytest.raises(UserError, match=r"yolov5s.yaml: size is 'xxl'; there are n, s, m, l, x"):
+        DetectionModel("yolov5s.yaml", size="xxl")
+
+
+def test_a_size_is_part_of_the_checkpoint(tiny_set, tmp_path, capsys):
+    folder = train.run(**options(tiny_set, tmp_path, cfg="yolov5s_EfficientNetV2.yaml", size="n"))
+    said = capsys.readouterr().out
+    assert "yolov5s_EfficientNetV2 (size n) summary" in said
+    assert said.count("warning: ") == said.count("cells of its stride 16") == 1  # once, though the best is loaded anew
+    yaml = read_checkpoint(folder / "weights" / "best.pt").yaml
+    assert (yaml["size"], yaml["depth_multiple"], yaml["width_multiple"]) == ("n", 0.33, 0.25)
+    model = described_model(read_checkpoint(folder / "weights" / "best.pt"), nc=5)
+    assert model.name == "yolov5s_EfficientNetV2 (size n)"
+    other = described_model(read_checkpoint(folder / "weights" / "best.pt"), size="s")
+    assert other.name == "yolov5s_EfficientNetV2 (size s)"
+    assert [m.model[3].expansion_conv.conv.weight.shape[1] for m in (model, other)] == [16, 24]

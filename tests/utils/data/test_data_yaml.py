@@ -1,0 +1,267 @@
+"""Data YAMLs, the images they lead to, and downloads."""
+
+import os
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.helpers.sets import make_zip
+from utils.data.config import DATA, image_files, prepare_data, read_data_yaml
+from utils.download import is_url
+from utils.errors import UserError
+
+
+def write_yaml(file: Path, **keys) -> Path:
+    """A data YAML with entries and names, unless ``keys`` say otherwise (None: leave the key out)."""
+    data = {"train": "images/train", "val": "images/val", "names": ["cat", "dog"], **keys}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(yaml.safe_dump({key: value for key, value in data.items() if value is not None}, sort_keys=False))
+    return file
+
+
+def touch(*files: Path) -> None:
+    for file in files:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+
+
+def make_folders(root: Path, *names: str) -> None:
+    for name in names or ("images/train", "images/val"):
+        (root / name).mkdir(parents=True)
+
+
+def error_of(file: Path) -> str:
+    with pytest.raises(UserError) as e:
+        read_data_yaml(file)
+    assert str(file) in str(e.value)
+    return str(e.value)
+
+
+# --- reading -----------------------------------------------------------------
+
+
+def test_names_as_list_and_as_mapping(tmp_path):
+    for names in (["cat", "dog"], {0: "cat", 1: "dog"}, {1: "dog", 0: "cat"}, {"0": "cat", "1": "dog"}):
+        config = read_data_yaml(write_yaml(tmp_path / "set.yaml", names=names, nc=2))
+        assert config.names == {0: "cat", 1: "dog"} and list(config.names) == [0, 1]
+        assert config.nc == 2
+    assert read_data_yaml(write_yaml(tmp_path / "set.yaml", names=["cat", 7])).names == {0: "cat", 1: "7"}
+
+
+def test_nc_must_agree_with_names(tmp_path):
+    message = error_of(write_yaml(tmp_path / "set.yaml", nc=3))
+    assert "nc is 3, but there are 2 names" in message
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ({"names": None}, "no class names"),
+        ({"names": "cat"}, "no class names"),
+        ({"names": {1: "cat", 2: "dog"}}, "names are numbered 1, 2; they must be 0 to 1"),
+        ({"names": ["yes", False]}, "the name of class 1 is read as False; put it into quotes"),
+        ({"train": None}, "no `train:`"),
+        ({"val": None}, "no `val:`"),
+        ({"val": 3}, "`val:` is 3"),
+        ({"path": ["a"]}, "`path:` is ['a']"),
+        ({"generate": "noise"}, "generate: 'noise' is unknown"),
+        ({"download": [1]}, "`download:` is [1]"),
+        ({"download": {"../..": "https://a/b.zip"}}, "'../..', which lies outside `path:`"),
+        ({"download": {"/etc": "https://a/b.zip"}}, "'/etc', which lies outside `path:`"),
+    ],
+)
+def test_mistakes_are_named(tmp_path, keys, words):
+    assert words in error_of(write_yaml(tmp_path / "set.yaml", **keys))
+
+
+def test_splits_are_absolute(tmp_path):
+    elsewhere = str(tmp_path / "other/images")
+    make_folders(tmp_path / "set", "images/a", "images/b", "images/val")
+    file = write_yaml(tmp_path / "set.yaml", path="set", train=["images/a", "images/b"], test=elsewhere)
+    config = read_data_yaml(file)
+    root = tmp_path / "set"
+    assert config.root == root and config.file == file
+    assert config.splits == {
+        "train": [str(root / "images/a"), str(root / "images/b")],
+        "val": [str(root / "images/val")],
+        "test": [elsewhere],
+    }
+
+
+def test_path_is_tried_against_yaml_then_current_folder(tmp_path, monkeypatch):
+    file = write_yaml(tmp_path / "yamls/set.yaml", path="data/set")
+    monkeypatch.chdir(tmp_path)
+    assert read_data_yaml(file).root == tmp_path / "yamls/data/set"  # nowhere yet: where a download would go
+    make_folders(tmp_path / "data/set")
+    assert read_data_yaml("yamls/set.yaml").root == tmp_path / "data/set"
+    make_folders(tmp_path / "yamls/data/set", "images/val")
+    assert read_data_yaml(file).root == tmp_path / "data/set"  # has train and val, the other only val
+    make_folders(tmp_path / "yamls/data/set", "images/train")
+    assert read_data_yaml(file).root == tmp_path / "yamls/data/set"
+
+
+def test_without_path_entries_count_from_the_yaml(tmp_path, monkeypatch):
+    make_folders(tmp_path / "set")
+    file = write_yaml(tmp_path / "set/data.yaml")
+    assert read_data_yaml(file).splits["val"] == [str(tmp_path / "set/images/val")]
+    file = write_yaml(tmp_path / "elsewhere/data.yaml")
+    monkeypatch.chdir(tmp_path / "set")
+    assert read_data_yaml(file).splits["val"] == [str(tmp_path / "set/images/val")]
+
+
+def test_entries_one_folder_too_high_are_found(tmp_path):
+    make_folders(tmp_path / "export", "train/images", "valid/images")
+    file = write_yaml(tmp_path / "export/data.yaml", train="../train/images", val="../valid/images")
+    config = read_data_yaml(file)
+    assert config.splits["train"] == [str(tmp_path / "export/train/images")]
+    assert prepare_data(config) is config
+
+
+def test_links_in_paths_are_kept(tmp_path):
+    make_folders(tmp_path / "store/jpegs", "train", "val")
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set/images").symlink_to(tmp_path / "store/jpegs")
+    config = read_data_yaml(write_yaml(tmp_path / "set.yaml", path="set"))
+    assert config.splits["val"] == [str(tmp_path / "set/images/val")]  # labels are found by the name `images`
+
+
+# --- the project's own YAMLs ---------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "nc", "first", "last"),
+    [
+        ("bccd", 3, "Platelets", "WBC"),
+        ("coco", 80, "person", "toothbrush"),
+        ("coco128.yaml", 80, "person", "toothbrush"),
+        ("VOC", 20, "aeroplane", "tvmonitor"),
+        ("data/VisDrone.yaml", 10, "pedestrian", "motor"),
+    ],
+)
+def test_shipped_yamls(tmp_path, monkeypatch, name, nc, first, last):
+    monkeypatch.chdir(tmp_path)  # found by name from anywhere
+    config = read_data_yaml(name)
+    assert config.file.parent == DATA
+    assert (config.nc, config.names[0], config.names[nc - 1]) == (nc, first, last)
+    assert len(set(config.names.values())) == nc
+    assert all(is_url(url) for _, url in config.download)
+
+
+def test_coco_names_and_downloads():
+    config = read_data_yaml("coco")
+    known = {2: "car", 9: "traffic light", 11: "stop sign", 16: "dog", 39: "bottle", 62: "tv", 77: "teddy bear"}
+    assert {i: config.names[i] for i in known} == known
+    assert config.names == read_data_yaml("coco128").names
+    folders = [os.path.relpath(folder, config.root) for folder, _ in config.download]
+    assert folders == ["images", "images", "."]
+    assert config.root.name == "coco"
+
+
+def test_unknown_name_lists_the_known_ones():
+    with pytest.raises(UserError, match="coco129: no such data YAML.*VOC.*bccd.*coco, coco128"):
+        read_data_yaml("coco129")
+
+
+# --- the images of a split -------------------------------------------------------
+
+
+def test_images_of_folders(tmp_path):
+    a, b = tmp_path / "a", tmp_path / "b"
+    touch(
+        a / "2.jpg", a / "10.PNG", a / "sub/1.jpg", a / "notes.txt", a / ".hidden.jpg", a / ".cache/x.jpg", b / "0.bmp"
+    )
+    (a / "sub/up").symlink_to(a)  # a circle
+    (a / "z").symlink_to(b)
+    found = [os.path.relpath(image, tmp_path) for image in image_files([str(a)])]
+    assert found == ["a/10.PNG", "a/2.jpg", "a/sub/1.jpg", "a/z/0.bmp"]
+    assert image_files([str(b), str(a / "2.jpg")]) == [str(b / "0.bmp"), str(a / "2.jpg")]
+    assert image_files([str(a / "*.[jP]*")]) == [str(a / "10.PNG"), str(a / "2.jpg")]
+
+
+def test_images_of_a_list(tmp_path, monkeypatch):
+    touch(tmp_path / "set/images/a.jpg", tmp_path / "set/images/b.jpg", tmp_path / "here.jpg")
+    absolute = str(tmp_path / "set/images/a.jpg")
+    lines = f"\ufeff./images/b.jpg\r\n\r\n{absolute}\nhere.jpg\nimages/b.jpg\n ./images/gone.jpg "
+    (tmp_path / "set/val.txt").write_text(lines, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    b = str(tmp_path / "set/images/b.jpg")
+    expected = [b, absolute, str(tmp_path / "here.jpg"), b, str(tmp_path / "set/images/gone.jpg")]
+    assert image_files([str(tmp_path / "set/val.txt")]) == expected
+
+
+def test_images_that_are_not_there(tmp_path):
+    with pytest.raises(UserError, match="gone: no such folder, list or image"):
+        image_files([str(tmp_path), str(tmp_path / "gone")])
+    touch(tmp_path / "a.mp4")
+    with pytest.raises(UserError, match=r"no images there \(files that end in \.avif"):
+        image_files([str(tmp_path)])
+    (tmp_path / "list.txt").write_bytes(b"\xff\xfe\0")
+    with pytest.raises(UserError, match="list.txt: neither an image nor a list"):
+        image_files([str(tmp_path / "list.txt")])
+
+
+# --- getting the data --------------------------------------------------------------
+
+
+def test_missing_data_without_a_source(tmp_path):
+    config = read_data_yaml(write_yaml(tmp_path / "set.yaml", path="set"))
+    with pytest.raises(UserError, match=r"set\.yaml: `.*/set/images/train` does not exist; put the data there"):
+        prepare_data(config)
+    make_folders(tmp_path / "set", "images/val")
+    config = read_data_yaml(config.file)
+    with pytest.raises(UserError, match="images/train` does not exist"):
+        prepare_data(config)
+    assert prepare_data(config, splits=("val",)) is config
+
+
+def test_scripts_are_not_run(tmp_path):
+    touched = tmp_path / "touched"
+    for script in (f"import pathlib; pathlib.Path({str(touched)!r}).touch()", f"bash -c 'touch {touched}'"):
+        config = read_data_yaml(write_yaml(tmp_path / "set.yaml", path="set", download=script))
+        with pytest.raises(
+            UserError, match="is a script, which is not run; get the data by hand and put it in .*/set,"
+        ):
+            prepare_data(config)
+    assert not touched.exists()
+    make_folders(tmp_path / "set")
+    assert prepare_data(read_data_yaml(config.file)).root == tmp_path / "set"  # nor asked for where the data is there
+
+
+@pytest.mark.parametrize("top", ["set/", ""])
+def test_download_of_a_set(tmp_path, capsys, top):
+    members = {f"{top}images/train/a.jpg": "A", f"{top}images/val/b.jpg": "B"}
+    (tmp_path / "remote").mkdir()
+    url = make_zip(tmp_path / "remote/all.zip", **members).as_uri()
+    config = prepare_data(read_data_yaml(write_yaml(tmp_path / "here/set.yaml", path="data/set", download=url)))
+    root = tmp_path / "here/data/set"
+    assert image_files(config.splits["train"]) == [str(root / "images/train/a.jpg")]
+    assert (root / "images/val/b.jpg").read_text() == "B"
+    assert [p.name for p in root.parent.iterdir()] == ["set"]  # the archive is gone
+    assert f"downloading {url} to {root}" in capsys.readouterr().out
+
+
+def test_download_into_folders(tmp_path):
+    (tmp_path / "remote").mkdir()
+    images = make_zip(tmp_path / "remote/train2017.zip", **{"train2017/a.jpg": "A"}).as_uri()
+    lists = make_zip(tmp_path / "remote/labels.zip", **{"set/t.txt": "./images/train2017/a.jpg"}).as_uri()
+    file = write_yaml(
+        tmp_path / "set.yaml", path="set", train="t.txt", val="t.txt", download={"images": [images], ".": lists}
+    )
+    config = prepare_data(read_data_yaml(file))
+    (image,) = image_files(config.splits["val"])
+    assert Path(image) == tmp_path / "set/images/train2017/a.jpg" and Path(image).read_text() == "A"
+
+
+def test_download_that_does_not_hold_the_entries(tmp_path):
+    url = make_zip(tmp_path / "all.zip", **{"pictures/a.jpg": "A"}).as_uri()
+    config = read_data_yaml(write_yaml(tmp_path / "here/set.yaml", path="set", download=url))
+    with pytest.raises(UserError, match="fetched, but `.*/set/images/train` still does not exist"):
+        prepare_data(config)
+
+
+def test_generated_set(tmp_path):
+    keys = yaml.safe_load((DATA / "shapes.yaml").read_text())
+    config = prepare_data(read_data_yaml(write_yaml(tmp_path / "set.yaml", **{**keys, "path": "drawn"})))
+    assert config.root == tmp_path / "drawn"
+    assert len(image_files(config.splits["train"])) > len(image_files(config.splits["val"])) > 0
