@@ -44,7 +44,7 @@ from utils.data.albument import make_transform
 from utils.data.config import cache_path, index_split, prepare_data, read_data_yaml
 from utils.data.dataset import EvalSet, TrainSet, load_resized
 from utils.data.image_cache import cached
-from utils.data.images import ImageError, fit_size
+from utils.data.images import ImageError, usable_imgsz
 from utils.data.index import Index, changed_labels, label_stamps, labels_digest
 from utils.data.loader import (
     Batch,
@@ -97,7 +97,7 @@ class Trainer:
         self.model = model.to(self.device, memory_format=torch.channels_last)
         if options.drop_path is not None:
             set_drop_path(model, options.drop_path)
-        self.imgsz = fit_size(options.imgsz, int(model.stride.max()))
+        self.imgsz = usable_imgsz(options.imgsz, int(model.stride.max()))
         if options.batch_size == -1:
             options.batch_size = self.choose_batch_size()
         with self.world.first_before_others():
