@@ -2,6 +2,8 @@
 
 import torch
 
+from engine.recipe.optimizer import load_optimizer
+
 
 def capture(trainer) -> dict:
     """All that changes while a Trainer runs, gradients not yet applied among it. Random state is none: see seed_step."""
@@ -29,7 +31,7 @@ def restore(trainer, data: dict) -> None:
     trainer.model.load_state_dict(data["model"])
     trainer.ema.model.load_state_dict(data["ema"])
     trainer.ema.updates = data["updates"]
-    trainer.optimizer.load_state_dict(data["optimizer"])
+    load_optimizer(trainer.optimizer, data["optimizer"])
     if data["scaler"]:  # empty where the run had no mixed precision
         trainer.scaler.load_state_dict(data["scaler"])
     for name, parameter in trainer.model.named_parameters():

@@ -30,7 +30,7 @@ from engine.recipe.anchors import fit_anchors
 from engine.recipe.autobatch import find_batch_size
 from engine.recipe.ema import ModelEMA
 from engine.recipe.image_size import scaled_at_random
-from engine.recipe.optimizer import Schedule, build_optimizer
+from engine.recipe.optimizer import Schedule, build_optimizer, learning_rates
 from engine.recipe.parameters import freeze_layers, idle_parameters, set_drop_path
 from engine.training.model import build_model, rebuild_model
 from engine.training.options import DEFAULT_BATCH, check_options, read_run_hyp
@@ -395,7 +395,7 @@ class Trainer:
         figures = [0.0] * 7
         if evaluation:
             figures = [evaluation.p, evaluation.r, evaluation.map50, evaluation.map50_95, *evaluation.loss]
-        rates = [group["lr"] for group in self.optimizer.param_groups[:3]]  # those of --backbone-lr follow from these
+        rates = learning_rates(self.optimizer)
         losses = self.mean_losses.tolist()
         self.results.append([str(self.epoch), *(f"{v:.5g}" for v in (*losses, *figures, *rates))])
         self.records.results(self.results)
