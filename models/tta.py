@@ -1,10 +1,10 @@
 """Test-time augmentation: one image seen three ways."""
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import nn
+
+from utils.data.images import fit_size
 
 
 def forward_augment(model: nn.Module, x: torch.Tensor) -> tuple[torch.Tensor, None]:
@@ -35,5 +35,5 @@ def scale_image(x: torch.Tensor, ratio: float, multiple: int) -> torch.Tensor:
         return x
     height, width = x.shape[2:]
     x = F.interpolate(x, size=(int(height * ratio), int(width * ratio)), mode="bilinear", align_corners=False)
-    target = [math.ceil(side * ratio / multiple) * multiple for side in (height, width)]
+    target = [fit_size(side * ratio, multiple) for side in (height, width)]
     return F.pad(x, (0, target[1] - x.shape[3], 0, target[0] - x.shape[2]), value=0.447)

@@ -47,7 +47,7 @@ from models.heads.detect import Detect
 from models.plugins import PLUGINS, load_plugins, reserve
 from models.profiling import profile_layers, profile_model
 from models.tta import forward_augment
-from utils.data.images import fit_size
+from utils.data.images import usable_imgsz
 from utils.device import select_device
 from utils.errors import UserError, exit_on_user_error
 
@@ -350,7 +350,7 @@ def main() -> None:
         return
     cfg = opt.cfg or ("yolov5s.yaml" if opt.backbone else "yolov5s_EfficientNetV2.yaml")
     model = DetectionModel(cfg, size=opt.size, backbone=opt.backbone)
-    size = fit_size(opt.imgsz, int(model.stride.max()))
+    size = usable_imgsz(opt.imgsz, int(model.stride.max()))
     print(model.table())
     print(f"\n{model.summary(size)}")
     print(deepcopy(model).fuse().summary(size, fused=True))

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from utils.data.images import ImageError, letterbox, read_image, to_uint8
+from utils.data.images import ImageError, fit_size, letterbox, read_image, to_uint8
 from utils.download import is_url
 from utils.errors import UserError
 from utils.sources.sources import fetch
@@ -76,7 +76,7 @@ def stack_letterboxed(
     if longest < 1:
         raise UserError(f"model(images, size={size}): the size is a number of pixels")
     scaled = np.array([np.array(image.shape[:2]) * longest / max(image.shape[:2]) for image in images])
-    shape = np.ceil(scaled.max(0).round(6) / stride).astype(int) * stride
+    shape = np.array([fit_size(side, stride) for side in scaled.max(0).round(6)])
     shape = np.array(fixed) if fixed else shape
     boxed, ratios, pads = zip(*(letterbox(image, tuple(shape.tolist()), auto=False) for image in images), strict=True)
     return np.stack(boxed), list(ratios), list(pads)

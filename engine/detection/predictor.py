@@ -21,7 +21,7 @@ from engine.export.runtime import find_boxes, fixed_size
 from models.plugins import load_plugins
 from utils.boxes import scale_boxes
 from utils.cli import require_share
-from utils.data.images import letterbox
+from utils.data.images import fit_size, letterbox
 from utils.device import describe_device, select_device, synchronize
 from utils.errors import UserError
 from utils.paths import new_run_folder, newest_weights
@@ -60,7 +60,7 @@ class Predictor:
         self.names = self.model.names
         self.stride = int(self.model.stride.max())
         self.fixed = fixed_size(self.model)
-        self.imgsz = self.fixed or tuple(-(-side // self.stride) * self.stride for side in imgsz)
+        self.imgsz = self.fixed or tuple(fit_size(side, self.stride) for side in imgsz)
         unknown = [c for c in classes or [] if c not in self.names]
         if unknown:
             raise UserError(f"--classes {unknown[0]}: the model's classes are 0 to {len(self.names) - 1}")

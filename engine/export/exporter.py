@@ -16,6 +16,7 @@ from models.load import detector_from
 from models.plugins import load_plugins
 from models.yolo import DetectionModel
 from utils.checkpoint import read_checkpoint
+from utils.data.images import fit_size
 from utils.device import select_device
 from utils.errors import UserError, one_line
 from utils.paths import newest_weights
@@ -70,7 +71,7 @@ def _settings(options: ExportOptions) -> Settings:
 
 
 def _fitting(imgsz: tuple[int, int], stride: int) -> tuple[int, int]:
-    fitting = tuple(-(-side // stride) * stride for side in imgsz)
+    fitting = tuple(fit_size(side, stride) for side in imgsz)
     if fitting != imgsz:
         print(
             f"note: --imgsz {imgsz[0]} {imgsz[1]} becomes {fitting[0]} {fitting[1]}, multiples of the stride {stride}"

@@ -2,11 +2,13 @@
 
 import torch
 
+from utils.data.images import fit_size
+
 
 def scaled_at_random(images: torch.Tensor, stride: int, rng) -> torch.Tensor:
     """A batch [b, c, h, w] resized by a random factor of 0.5 to 1.5, its sides rounded up to multiples of ``stride``."""
     factor = rng.uniform(0.5, 1.5)
-    size = [max(-(-int(side * factor) // stride), 1) * stride for side in images.shape[2:]]
+    size = [max(fit_size(int(side * factor), stride), stride) for side in images.shape[2:]]
     if size == list(images.shape[2:]):
         return images
     return torch.nn.functional.interpolate(images, size=size, mode="bilinear", align_corners=False)

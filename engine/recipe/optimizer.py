@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import nn
 
-OPTIMIZERS = ("SGD", "Adam", "AdamW")
+KINDS = ("bias", "weight", "norm")  # of parameters; norm: weights of normalising layers
 
 
 def build_optimizer(
@@ -19,45 +19,60 @@ def build_optimizer(
     slow: nn.Module | None = None,
     factor: float = 1.0,
 ) -> torch.optim.Optimizer:
-    """The optimiser over three groups, in stock's order: biases; weights, which decay; weights of norms.
+    """The optimiser over three groups, each of which says its ``kind``, in the order of KINDS. Only weights decay.
 
     SGD has Nesterov momentum; Adam and AdamW take the momentum as beta1.
 
     The decay is that of ``hyp`` for the nominal batch (64), scaled to the images really seen per step.
-    The parameters of ``slow``, a part of the model, learn at ``factor`` times the rate: they make a second three groups.
+    The parameters of ``slow``, a part of the model, learn at ``factor`` times the rate: they make a second three groups,
+    which say their ``factor``, too.
     """
-    apart = {id(p) for p in slow.parameters()} if slow is not None and factor != 1 else set()
-    groups = _split_parameters(model, lambda p: id(p) not in apart)
-    if name == "SGD":
-        optimizer = torch.optim.SGD(groups[0], lr=hyp["lr0"], momentum=hyp["momentum"], nesterov=True)
-    else:
-        kind = {"Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW}[name]
-        optimizer = kind(groups[0], lr=hyp["lr0"], betas=(hyp["momentum"], 0.999), weight_decay=0.0)
     decay = hyp["weight_decay"] * batch_size * accumulate / hyp["nominal_batch"]
-    for parameters, weight_decay in zip(groups[1:], (decay, 0.0), strict=True):
-        optimizer.add_param_group({"params": parameters, "weight_decay": weight_decay})
+    apart = {id(p) for p in slow.parameters()} if slow is not None and factor != 1 else set()
+    groups = _parameter_groups(model, decay, lambda p: id(p) not in apart)
     if apart:
-        slow_groups = _split_parameters(model, lambda p: id(p) in apart)
-        for parameters, weight_decay in zip(slow_groups, (0.0, decay, 0.0), strict=True):
-            optimizer.add_param_group({"params": parameters, "weight_decay": weight_decay, "factor": factor})
-    return optimizer
+        groups += [group | {"factor": factor} for group in _parameter_groups(model, decay, lambda p: id(p) in apart)]
+    if name == "SGD":
+        return torch.optim.SGD(groups, lr=hyp["lr0"], momentum=hyp["momentum"], nesterov=True)
+    adam = {"Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW}[name]
+    return adam(groups, lr=hyp["lr0"], betas=(hyp["momentum"], 0.999))
 
 
-def _split_parameters(model: nn.Module, chosen: Callable[[nn.Parameter], bool]) -> tuple[list, list, list]:
-    """Those that learn and are ``chosen``: biases, weights, weights of norms."""
+def load_optimizer(optimizer: torch.optim.Optimizer, state: dict) -> None:
+    """Put back the ``state_dict()`` of an optimiser that build_optimizer made; older ones do not say their kinds."""
+    kinds = [group["kind"] for group in optimizer.param_groups]
+    optimizer.load_state_dict(state)
+    for group, kind in zip(optimizer.param_groups, kinds, strict=True):
+        group["kind"] = kind
+
+
+def learning_rates(optimizer: torch.optim.Optimizer) -> list[float]:
+    """The present rates of KINDS, in their order; those of a slow part are ``factor`` times these."""
+    return [group["lr"] for group in optimizer.param_groups if "factor" not in group]
+
+
+def _parameter_groups(model: nn.Module, decay: float, chosen: Callable[[nn.Parameter], bool]) -> list[dict]:
+    """A group of each kind over the parameters that learn and are ``chosen``."""
+    split = _split_parameters(model, chosen)
+    decays = {"bias": 0.0, "weight": decay, "norm": 0.0}
+    return [{"params": split[kind], "kind": kind, "weight_decay": decays[kind]} for kind in KINDS]
+
+
+def _split_parameters(model: nn.Module, chosen: Callable[[nn.Parameter], bool]) -> dict[str, list[nn.Parameter]]:
+    """Those that learn and are ``chosen``, by their kind."""
     norms = tuple(m for key, m in vars(nn).items() if isinstance(m, type) and "Norm" in key)
-    biases, weights, norm_weights = [], [], []
+    split = {kind: [] for kind in KINDS}
     for module in model.modules():
         for key, parameter in module.named_parameters(recurse=False):
             if not parameter.requires_grad or not chosen(parameter):
                 continue
             if key == "bias" or key.endswith("_bias"):
-                biases.append(parameter)
+                split["bias"].append(parameter)
             elif isinstance(module, norms):
-                norm_weights.append(parameter)
+                split["norm"].append(parameter)
             else:
-                weights.append(parameter)
-    return biases, weights, norm_weights
+                split["weight"].append(parameter)
+    return split
 
 
 def linear_schedule(hyp: dict, epochs: int) -> Callable[[float], float]:
@@ -99,8 +114,8 @@ class Schedule:
                 _set_momentum(group, self.hyp["momentum"])
             return self.accumulate
         progress = step / self.warmup
-        for i, group in enumerate(optimizer.param_groups):
-            start = self.hyp["warmup_bias_lr"] if i % 3 == 0 else 0.0  # of each three groups the first are biases
+        for group in optimizer.param_groups:
+            start = self.hyp["warmup_bias_lr"] if group["kind"] == "bias" else 0.0
             group["lr"] = (start + (rate - start) * progress) * group.get("factor", 1.0)
             momentum = self.hyp["warmup_momentum"] + (self.hyp["momentum"] - self.hyp["warmup_momentum"]) * progress
             _set_momentum(group, momentum)

@@ -40,10 +40,12 @@ def idle_parameters(model: DetectionModel, imgsz: int) -> list[str]:
 def set_drop_path(model: torch.nn.Module, rate: float) -> None:
     """Let the stochastic depth of the blocks that have it grow linearly from 0 to ``rate`` with depth (1603.09382).
 
-    Raises UserError where no block has it. Knows ours, torchvision's (StochasticDepth) and timm's (drop_prob).
+    A single such block gets the whole ``rate``. Knows ours, torchvision's (StochasticDepth) and timm's (drop_prob).
+    Raises UserError where no block has it.
     """
     drops = [m for m in model.modules() if type(m).__name__ in ("DropPath", "StochasticDepth")]
     if not drops:
         raise UserError(f"--drop-path {rate}: no block of {model.name} has stochastic depth; leave the flag out")
+    last = len(drops) - 1
     for i, drop in enumerate(drops):
-        setattr(drop, "p" if hasattr(drop, "p") else "drop_prob", rate * i / max(len(drops) - 1, 1))
+        setattr(drop, "p" if hasattr(drop, "p") else "drop_prob", rate * i / last if last else rate)

@@ -20,6 +20,7 @@ from models.plugins import load_plugins
 from utils.checkpoint import read_checkpoint
 from utils.data.config import index_split, prepare_data, read_data_yaml
 from utils.data.dataset import EvalSet
+from utils.data.images import fit_size
 from utils.data.loader import eval_loader, worker_count
 from utils.device import describe_device, select_device, synchronize
 from utils.errors import UserError, one_line
@@ -58,7 +59,7 @@ def benchmark(options: BenchmarkOptions) -> list[Row]:
         raise UserError(
             f"{weights} knows {model.nc} classes, {config.file} has {config.nc}; name its own data by --data"
         )
-    side = -(-options.imgsz // int(model.stride.max())) * int(model.stride.max())
+    side = fit_size(options.imgsz, int(model.stride.max()))
     shape, batch = (side, side), options.batch_size
     dataset = EvalSet(index_split(config, "val").annotations, side, batch, shape=shape)
     loader = eval_loader(dataset, batch, worker_count(8, batch), device.type == "cuda")

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from engine.recipe.ema import ModelEMA
-from engine.recipe.optimizer import Schedule
+from engine.recipe.optimizer import Schedule, load_optimizer
 from engine.training.state import State
 from models.yolo import DetectionModel
 from utils.errors import UserError
@@ -91,7 +91,7 @@ class Learner:
         self.model.load_state_dict(saved["model"])
         self.ema.model.load_state_dict(saved["ema"])
         self.ema.updates = saved["updates"]
-        self.optimizer.load_state_dict(saved["optimizer"])
+        load_optimizer(self.optimizer, saved["optimizer"])
         # empty where the run had no mixed precision
         if saved["scaler"]:
             self.scaler.load_state_dict(saved["scaler"])

@@ -32,7 +32,7 @@ from engine.training.state import State
 from models.plugins import load_plugins
 from models.yolo import DetectionModel
 from utils.data.config import prepare_data, read_data_yaml
-from utils.data.images import fit_size
+from utils.data.images import usable_imgsz
 from utils.device import describe_device, select_device
 from utils.distributed import World
 from utils.loss.detection import DetectionLoss, scale_gains
@@ -78,7 +78,7 @@ def set_up(options: TrainOptions, hyp: dict[str, Any] | None = None, keep_record
     if options.drop_path is not None:
         set_drop_path(model, options.drop_path)
     stride = int(model.stride.max())
-    imgsz = fit_size(options.imgsz, stride)
+    imgsz = usable_imgsz(options.imgsz, stride)
     if options.batch_size == -1:
         options = replace(options, batch_size=choose_batch_size(model, imgsz, device, options.quad))
 

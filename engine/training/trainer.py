@@ -21,6 +21,7 @@ from tqdm import tqdm
 from engine.evaluation.evaluator import evaluate
 from engine.evaluation.figures import Evaluation
 from engine.recipe.image_size import scaled_at_random
+from engine.recipe.optimizer import learning_rates
 from engine.training.learner import Diverged, seed_step
 from engine.training.setup import Run, saved_arguments
 from engine.training.signals import StopSignal
@@ -192,8 +193,7 @@ class Trainer:
         figures = None
         if evaluation:
             figures = [evaluation.p, evaluation.r, evaluation.map50, evaluation.map50_95, *evaluation.loss]
-        # those of --backbone-lr follow from the first three
-        rates = [group["lr"] for group in self.learner.optimizer.param_groups[:3]]
+        rates = learning_rates(self.learner.optimizer)
         self.state.results.append(make_row(self.state.epoch, self.state.mean_losses.tolist(), figures, rates))
         self.records.results(self.state.results)
 

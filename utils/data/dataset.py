@@ -26,7 +26,7 @@ from utils.data.augment import (
     to_normalised,
     to_pixels,
 )
-from utils.data.images import ImageError, letterbox, read_image
+from utils.data.images import ImageError, fit_size, letterbox, read_image
 from utils.data.labels import Annotation
 
 
@@ -190,6 +190,6 @@ def batch_shapes(aspects: list[float], size: int, batch_size: int, stride: int, 
             height, width = 1.0, 1 / group[0]
         else:
             height, width = 1.0, 1.0
-        shape = tuple(math.ceil(side * size / stride + pad) * stride for side in (height, width))
+        shape = tuple(fit_size(side * size + pad * stride, stride) for side in (height, width))
         shapes += [shape] * len(group)
     return shapes

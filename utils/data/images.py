@@ -1,5 +1,6 @@
 """Images: which files are images, reading one, fitting one into a network's input shape."""
 
+import math
 import re
 import zlib
 from pathlib import Path
@@ -163,9 +164,14 @@ def to_uint8(image: np.ndarray) -> np.ndarray:
     return image.clip(0, 255).round().astype(np.uint8)
 
 
-def fit_size(size: int, stride: int) -> int:
-    """The image size, raised to a multiple of the largest stride, and a warning where it was none."""
-    fitted = -(-size // stride) * stride
-    if fitted != size:
-        print(f"warning: --imgsz {size} is no multiple of the largest stride {stride}; {fitted} is used")
+def fit_size(size: float, stride: int) -> int:
+    """The side of an image in pixels, rounded up to a multiple of the model's largest stride."""
+    return math.ceil(size / stride) * stride
+
+
+def usable_imgsz(imgsz: int, stride: int) -> int:
+    """The size that --imgsz asks for, as ``fit_size`` rounds it, with a warning where it does."""
+    fitted = fit_size(imgsz, stride)
+    if fitted != imgsz:
+        print(f"warning: --imgsz {imgsz} is no multiple of the largest stride {stride}; {fitted} is used")
     return fitted

@@ -15,8 +15,8 @@ from tests.helpers.training import trainer_of
 def test_schedule_of_the_stock_recipe():
     hyp = read_hyp("hyp.scratch-low.yaml")
     schedule = Schedule(hyp, epochs=100, steps_per_epoch=50, batch_size=16)
-    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.01, momentum=0.9)
-    optimizer.add_param_group({"params": [torch.zeros(1, requires_grad=True)]})
+    groups = [{"params": [torch.zeros(1, requires_grad=True)], "kind": kind} for kind in ("bias", "weight")]
+    optimizer = torch.optim.SGD(groups, lr=0.01, momentum=0.9)
     bias, weight = optimizer.param_groups
     assert schedule.warmup == 150
     assert schedule.apply(optimizer, 0) == 1
