@@ -44,7 +44,7 @@ from utils.data.albument import make_transform
 from utils.data.config import cache_path, index_split, prepare_data, read_data_yaml
 from utils.data.dataset import EvalSet, TrainSet, load_resized
 from utils.data.image_cache import cached
-from utils.data.images import ImageError, fit_size
+from utils.data.images import ImageError, fit_size, to_float
 from utils.data.index import Index, changed_labels, label_stamps, labels_digest
 from utils.data.loader import (
     Batch,
@@ -300,7 +300,7 @@ class Trainer:
             step = self.epoch * total + self.batches_done
             accumulate = self.schedule.apply(optimizer, step)
             rng = seed_step(self.options.seed, step, self.world.rank)
-            images = batch.images.to(self.device, non_blocking=True).float() / 255
+            images = to_float(batch.images, self.device)
             targets = batch.targets.to(self.device)
             if self.options.multi_scale:
                 images = scaled_at_random(images, int(self.model.stride.max()), rng)
