@@ -38,11 +38,11 @@ class Writer:
         if self.options.save_json:
             (self.folder / "predictions.json").write_text(json.dumps(self.coco), encoding="utf-8")
 
-    def write(self, frame: Frame, detections: torch.Tensor) -> np.ndarray | None:
-        """Write all that the flags ask for; returns the picture with its boxes, None where no flag needs it."""
+    def write(self, frame: Frame, detections: torch.Tensor, draw: bool = False) -> np.ndarray | None:
+        """Write all that the flags ask for; returns the picture with its boxes, None where no flag nor ``draw`` needs it."""
         self.boxes += len(detections)
         options, name = self.options, self.name(frame)
-        drawn = self._draw(frame, detections) if not options.nosave or options.view_img else None
+        drawn = self._draw(frame, detections) if draw or not options.nosave else None
         if not options.nosave:
             self._write_picture(frame, drawn)
         if options.save_txt:
