@@ -47,6 +47,7 @@ from models.heads.detect import Detect
 from models.plugins import PLUGINS, load_plugins, reserve
 from models.profiling import profile_layers, profile_model
 from models.tta import forward_augment
+from utils.boxes import non_max_suppression
 from utils.data.images import usable_imgsz
 from utils.device import select_device
 from utils.errors import UserError, exit_on_user_error
@@ -209,8 +210,12 @@ class DetectionModel(nn.Module):
     ``nc`` and ``anchors`` replace those of the description, ``size`` (n, s, m, l or x) its depth and width, ``backbone``,
     the name of a network, its backbone. Attributes: ``yaml`` the description, ``names`` {index: name}, ``stride`` [levels],
     ``rows`` what was built, ``save`` the layers whose output a later one needs, ``warnings`` what builds and is probably
-    not what was meant.
+    not what was meant; for inference ``trained_size`` in pixels, where it is known, and ``fixed_size`` None: it takes any.
     """
+
+    trained_size: int | None = None
+    fixed_size: tuple[int, int] | None = None
+    suppress = staticmethod(non_max_suppression)
 
     def __init__(
         self,

@@ -75,18 +75,16 @@ def synchronize(device: torch.device) -> None:
 
 
 def now(device: torch.device) -> float:
+    """Seconds on a clock of its own, once the device has done what it was asked."""
     synchronize(device)
     return time.perf_counter()
 
 
-def median_ms(call: Callable[[], object], device: torch.device, repeats: int = 10) -> float:
-    """Median milliseconds of ``call`` after two warm-up runs."""
+def median_ms(call: Callable[[], object], device: torch.device, repeats: int = 10, warm_up: int = 2) -> float:
+    """Median milliseconds of ``repeats`` calls, after ``warm_up`` that don't count: they plan, compile and fill caches."""
     times = []
-    for i in range(repeats + 2):
-        synchronize(device)
-        start = time.perf_counter()
+    for _ in range(warm_up + repeats):
+        started = now(device)
         call()
-        synchronize(device)
-        if i >= 2:
-            times.append((time.perf_counter() - start) * 1e3)
-    return statistics.median(times)
+        times.append((now(device) - started) * 1e3)
+    return statistics.median(times[warm_up:])

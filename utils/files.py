@@ -1,8 +1,9 @@
-"""Files that are there whole or not at all."""
+"""Files that are there whole or not at all, and names for them that are not taken."""
 
+import itertools
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -30,3 +31,9 @@ def remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def unique_name(stem: str, taken: Container[str], suffix: str = "") -> str:
+    """``stem`` and ``suffix``, numbered where that is among the names ``taken``: a.jpg, a-2.jpg, a-3.jpg."""
+    numbers = itertools.chain([""], (f"-{number}" for number in itertools.count(2)))
+    return next(name for number in numbers if (name := f"{stem}{number}{suffix}") not in taken)

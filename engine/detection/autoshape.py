@@ -1,17 +1,14 @@
 """AutoShape: a detector as a function of pictures, as torch.hub gives it (hubconf.py): ``results = model("image.jpg")``."""
 
-import time
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
-from engine.detection.pictures import read_images, stack_letterboxed
+from engine.detection.detector import Detector
+from engine.detection.pictures import common_shape, read_images
+from engine.detection.pipeline import PRE_PROCESS, Pipeline, Thresholds
 from engine.detection.results import Detections
-from engine.export.runtime import find_boxes, fixed_size
-from utils.boxes import scale_boxes
-from utils.device import synchronize
 from utils.errors import UserError
 
 
@@ -33,7 +30,7 @@ class AutoShape(nn.Module):
     classes: list[int] | None = None
     max_det = 1000
 
-    def __init__(self, model: nn.Module):
+    def __init__(self, model: Detector):
         super().__init__()
         self.model = model
         self.names = model.names
@@ -53,22 +50,12 @@ class AutoShape(nn.Module):
         for setting in ("conf", "iou"):
             if not 0 <= getattr(self, setting) <= 1:
                 raise UserError(f"model.{setting} = {getattr(self, setting)}: must lie between 0 and 1")
-        device, times = self.device, [time.perf_counter()]
-        images, files = read_images(ims)
-        boxed, ratios, pads = stack_letterboxed(images, size, int(self.stride.max()), fixed_size(self.model))
-        batch = torch.from_numpy(boxed).to(device).permute(0, 3, 1, 2).to(precision) / 255
-        times.append(_now(device))
-        predictions = self.model(batch, augment=augment)[0]
-        times.append(_now(device))
-        thresholds = {"conf_thres": self.conf, "iou_thres": self.iou, "max_det": self.max_det}
-        choice = {"classes": self.classes, "agnostic": self.agnostic, "multi_label": self.multi_label}
-        found = find_boxes(self.model, predictions.float(), **thresholds, **choice)
-        for boxes, ratio, pad, image in zip(found, ratios, pads, images, strict=True):
-            boxes[:, :4] = scale_boxes(boxes[:, :4], ratio, pad, image.shape[:2])
-        times.append(_now(device))
-        return Detections(images, found, files, self.names, tuple(np.diff(times) * 1e3), tuple(batch.shape))
-
-
-def _now(device: torch.device) -> float:
-    synchronize(device)
-    return time.perf_counter()
+        thresholds = Thresholds(self.conf, self.iou, self.max_det, self.classes, self.agnostic, self.multi_label)
+        pipeline = Pipeline(self.model, self.device, thresholds, augment, precision)
+        with pipeline.clock.stage(PRE_PROCESS):
+            images, files = read_images(ims)
+        shape = common_shape(images, size, pipeline.stride)
+        batch = pipeline.prepare(images, self.model.fixed_size or shape)
+        found, _ = pipeline.detect(batch)
+        times = tuple(pipeline.clock.seconds * 1e3)
+        return Detections(images, found, files, self.names, times, tuple(batch.images.shape))

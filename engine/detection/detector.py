@@ -1,7 +1,11 @@
-"""Detectors from checkpoints: for inference, alone or several together, and as a start for training."""
+"""Detectors, ready for inference: a checkpoint, several together, or an exported file, all of one protocol.
+
+load_detector    files → a Detector
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import nn
@@ -10,12 +14,42 @@ from engine.export.formats.table import is_exported
 from engine.export.runtime import Runtime
 from models.load import detector_from, use_half
 from models.yolo import DetectionModel
+from utils.boxes import non_max_suppression
 from utils.checkpoint import read_checkpoint
 from utils.errors import UserError
 
 
+class Detector(Protocol):
+    """What DetectionModel, Ensemble and Runtime have in common, and all that inference needs of them.
+
+    It answers in two steps, since the maps of the first are what a loss needs, and since each is timed by itself.
+    Pipeline (engine/detection/pipeline.py) joins them.
+    """
+
+    names: dict[int, str]
+    nc: int
+    stride: torch.Tensor  # [levels], in pixels
+    trained_size: int | None  # the longer side in pixels that it learnt at, where that is known
+    fixed_size: tuple[int, int] | None  # the only (height, width) it takes; None: any multiples of its largest stride
+
+    def __call__(self, images: torch.Tensor, augment: bool = False) -> tuple[torch.Tensor, list[torch.Tensor] | None]:
+        """Images [b, ch, h, w], 0..1 → predictions for ``suppress``, and the raw maps of its levels where it has them.
+
+        ``augment`` merges three scales and a flip; raises UserError where that can't be.
+        """
+
+    def suppress(self, predictions: torch.Tensor, **thresholds) -> list[torch.Tensor]:
+        """Predictions → per image [m, 6]: x1 y1 x2 y2 in the pixels of ``images``, confidence, class, by falling confidence.
+
+        ``thresholds`` are those of non_max_suppression, whether the suppression is done here or was within the file.
+        """
+
+
 class Ensemble(nn.Module):
     """Several detectors of the same classes: their boxes side by side, for the suppression to merge."""
+
+    fixed_size = None
+    suppress = staticmethod(non_max_suppression)
 
     def __init__(self, models: Sequence[DetectionModel]):
         super().__init__()
@@ -31,11 +65,10 @@ class Ensemble(nn.Module):
 
 def load_detector(
     weights: str | Path | Sequence[str | Path], device: torch.device, half: bool = False, dnn: bool = False
-) -> DetectionModel | Ensemble | Runtime:
+) -> Detector:
     """One detector from a checkpoint or an exported file, or an ensemble of checkpoints, ready for inference.
 
-    ``half``: see use_half; ``dnn`` runs an ONNX file by OpenCV. Attributes: ``names`` {index: name}, ``nc``, ``stride``.
-    Raises UserError for files that are no detectors.
+    ``half``: see use_half; ``dnn`` runs an ONNX file by OpenCV. Raises UserError for files that are no detectors.
     """
     paths = [weights] if isinstance(weights, str | Path) else list(weights)
     exported = [path for path in paths if is_exported(path)]

@@ -1,4 +1,4 @@
-"""Pictures as a program has them (paths, URLs, arrays, PIL images) → arrays of one kind, and one batch of them."""
+"""Pictures as a program has them (paths, URLs, arrays, PIL images) → arrays of one kind, and the shape they share."""
 
 import tempfile
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from utils.data.images import ImageError, fit_size, letterbox, read_image, to_uint8
+from utils.data.images import ImageError, fit_size, read_image, to_uint8
 from utils.download import is_url
 from utils.errors import UserError
 from utils.sources.sources import fetch
@@ -64,19 +64,14 @@ def _as_rgb(array: np.ndarray, i: int) -> np.ndarray:
     return to_uint8(channels)
 
 
-def stack_letterboxed(
-    images: list[np.ndarray], size: int | tuple[int, int], stride: int, fixed: tuple[int, int] | None = None
-) -> tuple[np.ndarray, list[tuple[float, float]], list[tuple[float, float]]]:
-    """Letterbox pictures to the least common shape: their longer sides at ``size``, rounded up to the stride;
-    or to the ``fixed`` (height, width) of an exported file.
+def common_shape(images: list[np.ndarray], size: int | tuple[int, int], stride: int) -> tuple[int, int]:
+    """The least (height, width) that pictures [h, w, 3] share: their longer sides at ``size``, rounded up to the stride.
 
-    Returns the batch uint8 [b, h, w, 3], and ratios and paddings as of letterbox.
+    Raises UserError where the size is none.
     """
     longest = max(size) if isinstance(size, (tuple, list)) else size
     if longest < 1:
         raise UserError(f"model(images, size={size}): the size is a number of pixels")
     scaled = np.array([np.array(image.shape[:2]) * longest / max(image.shape[:2]) for image in images])
-    shape = np.array([fit_size(side, stride) for side in scaled.max(0).round(6)])
-    shape = np.array(fixed) if fixed else shape
-    boxed, ratios, pads = zip(*(letterbox(image, tuple(shape.tolist()), auto=False) for image in images), strict=True)
-    return np.stack(boxed), list(ratios), list(pads)
+    height, width = (fit_size(side, stride) for side in scaled.max(0).round(6))
+    return height, width

@@ -6,8 +6,6 @@ predict(options)           detect.py
     Writer                 detections → drawn pictures, videos, text, crops, CSV, JSON
 """
 
-import time
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +13,13 @@ import torch
 
 from engine.detection.detector import load_detector
 from engine.detection.options import DetectOptions
+from engine.detection.pipeline import EVERYDAY, INFERENCE, Pipeline, Thresholds, speed_line
 from engine.detection.results import describe
 from engine.detection.writer import Writer
-from engine.export.runtime import find_boxes, fixed_size
 from models.plugins import load_plugins
-from utils.boxes import scale_boxes
 from utils.cli import require_share
-from utils.data.images import fit_size, letterbox
-from utils.device import describe_device, select_device, synchronize
+from utils.data.images import fit_size
+from utils.device import describe_device, select_device
 from utils.errors import UserError
 from utils.paths import new_run_folder, newest_weights
 from utils.plots.display import show_image, why_no_display
@@ -36,7 +33,7 @@ class Predictor:
     """A detector with its thresholds: ``predictor(image)`` gives detections [m, 6], x1 y1 x2 y2 conf class, in pixels.
 
     ``image`` is uint8 [h, w, 3] RGB of any size; ``imgsz`` (h, w) is what it is letterboxed to, unless the
-    model is an exported file of another size.
+    model is an exported file of another size. Raises UserError for thresholds and classes that can't be.
     """
 
     def __init__(
@@ -44,62 +41,42 @@ class Predictor:
         weights: str | Path | list[str | Path],
         imgsz: tuple[int, int] = (640, 640),
         device: str = "",
-        conf_thres: float = 0.25,
-        iou_thres: float = 0.45,
-        max_det: int = 1000,
-        classes: list[int] | None = None,
-        agnostic: bool = False,
+        thresholds: Thresholds = EVERYDAY,
         augment: bool = False,
         half: bool = False,
         dnn: bool = False,
     ):
-        require_share("conf-thres", conf_thres)
-        require_share("iou-thres", iou_thres)
+        require_share("conf-thres", thresholds.conf_thres)
+        require_share("iou-thres", thresholds.iou_thres)
         self.device = select_device(device)
         self.model = load_detector(weights, self.device, half, dnn)
         self.names = self.model.names
         self.stride = int(self.model.stride.max())
-        self.fixed = fixed_size(self.model)
+        self.fixed = self.model.fixed_size
         self.imgsz = self.fixed or tuple(fit_size(side, self.stride) for side in imgsz)
-        unknown = [c for c in classes or [] if c not in self.names]
+        unknown = [c for c in thresholds.classes or [] if c not in self.names]
         if unknown:
             raise UserError(f"--classes {unknown[0]}: the model's classes are 0 to {len(self.names) - 1}")
-        self.nms = {
-            "conf_thres": conf_thres,
-            "iou_thres": iou_thres,
-            "max_det": max_det,
-            "classes": classes,
-            "agnostic": agnostic,
-        }
-        self.augment = augment
-        self.clock = np.zeros(3)  # seconds of pre-processing, inference and NMS so far
+        self.pipeline = Pipeline(self.model, self.device, thresholds, augment)
         self.count = 0
         self.shape = (0, 0)  # of the last input
 
     @torch.inference_mode()
     def __call__(self, image: np.ndarray) -> torch.Tensor:
-        times = [time.perf_counter()]
-        boxed, ratio, pad = letterbox(image, self.imgsz, auto=self.fixed is None, stride=self.stride)
-        pixels = torch.from_numpy(boxed).to(self.device).permute(2, 0, 1)[None].float() / 255
-        self._tick(times)
-        predictions = self.model(pixels, augment=True)[0] if self.augment else self.model(pixels)[0]
-        self._tick(times)
-        detections = find_boxes(self.model, predictions, **self.nms)[0]
-        self._tick(times)
-        detections[:, :4] = scale_boxes(detections[:, :4], ratio, pad, image.shape[:2])
-        self.clock += np.diff(times)
+        batch = self.pipeline.prepare([image], self.imgsz, auto=self.fixed is None)
+        found, _ = self.pipeline.detect(batch)
         self.count += 1
-        self.shape = boxed.shape[:2]
-        return detections.cpu()
+        self.shape = tuple(batch.images.shape[2:])
+        return found[0].cpu()
 
-    def _tick(self, times: list[float]) -> None:
-        synchronize(self.device)
-        times.append(time.perf_counter())
+    @property
+    def seconds(self) -> np.ndarray:
+        """Seconds of pre-processing, inference and suppression so far, [3]."""
+        return self.pipeline.clock.seconds
 
     def speed(self) -> str:
         """Milliseconds per image so far."""
-        before, inference, nms = self.clock / max(self.count, 1) * 1e3
-        return f"speed: {before:.1f} ms pre-process, {inference:.1f} ms inference, {nms:.1f} ms NMS per image"
+        return speed_line(self.seconds / max(self.count, 1) * 1e3)
 
 
 def predict(options: DetectOptions) -> Path:
@@ -108,34 +85,25 @@ def predict(options: DetectOptions) -> Path:
     weights = options.weights or [newest_weights()]
     imgsz = options.shape
     sources = Sources(options.source, options.vid_stride)
-    predictor = Predictor(
-        weights,
-        imgsz,
-        options.device,
-        options.conf_thres,
-        options.iou_thres,
-        options.max_det,
-        options.classes,
-        options.agnostic_nms,
-        augment=options.augment,
-        half=options.half,
-        dnn=options.dnn,
+    thresholds = Thresholds(
+        options.conf_thres, options.iou_thres, options.max_det, options.classes, agnostic=options.agnostic_nms
     )
+    predictor = Predictor(weights, tuple(imgsz), options.device, thresholds, options.augment, options.half, options.dnn)
     if predictor.fixed and max(predictor.fixed) != max(imgsz):
         print(f"note: {weights[0]} takes {predictor.fixed[0]}×{predictor.fixed[1]} images only; --imgsz is not used")
     feature_maps = visualize(predictor) if options.visualize else None
     trained = predictor.model.trained_size
     if trained and trained != max(imgsz):
         print(f"note: {weights[0]} was trained at {trained} px; --imgsz {trained} may find more")
-    if options.view_img and why_no_display():
+    show = options.view_img and not why_no_display()
+    if options.view_img and not show:
         print(f"note: --view-img: {why_no_display()}; look at the files in the run's folder instead")
-        options = replace(options, view_img=False)
     print(f"{' '.join(map(str, weights))} on {describe_device(predictor.device)}, {sources.size}")
     folder = new_run_folder(options.project, options.name, options.exist_ok)
     with Writer(folder, predictor.names, options) as writer:
         try:
             for frame in sources:
-                go_on = look_at(frame, predictor, writer)
+                go_on = look_at(frame, predictor, writer, show)
                 if feature_maps:
                     feature_maps.save(folder / writer.name(frame))
                 if not go_on:
@@ -151,15 +119,15 @@ def predict(options: DetectOptions) -> Path:
     return folder
 
 
-def look_at(frame: Frame, predictor: Predictor, writer: Writer) -> bool:
-    """Detect in one frame, write and show what is found; False where the user wants to see no more."""
-    before = predictor.clock[1]
+def look_at(frame: Frame, predictor: Predictor, writer: Writer, show: bool) -> bool:
+    """Detect in one frame, write what is found, and ``show`` it; False where the user wants to see no more."""
+    before = predictor.seconds[INFERENCE]
     detections = predictor(frame.image)
-    drawn = writer.write(frame, detections)
+    drawn = writer.write(frame, detections, draw=show)
     height, width = predictor.shape
-    took = (predictor.clock[1] - before) * 1e3
+    took = (predictor.seconds[INFERENCE] - before) * 1e3
     print(f"{frame.place} {frame.path}: {height}x{width} {describe(detections, predictor.names)}, {took:.1f} ms")
-    if not writer.options.view_img:
+    if not show:
         return True
     return show_image(str(frame.path), drawn, wait=1 if frame.number else 0)
 

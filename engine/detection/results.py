@@ -10,6 +10,7 @@ import torch
 
 from utils.boxes import xyxy2xywh
 from utils.extras import load_extra
+from utils.files import unique_name
 from utils.paths import ROOT, new_run_folder
 from utils.plots.crops import crop_box, save_crop
 from utils.plots.display import show_image, why_no_display
@@ -161,14 +162,10 @@ def describe(detections: torch.Tensor, names: dict[int, str]) -> str:
 
 def unique_names(files: list[str]) -> list[str]:
     """File names, those that occur before numbered: a.jpg, a-2.jpg."""
-    taken: list[str] = []
+    names: list[str] = []
     for file in files:
-        name, number = file, 1
-        while name in taken:
-            number += 1
-            name = f"{Path(file).stem}-{number}{Path(file).suffix}"
-        taken.append(name)
-    return taken
+        names.append(unique_name(Path(file).stem, names, Path(file).suffix))
+    return names
 
 
 def _folder(save_dir: str | Path | None, exist_ok: bool) -> Path:

@@ -12,6 +12,7 @@ from engine.detection.options import DetectOptions
 from utils.data.coco import coco_results
 from utils.data.labels import text_line
 from utils.errors import UserError
+from utils.files import unique_name
 from utils.plots.crops import crop_box, save_crop
 from utils.plots.draw import draw_boxes, save_image
 from utils.sources.frame import Frame
@@ -37,11 +38,11 @@ class Writer:
         if self.options.save_json:
             (self.folder / "predictions.json").write_text(json.dumps(self.coco), encoding="utf-8")
 
-    def write(self, frame: Frame, detections: torch.Tensor) -> np.ndarray | None:
-        """Write all that the flags ask for; returns the picture with its boxes, None where no flag needs it."""
+    def write(self, frame: Frame, detections: torch.Tensor, draw: bool = False) -> np.ndarray | None:
+        """Write all that the flags ask for; returns the picture with its boxes, None where no flag nor ``draw`` needs it."""
         self.boxes += len(detections)
         options, name = self.options, self.name(frame)
-        drawn = self._draw(frame, detections) if not options.nosave or options.view_img else None
+        drawn = self._draw(frame, detections) if draw or not options.nosave else None
         if not options.nosave:
             self._write_picture(frame, drawn)
         if options.save_txt:
@@ -73,12 +74,7 @@ class Writer:
     def _stem(self, frame: Frame) -> str:
         """The name of a source file's results: its own stem, numbered where two sources share one."""
         if frame.path not in self.outputs:
-            taken = set(self.outputs.values())
-            stem, number = frame.path.stem, 1
-            while stem in taken:
-                number += 1
-                stem = f"{frame.path.stem}-{number}"
-            self.outputs[frame.path] = stem
+            self.outputs[frame.path] = unique_name(frame.path.stem, self.outputs.values())
         return self.outputs[frame.path]
 
     def _write_picture(self, frame: Frame, drawn: np.ndarray) -> None:

@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from engine.detection.detector import load_detector
+from engine.detection.detector import Detector, load_detector
+from engine.detection.pipeline import VALIDATION, Thresholds, speed_line
 from engine.evaluation.evaluator import evaluate
 from engine.evaluation.figures import Evaluation
 from engine.evaluation.options import ValOptions
 from engine.evaluation.recorder import Recorder, plot_evaluation
-from engine.export.runtime import Runtime, fixed_size
 from models.plugins import load_plugins
 from utils.data.config import DataConfig, index_split, prepare_data, read_data_yaml
 from utils.data.dataset import EvalSet
@@ -42,10 +42,10 @@ def validate(options: ValOptions) -> Evaluation | list[Evaluation]:
     index = _index(config, split, options.single_cls)
     folder = new_run_folder(options.project, options.name, options.exist_ok)
     names = {0: "object"} if options.single_cls else config.names
-    size = _input_size(model, options.imgsz)
+    size = _input_size(model, weights[0], options.imgsz)
     recorder = Recorder(folder, names, True, options.save_txt, options.save_conf, options.save_json)
     print(f"{' '.join(map(str, weights))} on {describe_device(device)}")
-    evaluation = _evaluate(model, index, names, size, device, options, recorder)
+    evaluation = _evaluate(model, index, names, size, device, options, _thresholds(options), recorder)
     print(evaluation.table(options.verbose))
     plot_evaluation(evaluation, folder)
     recorder.finish()
@@ -56,11 +56,11 @@ def validate(options: ValOptions) -> Evaluation | list[Evaluation]:
 
 def speed(weights: str | Path, config: DataConfig, device: torch.device, options: ValOptions) -> Evaluation:
     """Milliseconds per image of one checkpoint at the thresholds of everyday use (conf 0.25, iou 0.45)."""
-    usual = replace(options, conf_thres=0.25, iou_thres=0.45)
+    usual = replace(_thresholds(options), conf_thres=0.25, iou_thres=0.45)
     model = _load([weights], config, device, options)
     index = _index(config, "val", options.single_cls)
-    size = _input_size(model, options.imgsz)
-    evaluation = _evaluate(model, index, model.names, size, device, usual, None)
+    size = _input_size(model, weights, options.imgsz)
+    evaluation = _evaluate(model, index, model.names, size, device, options, usual)
     print(f"{weights}: {_speed_line(evaluation, options.batch_size, size)}")
     return evaluation
 
@@ -76,12 +76,12 @@ def study(weights: list[str | Path], config: DataConfig, device: torch.device, o
     curves, evaluations = {}, []
     for path in weights:
         model = _load([path], config, device, options)
-        if fixed_size(model):
+        if model.fixed_size:
             raise UserError(f"{path}: takes images of one size only; for a study, export with --dynamic")
         rows = []
         for size in sizes:
             print(f"{path} at {size} px")
-            evaluation = _evaluate(model, index, names, size, device, options, None)
+            evaluation = _evaluate(model, index, names, size, device, options, _thresholds(options))
             print(evaluation.table())
             figures = (evaluation.p, evaluation.r, evaluation.map50, evaluation.map50_95)
             rows.append([size, *figures, *evaluation.speed])
@@ -96,9 +96,7 @@ def study(weights: list[str | Path], config: DataConfig, device: torch.device, o
     return evaluations
 
 
-def _load(
-    weights: list[str | Path], config: DataConfig, device: torch.device, options: ValOptions
-) -> torch.nn.Module | Runtime:
+def _load(weights: list[str | Path], config: DataConfig, device: torch.device, options: ValOptions) -> Detector:
     model = load_detector(weights, device, options.half, options.dnn)
     if not options.single_cls and model.nc != config.nc:
         raise UserError(
@@ -108,17 +106,21 @@ def _load(
     return model
 
 
-def _input_size(model: torch.nn.Module | Runtime, asked: int | None) -> int:
+def _input_size(model: Detector, weights: str | Path, asked: int | None) -> int:
     """The longer side of the images. Raises UserError where an exported file takes another than was asked for."""
-    fixed = fixed_size(model)
+    fixed = model.fixed_size
     if fixed is None:
         return asked or 640
     if asked and asked != max(fixed):
         raise UserError(
-            f"--imgsz {asked}: {model.file} takes {fixed[0]}×{fixed[1]} images only; leave --imgsz out, "
+            f"--imgsz {asked}: {Path(weights)} takes {fixed[0]}×{fixed[1]} images only; leave --imgsz out, "
             f"or export with --imgsz {asked} or --dynamic"
         )
     return max(fixed)
+
+
+def _thresholds(options: ValOptions) -> Thresholds:
+    return replace(VALIDATION, conf_thres=options.conf_thres, iou_thres=options.iou_thres, max_det=options.max_det)
 
 
 def _index(config: DataConfig, split: str, single_cls: bool) -> Index:
@@ -130,17 +132,18 @@ def _index(config: DataConfig, split: str, single_cls: bool) -> Index:
 
 
 def _evaluate(
-    model: torch.nn.Module | Runtime,
+    model: Detector,
     index: Index,
     names: dict[int, str],
     size: int,
     device: torch.device,
     options: ValOptions,
-    recorder: Recorder | None,
+    thresholds: Thresholds,
+    recorder: Recorder | None = None,
 ) -> Evaluation:
     stride = max(int(model.stride.max()), 32)
     # a file of one input shape gets every image in it; others the least padding that each batch needs
-    dataset = EvalSet(index.annotations, size, options.batch_size, stride, shape=fixed_size(model))
+    dataset = EvalSet(index.annotations, size, options.batch_size, stride, shape=model.fixed_size)
     workers = worker_count(options.workers, options.batch_size)
     loader = eval_loader(dataset, options.batch_size, workers, device.type == "cuda")
     return evaluate(
@@ -148,9 +151,7 @@ def _evaluate(
         loader,
         device,
         names,
-        conf_thres=options.conf_thres,
-        iou_thres=options.iou_thres,
-        max_det=options.max_det,
+        thresholds,
         augment=options.augment,
         single_cls=options.single_cls,
         recorder=recorder,
@@ -158,8 +159,4 @@ def _evaluate(
 
 
 def _speed_line(evaluation: Evaluation, batch_size: int, size: int) -> str:
-    before, inference, nms = evaluation.speed
-    return (
-        f"speed: {before:.1f} ms pre-process, {inference:.1f} ms inference, {nms:.1f} ms NMS per image "
-        f"(batches of {batch_size}, longer side {size} px)"
-    )
+    return f"{speed_line(evaluation.speed)} (batches of {batch_size}, longer side {size} px)"

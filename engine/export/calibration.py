@@ -3,7 +3,7 @@
 import numpy as np
 
 from utils.data.config import image_files, prepare_data, read_data_yaml
-from utils.data.images import ImageError, letterbox, read_image
+from utils.data.images import ImageError, letterbox, read_image, stack_images, to_float
 from utils.errors import UserError
 
 COUNT = 300
@@ -18,15 +18,13 @@ def calibration_images(data: str | None, imgsz: tuple[int, int], batch: int) -> 
         raise UserError("--int8 needs images to find the ranges of the values: name a set with --data")
     config = prepare_data(read_data_yaml(data), ["train"])
     files = image_files(config.splits["train"])
-    pixels = []
+    boxed = []
     for file in files[:: max(len(files) // COUNT, 1)][:COUNT]:
         try:
-            boxed, _, _ = letterbox(read_image(file), imgsz, auto=False)
+            boxed.append(letterbox(read_image(file), imgsz, auto=False)[0])
         except ImageError as e:
             print(f"note: {file}: {e}; left out of the calibration")
-            continue
-        pixels.append(boxed.transpose(2, 0, 1).astype(np.float32) / 255)
-    if not pixels:
+    if not boxed:
         raise UserError(f"--data {data}: none of its training images can be read")
-    pixels += pixels[:1] * (-len(pixels) % batch)
-    return [np.stack(pixels[i : i + batch]) for i in range(0, len(pixels), batch)]
+    boxed += boxed[:1] * (-len(boxed) % batch)
+    return [to_float(stack_images(boxed[i : i + batch])).numpy() for i in range(0, len(boxed), batch)]

@@ -1,6 +1,6 @@
 """One call for a detector in any format: ``Runtime("best.onnx")(images)``.
 
-Runtime              a checkpoint or an exported file
+Runtime              an exported file, with the protocol of every detector (engine/detection/detector.py)
     open_backend     the library that runs it (engine/export/formats/table.py)
 """
 
@@ -8,7 +8,6 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import nn
 
 from engine.export.formats.table import open_backend
 from utils.boxes import nms_by_class, non_max_suppression
@@ -18,12 +17,12 @@ from utils.errors import UserError
 class Runtime:
     """A detector in a file that export.py has written, on ``device``.
 
-    Attributes: ``names`` {index: name}, ``nc``, ``stride`` [1], ``imgsz`` the only (height, width) it takes, or None for
-    any multiple of the stride, ``batch`` the only batch size of the file, or None, ``nms`` whether it gives detections.
+    Attributes: ``names`` {index: name}, ``nc``, ``stride`` [1], ``fixed_size`` the only (height, width) it takes, or None
+    for any multiple of the stride, ``batch`` the only batch size of the file, or None, ``nms`` whether it gives detections.
     Raises UserError where the file or the package that runs it is missing.
     """
 
-    trained_size = None
+    trained_size: int | None = None
 
     def __init__(self, weights: str | Path, device: torch.device | None = None, dnn: bool = False):
         self.file = Path(weights)
@@ -33,7 +32,7 @@ class Runtime:
         self.nc = len(self.names)
         self.stride = torch.tensor([float(values["stride"])])
         self.nms: bool = values["nms"]
-        self.imgsz = None if values["dynamic"] else tuple(values["imgsz"])
+        self.fixed_size: tuple[int, int] | None = None if values["dynamic"] else tuple(values["imgsz"])
         self.batch: int | None = None if values["dynamic"] else values.get("batch", 1)
 
     def __call__(self, images: torch.Tensor, augment: bool = False) -> tuple[torch.Tensor, None]:
@@ -43,8 +42,8 @@ class Runtime:
         """
         if augment:
             raise UserError(f"--augment: {self.file} is an exported file; only checkpoints (.pt) take several scales")
-        if self.imgsz and tuple(images.shape[2:]) != self.imgsz:
-            raise UserError(f"{self.file}: takes {_size(self.imgsz)} images only, not {_size(images.shape[2:])}")
+        if self.fixed_size and tuple(images.shape[2:]) != self.fixed_size:
+            raise UserError(f"{self.file}: takes {_size(self.fixed_size)} images only, not {_size(images.shape[2:])}")
         if self.batch is None:
             return self.backend.run(images), None
         results = []
@@ -53,17 +52,11 @@ class Runtime:
             results.append(self.backend.run(filled)[: len(portion)])
         return torch.cat(results), None
 
-
-def fixed_size(model: "nn.Module | Runtime") -> tuple[int, int] | None:
-    """The only (height, width) a model takes; None where it takes any."""
-    return model.imgsz if isinstance(model, Runtime) else None
-
-
-def find_boxes(model: "nn.Module | Runtime", predictions: torch.Tensor, **settings) -> list[torch.Tensor]:
-    """What non_max_suppression gives with these settings, whether the model leaves it to us or has done it itself."""
-    if isinstance(model, Runtime) and model.nms:
-        return [narrow(detections, **settings) for detections in predictions]
-    return non_max_suppression(predictions, **settings)
+    def suppress(self, predictions: torch.Tensor, **thresholds) -> list[torch.Tensor]:
+        """What non_max_suppression gives at these thresholds, whether the file leaves it to us or has done it itself."""
+        if self.nms:
+            return [narrow(detections, **thresholds) for detections in predictions]
+        return non_max_suppression(predictions, **thresholds)
 
 
 def narrow(

@@ -8,7 +8,7 @@ import torch
 from engine.export.runtime import Runtime
 from engine.export.settings import Settings
 from models.yolo import DetectionModel
-from utils.data.images import letterbox, read_image
+from utils.data.images import letterbox, read_image, stack_images, to_float
 from utils.errors import UserError
 from utils.paths import ROOT
 
@@ -47,4 +47,5 @@ def example_pictures(settings: Settings) -> torch.Tensor:
     files = sorted((ROOT / "data" / "images").glob("*.jpg"))
     boxed = [letterbox(read_image(file), settings.imgsz, auto=False)[0] for file in files[: settings.batch]]
     boxed += boxed[:1] * (settings.batch - len(boxed))
-    return torch.stack([torch.from_numpy(image).permute(2, 0, 1) for image in boxed]).to(settings.device).float() / 255
+    # contiguous as the noise that was traced, so that PyTorch takes the same convolutions
+    return to_float(stack_images(boxed).contiguous(), settings.device)

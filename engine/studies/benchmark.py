@@ -1,11 +1,10 @@
 """What benchmarks.py does: one checkpoint in every format, each measured in size, accuracy and latency."""
 
 import csv
-import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
@@ -22,12 +21,12 @@ from utils.data.config import index_split, prepare_data, read_data_yaml
 from utils.data.dataset import EvalSet
 from utils.data.images import fit_size
 from utils.data.loader import eval_loader, worker_count
-from utils.device import describe_device, select_device, synchronize
+from utils.device import describe_device, median_ms, select_device
 from utils.errors import UserError, one_line
 from utils.paths import new_run_folder, newest_weights
 from utils.plots.runs import plot_benchmarks
 
-WARM_UP = 5  # calls before the clock starts: the first ones plan, compile and fill caches
+WARM_UP = 5  # calls before the clock starts
 
 # name → (format of export.py or None for the checkpoint, int8, run by OpenCV)
 CANDIDATES = {
@@ -105,16 +104,9 @@ def measure(
 
 
 @torch.inference_mode()
-def latency(detector, images: torch.Tensor, runs: int) -> float:
-    """Milliseconds per image: the median of ``runs`` calls, after some that don't count."""
-    times = []
-    for _ in range(WARM_UP + runs):
-        synchronize(images.device)
-        started = time.perf_counter()
-        detector(images)
-        synchronize(images.device)
-        times.append(time.perf_counter() - started)
-    return float(np.median(times[WARM_UP:])) * 1e3 / len(images)
+def latency(detector: Callable[[torch.Tensor], object], images: torch.Tensor, runs: int) -> float:
+    """Milliseconds per image: the median of ``runs`` calls of a batch [b, ch, h, w], after some that don't count."""
+    return median_ms(lambda: detector(images), images.device, runs, WARM_UP) / len(images)
 
 
 def line(row: Row) -> str:

@@ -26,7 +26,7 @@ from engine.training.learner import Diverged, seed_step
 from engine.training.setup import Run, saved_arguments
 from engine.training.signals import StopSignal
 from utils.checkpoint import read_checkpoint
-from utils.data.images import ImageError
+from utils.data.images import ImageError, to_float
 from utils.data.loader import Batch, WorkerDied, image_weights, watching_workers
 from utils.device import describe_device
 from utils.distributed import PeerLost
@@ -107,7 +107,7 @@ class Trainer:
         for batch in bar:
             number = state.epoch * len(self.data.train_loader) + state.batches_done
             rng = seed_step(self.options.seed, number, self.world.rank)
-            images = batch.images.to(device, non_blocking=True).float() / 255
+            images = to_float(batch.images, device)
             if self.options.multi_scale:
                 images = scaled_at_random(images, int(learner.model.stride.max()), rng)
             losses = learner.step(images, batch.targets.to(device), number, state)

@@ -1,8 +1,8 @@
-"""Files that are replaced whole or not at all."""
+"""Files that are replaced whole or not at all, and names that are not taken."""
 
 import pytest
 
-from utils.files import replacing
+from utils.files import replacing, unique_name
 
 
 def test_a_file_takes_the_place_of_the_one_before_in_one_step(tmp_path):
@@ -45,3 +45,11 @@ def test_a_file_never_takes_the_place_of_a_folder(tmp_path):
     with pytest.raises(OSError), replacing(folder) as temporary:
         temporary.write_text("cache")
     assert (folder / "a.txt").read_text() == "mine" and list(tmp_path.iterdir()) == [folder]
+
+
+def test_names_that_are_taken_are_numbered_before_the_suffix():
+    taken: list[str] = []
+    for stem, suffix in (("a", ".jpg"), ("a", ".jpg"), ("a", ".png"), ("a-2", ".jpg"), ("a", ".jpg"), ("b.c", "")):
+        taken.append(unique_name(stem, taken, suffix))
+    assert taken == ["a.jpg", "a-2.jpg", "a.png", "a-2-2.jpg", "a-3.jpg", "b.c"]
+    assert unique_name("b.c", taken) == "b.c-2"

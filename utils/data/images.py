@@ -1,4 +1,4 @@
-"""Images: which files are images, reading one, fitting one into a network's input shape."""
+"""Images: which files are images, reading one, fitting one into a network's input shape, and what a network takes."""
 
 import math
 import re
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
 
 from utils.errors import UserError
 
@@ -110,6 +111,19 @@ def letterbox(
         image, top, pad_height - top, left, pad_width - left, cv2.BORDER_CONSTANT, value=PADDING_COLOUR
     )
     return image, (ratio, ratio), (pad_width / 2, pad_height / 2)
+
+
+def stack_images(images: list[np.ndarray]) -> torch.Tensor:
+    """Images uint8 [h, w, 3] of one shape → a batch uint8 [b, 3, h, w], in channels_last memory."""
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
+
+
+def to_float(
+    images: torch.Tensor, device: torch.device | None = None, dtype: torch.dtype = torch.float32
+) -> torch.Tensor:
+    """A batch uint8, 0..255 → what a network takes: ``dtype``, 0..1, on ``device`` (default: where it is)."""
+    # bytes travel, and become floats where they arrive: a quarter of the way
+    return images.to(device=device, non_blocking=True).to(dtype) / 255
 
 
 # A marker is FF and a code. In compressed data FF is followed by 00 (a data byte FF) or D0–D7 (restart), and FF may be

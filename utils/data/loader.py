@@ -19,6 +19,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from utils.data.dataset import EvalSet, Item, TrainSet
+from utils.data.images import stack_images
 from utils.errors import UserError
 
 
@@ -35,7 +36,7 @@ class Batch(NamedTuple):
 
 def collate(items: list[Item]) -> Batch:
     """Items of one shape → a batch."""
-    images = torch.from_numpy(np.stack([item.image for item in items])).permute(0, 3, 1, 2)
+    images = stack_images([item.image for item in items])
     numbered = [
         np.column_stack((np.full(len(item.labels), i, np.float32), item.labels)) for i, item in enumerate(items)
     ]

@@ -1,7 +1,7 @@
 """A data set between two layouts: pictures with boxes in pixels, and what had to be left out. Its files are moved here."""
 
 import shutil
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from utils.data.labels import Fault
 from utils.errors import UserError
-from utils.files import replacing
+from utils.files import replacing, unique_name
 
 PRINTED = 20  # of what was dropped; all of it is in dropped.txt
 
@@ -108,13 +108,10 @@ def place_image(picture: Picture, folder: Path, link: bool) -> Path:
 
 def name_apart(pictures: list[Picture]) -> None:
     """Give pictures of one split that share a stem different ones, in place: 1, 1-2, 1-3."""
-    taken: set[tuple[str, str]] = set()
+    taken: dict[str, set[str]] = defaultdict(set)
     for picture in pictures:
-        stem, number = picture.stem, 1
-        while (picture.split, picture.stem) in taken:
-            number += 1
-            picture.stem = f"{stem}-{number}"
-        taken.add((picture.split, picture.stem))
+        picture.stem = unique_name(picture.stem, taken[picture.split])
+        taken[picture.split].add(picture.stem)
 
 
 def save_faults(found: Collection, dest: Path) -> None:

@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 
 from utils.data.images import is_image, is_video
+from utils.files import unique_name
 from utils.sources.capture import CaptureError, check_screen, open_capture
 from utils.sources.frame import Frame
 
@@ -185,6 +186,5 @@ def file_stems(sources: list[str]) -> list[str]:
     stems: list[str] = []
     for source in sources:
         stem = re.sub(r"[^\w-]+", "_", display_name(source)).strip("_") or "stream"
-        count = sum(s == stem or s.startswith(f"{stem}-") for s in stems)
-        stems.append(f"{stem}-{count + 1}" if count else stem)
+        stems.append(unique_name(stem, stems))
     return stems

@@ -18,7 +18,8 @@ import utils.checkpoint
 import val
 from engine.detection.autoshape import AutoShape
 from engine.detection.hub import load_hub_model
-from engine.detection.pictures import stack_letterboxed
+from engine.detection.pictures import common_shape
+from engine.detection.pipeline import Pipeline, Thresholds
 from engine.detection.predictor import Predictor
 from tests.helpers.models import make_weights
 from tests.helpers.project import ROOT, shared
@@ -59,7 +60,7 @@ def test_torch_hub_loads_it_as_users_do(weights, image, capsys):
     assert "2 classes" in capsys.readouterr().out
     model.conf = 0.2
     results = model(str(image[0]), size=96)
-    found = Predictor(str(weights), (96, 96), "cpu", conf_thres=0.2)(image[1])
+    found = Predictor(str(weights), (96, 96), "cpu", Thresholds(conf_thres=0.2))(image[1])
     same(results.xyxy[0], found)
     assert model.names == {0: "rectangle", 1: "disc"}
     entries = {name for name in vars(hubconf) if callable(getattr(hubconf, name)) and not name.startswith("_")}
@@ -119,13 +120,14 @@ def test_batches_of_different_sizes(model, image):
         assert (found[:, :4] >= 0).all() and (found[:, 2] <= im.shape[1]).all() and (found[:, 3] <= im.shape[0]).all()
 
 
-def test_the_common_shape_of_a_batch():
+def test_the_common_shape_of_a_batch(model):
     images = [np.zeros((480, 640, 3), np.uint8), np.zeros((300, 100, 3), np.uint8)]
-    boxed, ratios, pads = stack_letterboxed(images, 320, 32)
-    assert boxed.shape == (2, 320, 320, 3)
-    assert ratios[0][0] == pytest.approx(0.5) and pads[0] == (0, 40)
-    assert stack_letterboxed(images[:1], 320, 32)[0].shape == (1, 256, 320, 3)
-    assert stack_letterboxed(images[:1], (320, 640), 64)[0].shape == (1, 512, 640, 3)
+    pipeline = Pipeline(model.model, model.device, Thresholds())
+    batch = pipeline.prepare(images, common_shape(images, 320, 32))
+    assert batch.images.shape == (2, 3, 320, 320) and batch.natives == [(480, 640), (300, 100)]
+    assert batch.ratios[0][0] == pytest.approx(0.5) and batch.pads[0] == (0, 40)
+    assert common_shape(images[:1], 320, 32) == (256, 320)
+    assert common_shape(images[:1], (320, 640), 64) == (512, 640)
 
 
 def test_tensors_go_through_as_they_are(model):

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import detect
+from engine.detection.pipeline import Thresholds
 from engine.detection.predictor import Predictor
 from engine.detection.results import describe
 from engine.detection.writer import Writer
@@ -163,7 +164,7 @@ def test_without_flags_only_the_picture_is_written(weights, images, tmp_path):
 
 
 def count(weights, images, **changes):
-    predictor = Predictor(str(weights), (96, 96), "cpu", **{"conf_thres": 0.2, **changes})
+    predictor = Predictor(str(weights), (96, 96), "cpu", Thresholds(**{"conf_thres": 0.2, **changes}))
     return predictor(read_image(images / "a.jpg"))
 
 
@@ -205,8 +206,9 @@ def test_a_note_where_the_size_is_not_that_of_training(weights, images, tmp_path
 
 def test_an_ensemble_detects(weights, images, tmp_path):
     second = make_weights(tmp_path / "second.pt", seed=1)
-    together = Predictor([str(weights), str(second)], (96, 96), "cpu", conf_thres=0.2, max_det=10**6, iou_thres=1.0)
-    alone = [count(w, images, max_det=10**6, iou_thres=1.0) for w in (weights, second)]
+    keep_all = {"conf_thres": 0.2, "max_det": 10**6, "iou_thres": 1.0}
+    together = Predictor([str(weights), str(second)], (96, 96), "cpu", Thresholds(**keep_all))
+    alone = [count(w, images, **keep_all) for w in (weights, second)]
     assert len(together(read_image(images / "a.jpg"))) == sum(map(len, alone))
 
 
@@ -310,9 +312,9 @@ def test_labels_and_lines_of_the_drawing(weights, images, tmp_path):
 
 def test_test_time_augmentation(weights, images):
     image = read_image(images / "a.jpg")
-    keep_all = {"conf_thres": 0.0, "iou_thres": 1.0, "max_det": 10**6}
-    once = Predictor(str(weights), (96, 96), "cpu", **keep_all)(image)
-    merged = Predictor(str(weights), (96, 96), "cpu", **keep_all, augment=True)(image)
+    keep_all = Thresholds(conf_thres=0.0, iou_thres=1.0, max_det=10**6)
+    once = Predictor(str(weights), (96, 96), "cpu", keep_all)(image)
+    merged = Predictor(str(weights), (96, 96), "cpu", keep_all, augment=True)(image)
     assert len(merged) > 1.5 * len(once)
 
 

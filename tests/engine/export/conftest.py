@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import yaml
 
+from engine.detection.pipeline import Thresholds
 from engine.detection.predictor import Predictor
 from tests.helpers.export import images, lively
 from utils.checkpoint import save_checkpoint
@@ -34,7 +35,7 @@ def data(weights, tmp_path_factory):
     root = tmp_path_factory.mktemp("clouds")
     for kind in ("images", "labels"):
         (root / kind).mkdir()
-    predictor = Predictor([weights], (128, 128), "cpu", conf_thres=0.3)
+    predictor = Predictor([weights], (128, 128), "cpu", Thresholds(conf_thres=0.3))
     rng = np.random.default_rng(0)
     for i, cloud in enumerate(images(6, 96, 128)):
         file = root / "images" / f"{i}.png"

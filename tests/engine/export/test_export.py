@@ -13,13 +13,14 @@ import yaml
 import detect
 import export
 from engine.detection.detector import load_detector
+from engine.detection.pipeline import Thresholds
 from engine.detection.predictor import Predictor
 from engine.evaluation.evaluator import evaluate
 from engine.export.calibration import calibration_images
 from engine.export.formats.table import FORMATS, is_exported, open_backend
 from engine.export.formats.tensorrt import engine_shapes
 from engine.export.metadata import read_onnx_properties, read_values
-from engine.export.runtime import Runtime, find_boxes
+from engine.export.runtime import Runtime
 from engine.export.settings import Settings
 from tests.helpers.export import export_quietly, images, lively, validate
 from tests.helpers.project import ROOT, assert_user_error, command
@@ -49,7 +50,7 @@ def test_every_format_gives_the_boxes_and_the_accuracy_of_the_checkpoint(name, o
     assert result.megabytes > 6
     runtime = Runtime(result.file)
     assert (runtime.names, runtime.nc) == ({0: "猫", 1: "it's", 2: 'a "b"'}, 3)
-    assert (runtime.imgsz, runtime.batch, runtime.nms, runtime.stride.max()) == ((128, 128), 1, False, 32)
+    assert (runtime.fixed_size, runtime.batch, runtime.nms, runtime.stride.max()) == ((128, 128), 1, False, 32)
     pixels = images(3, 128, 128)
     with torch.inference_mode():
         expected = load_detector(own, CPU)(pixels)[0]
@@ -85,26 +86,26 @@ def test_opencv_runs_onnx_without_any_extra(own, data, tmp_path):
 
 @pytest.mark.parametrize("name", ["onnx", "openvino"])
 def test_files_with_suppression_inside(name, own, data, tmp_path):
-    expected = Predictor([own], (128, 128), "cpu", conf_thres=0.5, iou_thres=0.4)
+    expected = Predictor([own], (128, 128), "cpu", Thresholds(conf_thres=0.5, iou_thres=0.4))
     expected.fixed = (128, 128)  # the same square
     (result,) = export_quietly(own, name, nms=True, conf_thres=0.5, iou_thres=0.4)
-    inside = Predictor([result.file], (128, 128), "cpu", conf_thres=0.5)
+    inside = Predictor([result.file], (128, 128), "cpu", Thresholds(conf_thres=0.5))
     picture = cv2.imread(str(data.parent / "images" / "0.png"))[..., ::-1]
     ours, theirs = expected(picture), inside(picture)
     assert 3 < len(ours) < 300
     torch.testing.assert_close(theirs, ours, rtol=0, atol=0.01)
-    only = Predictor([result.file], (128, 128), "cpu", conf_thres=0.5, classes=[1], max_det=2)(picture)
+    only = Predictor([result.file], (128, 128), "cpu", Thresholds(conf_thres=0.5, classes=[1], max_det=2))(picture)
     torch.testing.assert_close(only, theirs[theirs[:, 5] == 1][:2])
     model = load_detector(own, CPU)
     pixels = images(1, 128, 128)
     with torch.inference_mode():
         boxes, detections = model(pixels)[0], inside.model(pixels)[0]
     stricter = non_max_suppression(boxes, 0.6, 0.4)[0]
-    torch.testing.assert_close(find_boxes(inside.model, detections, conf_thres=0.6)[0], stricter, rtol=0, atol=0.01)
+    torch.testing.assert_close(inside.model.suppress(detections, conf_thres=0.6)[0], stricter, rtol=0, atol=0.01)
     agnostic = non_max_suppression(boxes, 0.5, 0.4, agnostic=True)[0]
-    found = find_boxes(inside.model, detections, conf_thres=0.5, iou_thres=0.4, agnostic=True)[0]
+    found = inside.model.suppress(detections, conf_thres=0.5, iou_thres=0.4, agnostic=True)[0]
     torch.testing.assert_close(found, agnostic, rtol=0, atol=0.01)
-    assert len(agnostic) < len(find_boxes(inside.model, detections, conf_thres=0.5)[0])
+    assert len(agnostic) < len(inside.model.suppress(detections, conf_thres=0.5)[0])
     evaluation = validate(result.file, data, tmp_path)
     assert 0.1 < evaluation.map50_95 < 0.9
 
@@ -115,7 +116,7 @@ def test_suppression_with_every_class_of_a_box_has_the_accuracy_of_the_checkpoin
     assert validate(result.file, data, tmp_path).map50_95 == pytest.approx(square_map(own, data), abs=1e-3)
     runtime = Runtime(result.file, CPU)
     detections = runtime(images(1, 128, 128))[0]
-    every, best = (find_boxes(runtime, detections, multi_label=several)[0] for several in (True, False))
+    every, best = (runtime.suppress(detections, multi_label=several)[0] for several in (True, False))
     assert 3 < len(best) < len(every)
     assert len(best[:, :4].unique(dim=0)) == len(best)  # pictures show the best class of each box only
     for row in best:
@@ -287,7 +288,7 @@ def test_files_of_stock_yolov5_are_read(own, tmp_path):
     onnx.helper.set_model_props(graph, {"stride": "32", "names": "{0: 'a', 1: 'b', 2: 'c'}"})
     onnx.save(graph, str(tmp_path / "stock.onnx"))
     runtime = Runtime(tmp_path / "stock.onnx")
-    assert (runtime.names, runtime.imgsz, runtime.batch) == ({0: "a", 1: "b", 2: "c"}, (128, 128), 1)
+    assert (runtime.names, runtime.fixed_size, runtime.batch) == ({0: "a", 1: "b", 2: "c"}, (128, 128), 1)
     values = read_values("x", json.loads('{"shape": [1, 3, 64, 64], "stride": 32, "names": {"0": "a", "1": "b"}}'))
     assert (values["names"], values["stride"], values["nms"]) == ({0: "a", 1: "b"}, 32, False)
 

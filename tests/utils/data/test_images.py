@@ -7,9 +7,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from tests.helpers.project import SHARED
-from utils.data.images import ImageError, is_image, is_video, letterbox, read_image
+from utils.data.images import ImageError, is_image, is_video, letterbox, read_image, stack_images, to_float
 
 REFERENCE = SHARED / "reference" / "letterbox.json"
 
@@ -179,3 +180,14 @@ def test_letterbox_pixels():
     small, ratio, _ = letterbox(original, 48, stride=16)
     assert small.shape == (32, 48, 3) and ratio == (0.5, 0.5)
     assert (small == cv2.resize(original, (48, 32), interpolation=cv2.INTER_LINEAR)).all()
+
+
+def test_a_batch_of_images_and_what_a_network_takes():
+    """Every value divided by 255, as numpy divides it; in the memory format that convolutions are fast in."""
+    images = [np.arange(8 * 32 * 3, dtype=np.uint8).reshape(8, 32, 3), np.zeros((8, 32, 3), np.uint8)]
+    batch = stack_images(images)
+    assert batch.shape == (2, 3, 8, 32) and batch.is_contiguous(memory_format=torch.channels_last)
+    pixels = to_float(batch)
+    assert pixels.dtype == torch.float32 and pixels.is_contiguous(memory_format=torch.channels_last)
+    assert (pixels[0].numpy() == images[0].transpose(2, 0, 1).astype(np.float32) / 255).all()
+    assert to_float(batch, torch.device("cpu"), torch.float64)[0, 0, 0, 1] == 3 / 255

@@ -231,6 +231,7 @@ def test_names_of_results_are_safe_and_hide_passwords():
     assert display_name("rtsp://admin:secret@10.0.0.7/h264") == "rtsp://10.0.0.7/h264"
     stems = file_stems(["rtsp://admin:secret@10.0.0.7/h264", "rtsp://10.0.0.7/h264", "0", "screen 1", "http://a/?ch=2"])
     assert stems == ["rtsp_10_0_0_7_h264", "rtsp_10_0_0_7_h264-2", "0", "screen_1", "http_a_ch_2"]
+    assert file_stems(["http://a", "http://a-3", "http://a"]) == ["http_a", "http_a-3", "http_a-2"]
 
 
 def test_a_camera_that_is_not_there(weights, tmp_path):
