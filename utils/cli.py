@@ -35,6 +35,8 @@ class Flag:
     default: Any
     help: str
     topic: str
+    # an argument of the command line by its place, without --name
+    positional: bool = False
     # further spellings beside --name
     spellings: tuple[str, ...] = ()
     # how a word of the command line is read, where the type of the field doesn't say
@@ -108,6 +110,8 @@ class Options:
                 groups[declared.topic] = parser.add_argument_group(declared.topic)
             spellings = [f"--{name.replace('_', '-')}", *declared.spellings]
             said = {"dest": name, "default": declared.default, "help": declared.help}
+            if declared.positional:
+                spellings = [said.pop("dest")]
             if hint is bool:
                 groups[declared.topic].add_argument(*spellings, action="store_true", **said)
                 continue
@@ -249,7 +253,7 @@ class Images(Options):
 
 
 @dataclass(frozen=True)
-class Thresholds(Options):
+class BoxThresholds(Options):
     """Which boxes are kept."""
 
     conf_thres: float = flag(

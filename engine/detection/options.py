@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 
-from utils.cli import Detector, Device, Images, Plugins, RunFolder, Thresholds, flag, project_flag
+from utils.cli import BoxThresholds, Detector, Device, Images, Plugins, RunFolder, flag, project_flag
 from utils.paths import ROOT
 
 
 @dataclass(frozen=True)
-class DetectOptions(RunFolder, Plugins, Detector, Thresholds, Images, Device):
+class DetectOptions(RunFolder, Plugins, Detector, BoxThresholds, Images, Device):
     """The flags of detect.py."""
 
     project: str = project_flag("detect")

@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 
 from utils.cli import (
+    BoxThresholds,
     Detector,
     Device,
     Plugins,
     RunFolder,
     SquareImages,
-    Thresholds,
     Workers,
     flag,
     project_flag,
@@ -17,13 +17,13 @@ from utils.cli import (
 
 
 @dataclass(frozen=True)
-class ValOptions(RunFolder, Plugins, Detector, Thresholds, SquareImages, Device, Workers):
+class ValOptions(RunFolder, Plugins, Detector, BoxThresholds, SquareImages, Device, Workers):
     """The flags of val.py."""
 
     project: str = project_flag("val")
     imgsz: int | None = with_default(SquareImages, "imgsz", None, help="image size (default: 640; study: up to 1536)")
-    conf_thres: float = with_default(Thresholds, "conf_thres", 0.001)
-    iou_thres: float = with_default(Thresholds, "iou_thres", 0.6)
+    conf_thres: float = with_default(BoxThresholds, "conf_thres", 0.001)
+    iou_thres: float = with_default(BoxThresholds, "iou_thres", 0.6)
     max_det: int = flag(300, "most boxes per image (default: %(default)s)", "detection", at_least=1)
 
     data: str = flag("data/shapes.yaml", "data YAML (default: %(default)s)", "data")

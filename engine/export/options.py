@@ -2,21 +2,25 @@
 
 from dataclasses import dataclass
 
-from utils.cli import Backbone, CpuUnlessAsked, Images, Plugins, Thresholds, flag, with_default
+from utils.cli import Backbone, BoxThresholds, CpuUnlessAsked, Images, Plugins, flag, with_default
 from utils.errors import UserError
 
 FORMATS = ("torchscript", "onnx", "openvino", "engine", "coreml", "tflite", "ncnn")
 
 
 @dataclass(frozen=True)
-class ExportOptions(Plugins, Thresholds, Images, CpuUnlessAsked):
+class ExportOptions(Plugins, BoxThresholds, Images, CpuUnlessAsked):
     """The flags of export.py."""
 
     conf_thres: float = with_default(
-        Thresholds, "conf_thres", 0.25, help="with --nms: least confidence (default: %(default)s)", topic="export"
+        BoxThresholds, "conf_thres", 0.25, help="with --nms: least confidence (default: %(default)s)", topic="export"
     )
     iou_thres: float = with_default(
-        Thresholds, "iou_thres", 0.45, help="with --nms: overlap that suppresses (default: %(default)s)", topic="export"
+        BoxThresholds,
+        "iou_thres",
+        0.45,
+        help="with --nms: overlap that suppresses (default: %(default)s)",
+        topic="export",
     )
     device: str = with_default(
         CpuUnlessAsked,

@@ -3,17 +3,17 @@
 read_voc, read_coco, read_yolo   →  Collection  →   write_yolo, write_voc, write_coco
 """
 
-import argparse
 from pathlib import Path
 
 from utils.errors import UserError
 from utils.layouts.coco import read_coco, write_coco
 from utils.layouts.collection import Collection, save_faults
+from utils.layouts.options import ConvertOptions
 from utils.layouts.voc import read_voc, write_voc
 from utils.layouts.yolo import read_yolo, write_yolo
 
 
-def convert(options: argparse.Namespace) -> Collection:
+def convert(options: ConvertOptions) -> Collection:
     """Read the one layout, write the other, say what was done; see data/convert.py for the options."""
     dest = Path(options.dest)
     if options.layout == "voc":
