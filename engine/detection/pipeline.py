@@ -57,6 +57,7 @@ class Clock:
 
     @contextmanager
     def stage(self, number: int) -> Iterator[None]:
+        """Count what is done within the context as PRE_PROCESS, INFERENCE or NMS."""
         started = now(self.device)
         yield
         self.seconds[number] += now(self.device) - started
