@@ -200,10 +200,10 @@ def onnx_outputs(file: Path, side: Side) -> list:
     from utils.data.images import letterbox, read_image
 
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
-    name, outputs = session.get_inputs()[0].name, []
+    taken, outputs = session.get_inputs()[0], []
     for path in image_files(read_data_yaml(side.folder / "data.yaml").splits["val"])[:8]:
-        image = letterbox(read_image(path), side.imgsz, auto=False)[0].transpose(2, 0, 1)[None]
-        outputs.append(session.run(None, {name: image.astype(np.float32) / 255}))
+        image = letterbox(read_image(path), tuple(taken.shape[2:]), auto=False)[0].transpose(2, 0, 1)[None]
+        outputs.append(session.run(None, {taken.name: image.astype(np.float32) / 255}))
     return outputs
 
 

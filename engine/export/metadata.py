@@ -8,10 +8,9 @@ import json
 import zipfile
 from pathlib import Path
 
-import yaml
-
 from models.yolo import DetectionModel
 from utils.errors import UserError
+from utils.yaml_file import read_yaml
 
 
 def describe(model: DetectionModel, imgsz: tuple[int, int], batch: int, dynamic: bool, nms: bool) -> dict:
@@ -47,17 +46,12 @@ def read_values(file: str | Path, data: dict) -> dict:
     return {"stride": 32, "dynamic": "imgsz" not in values, "nms": False} | values
 
 
-def write_yaml(file: Path, data: dict) -> None:
-    """Metadata beside a model that can't hold any."""
-    file.write_text(yaml.safe_dump(data, allow_unicode=True, sort_keys=False), encoding="utf-8")
-
-
 def read_yaml_beside(file: Path) -> dict:
     """Metadata from a YAML file, or from the only one in a folder."""
     found = [file] if file.is_file() else sorted(file.glob("*.yaml"))
     if not found:
         raise UserError(f"{file}: the YAML with its class names, which export.py wrote there, is missing")
-    return read_values(file, yaml.safe_load(found[0].read_text(encoding="utf-8")) or {})
+    return read_values(file, read_yaml(found[0], "metadata file"))
 
 
 def append_zip(file: Path, data: dict) -> None:

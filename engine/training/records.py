@@ -83,10 +83,28 @@ class Records:
 
 
 class Silent:
-    """Records of a process that leaves none: every call is answered with nothing."""
+    """The methods of Records for a process that leaves none: each does nothing."""
 
-    def __getattr__(self, name: str):
-        return lambda *_, **__: None
+    def start(self, arguments: dict, hyp: dict, annotations: list[Annotation]) -> None:
+        pass
+
+    def batch(self, number: int, batch: Batch) -> None:
+        pass
+
+    def results(self, rows: list[list[str]]) -> None:
+        pass
+
+    def checkpoints(self, data: dict[str, Any], names: list[str]) -> None:
+        pass
+
+    def strip(self) -> None:
+        pass
+
+    def recorder(self) -> None:
+        pass
+
+    def curves(self, evaluation: Evaluation) -> None:
+        pass
 
 
 def _tensorboard(folder: Path):

@@ -7,12 +7,12 @@ import numpy as np
 import torch
 
 from engine.export import metadata
-from engine.export.metadata import write_yaml
 from engine.export.settings import Settings, tracing
 from models.yolo import DetectionModel
 from utils.errors import UserError
 from utils.extras import load_extra
 from utils.files import remove, replacing
+from utils.yaml_file import write_yaml
 
 
 class NcnnBackend:

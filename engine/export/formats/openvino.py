@@ -9,12 +9,12 @@ import torch
 from engine.export import metadata
 from engine.export.calibration import calibration_images
 from engine.export.formats.onnx import write_onnx
-from engine.export.metadata import write_yaml
 from engine.export.settings import Settings
 from models.yolo import DetectionModel
 from utils.errors import UserError
 from utils.extras import load_extra
 from utils.files import replacing
+from utils.yaml_file import write_yaml
 
 
 class OpenVINOBackend:
