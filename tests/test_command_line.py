@@ -1,0 +1,143 @@
+"""The command line of every command: frozen here, declared once in the command's options, checked by what they say."""
+
+import importlib
+from dataclasses import FrozenInstanceError, dataclass, fields, replace
+
+import pytest
+
+from engine.detection.options import DetectOptions
+from engine.evaluation.options import ValOptions
+from engine.export.options import ExportOptions
+from engine.studies.options import BenchmarkOptions
+from engine.training.options import TrainOptions
+from tests.helpers.project import ROOT
+from utils.cli import Options, flag
+from utils.errors import UserError
+from utils.layouts.options import ConvertOptions
+
+# What users, their scripts and other people's programs rely on: every flag with its default; `=?v` may stand alone, for v.
+FLAGS = {
+    "train": """
+        --albumentations=None=? --backbone-lr=1.0 --backbone-weights= --backbone= --batch-size=16 --cache==?ram --cfg=
+        --cos-lr=False --data=data/shapes.yaml --device= --drop-path=None --epochs=100 --evolve=0=?300
+        --exist-ok=False --freeze=[0] --hyp=data/hyps/hyp.scratch-low.yaml --image-weights=False
+        --img/--img-size/--imgsz=640 --label-smoothing=0.0 --multi-scale=False --name=exp --noautoanchor=False
+        --noplots=False --nosave=False --noval=False --optimizer=SGD --patience=100 --plugins=[] --project=runs/train
+        --quad=False --rect=False --resume-evolve/--resume_evolve=False=?True --resume=False=?True --save-minutes=0
+        --save-period=0 --seed=0 --single-cls=False --size=None --sync-bn=False --weights= --workers=8
+    """,
+    "val": """
+        --augment=False --batch-size=32 --conf-thres=0.001 --data=data/shapes.yaml --device= --dnn=False
+        --exist-ok=False --half=False --img/--img-size/--imgsz=None --iou-thres=0.6 --max-det=300 --name=exp
+        --plugins=[] --project=runs/val --save-conf=False --save-json=False --save-txt=False --single-cls=False
+        --task=val --verbose=False --weights=None --workers=8
+    """,
+    "detect": """
+        --agnostic-nms=False --augment=False --classes=None --conf-thres=0.25 --device= --dnn=False --exist-ok=False
+        --half=False --hide-conf=False --hide-labels=False --img/--img-size/--imgsz=[640] --iou-thres=0.45
+        --line-thickness=None --max-det=1000 --name=exp --nosave=False --plugins=[] --project=runs/detect
+        --save-conf=False --save-crop=False --save-csv=False --save-json=False --save-txt=False --source=data/images
+        --vid-stride=1 --view-img=False --visualize=False --weights=None
+    """,
+    "export": """
+        --backbone= --batch-size=1 --cfg= --conf-thres=0.25 --data=None --device=cpu --dynamic=False --half=False
+        --img/--img-size/--imgsz=[640] --include=['torchscript','onnx'] --int8=False --iou-thres=0.45
+        --multi-label=False --nms=False --opset=17 --plugins=[] --simplify=False --weights=None
+    """,
+    "benchmarks": """
+        --batch-size=1 --data=data/shapes.yaml --device=cpu --exist-ok=False --half=False --img/--img-size/--imgsz=640
+        --include=['pytorch','torchscript','onnx','onnx-dnn','openvino','openvino-int8','engine','coreml','tflite','ncnn']
+        --name=exp --plugins=[] --project=runs/benchmarks --runs=50 --weights=None
+    """,
+    "data.convert": """
+        --drop-difficult=False --images=None --link=False --names=None --one-based=False --suffix= dest= layout=
+        source=[]
+    """,
+}
+COMMANDS = {
+    "train": TrainOptions,
+    "val": ValOptions,
+    "detect": DetectOptions,
+    "export": ExportOptions,
+    "benchmarks": BenchmarkOptions,
+    "data.convert": ConvertOptions,
+}
+RANGES = [
+    (options, name, declared)
+    for options in COMMANDS.values()
+    for name, declared, _ in options.flags()
+    if declared.at_least is not None or declared.above is not None
+]
+
+
+def written(action) -> str:
+    """A flag and its default as FLAGS has them."""
+    default = str(action.default).replace(f"{ROOT}/", "").replace(" ", "")
+    alone = f"=?{action.const}" if action.nargs == "?" else ""
+    return f"{'/'.join(sorted(action.option_strings)) or action.dest}={default}{alone}"
+
+
+@pytest.mark.parametrize("name", FLAGS)
+def test_every_command_has_the_flags_and_defaults_it_had(name):
+    actions = importlib.import_module(name).build_parser()._actions
+    assert sorted(written(a) for a in actions if a.dest != "help") == sorted(FLAGS[name].split())
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_keywords_and_command_line_give_the_same_options(name):
+    parser = importlib.import_module(name).build_parser()
+    words = ["voc", "a", "b"] if name == "data.convert" else []
+    given = {"layout": "voc", "source": ["a"], "dest": "b"} if words else {}
+    assert COMMANDS[name].of(vars(parser.parse_args(words))) == COMMANDS[name].of(given)
+
+
+@pytest.mark.parametrize("options", COMMANDS.values(), ids=COMMANDS)
+def test_options_are_never_changed(options):
+    with pytest.raises(FrozenInstanceError):
+        options().__setattr__(fields(options)[0].name, 1)
+
+
+@pytest.mark.parametrize(("options", "name", "declared"), RANGES, ids=lambda v: v if isinstance(v, str) else "")
+def test_ranges_hold_for_keywords_too(options, name, declared):
+    wrong = (declared.above if declared.at_least is None else declared.at_least) - 3
+    spelt = f"--{name.replace('_', '-')} {wrong}: must "
+    with pytest.raises(UserError) as error:
+        options.of({name: wrong})
+    assert str(error.value).startswith(spelt)
+    with pytest.raises(UserError):
+        replace(options(), **{name: wrong})
+
+
+def test_choices_hold_for_keywords_too():
+    with pytest.raises(UserError, match="--optimizer Lion: no such choice; there are SGD Adam AdamW"):
+        TrainOptions.of({"optimizer": "Lion"})
+
+
+def test_a_batch_size_of_minus_one_is_the_one_exception():
+    assert TrainOptions.of({"batch_size": -1}).batch_size == -1
+
+
+def test_lists_are_not_shared():
+    assert TrainOptions().freeze == [0] and TrainOptions().freeze is not TrainOptions().freeze
+
+
+def test_what_another_release_has_saved_is_taken_as_far_as_it_is_known():
+    options = TrainOptions(epochs=3).with_saved({"epochs": 7, "imgsz": 96, "warp": 9}, imgsz=128)
+    assert (options.epochs, options.imgsz) == (7, 128)
+
+
+def test_a_flag_is_one_declaration(capsys):
+    @dataclass(frozen=True)
+    class Toy(Options):
+        toy_rate: float = flag(0.5, "of toys (default: %(default)s)", "learning", at_least=0, at_most=1)
+        quiet: bool = flag(False, "say nothing", "output")
+
+    options = Toy.of(vars(Toy.parser("toys").parse_args(["--toy-rate", "0.25", "--quiet"])))
+    assert options == Toy(0.25, True)
+    with pytest.raises(UserError, match="--toy-rate 2.0: must lie between 0 and 1"):
+        Toy.of(vars(Toy.parser("toys").parse_args(["--toy-rate", "2"])))
+    with pytest.raises(SystemExit):
+        Toy.parser("toys").parse_args(["--help"])
+    said = capsys.readouterr().out
+    assert "learning:\n  --toy-rate TOY_RATE  of toys (default: 0.5)" in said
+    assert said.index("learning:") < said.index("output:")
