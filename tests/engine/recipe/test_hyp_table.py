@@ -5,7 +5,7 @@ import re
 import pytest
 
 from engine.recipe.hyp import HYPER_PARAMETERS, OPTIONAL, RANGES, REQUIRED, read_hyp
-from tests.conftest import ROOT
+from tests.helpers.project import ROOT
 
 FILES = sorted((ROOT / "data" / "hyps").glob("*.yaml"))
 LINE = re.compile(r"(\w+): +(\S+) +# (.+)")
