@@ -3,21 +3,12 @@
 python export.py --weights runs/train/exp/weights/best.pt --include onnx openvino --imgsz 640
 python export.py --weights best.pt --include onnx --nms             suppression inside the file
 python export.py --weights best.pt --include openvino --int8 --data data.yaml
-
-| --include   | file                 | pip install                 | flags                        |
-| ----------- | -------------------- | --------------------------- | ---------------------------- |
-| torchscript | best.torchscript     |                             | --dynamic --half             |
-| onnx        | best.onnx            | onnx onnxruntime            | --dynamic --nms --half       |
-| openvino    | best_openvino_model/ | openvino onnx, --int8: nncf | --dynamic --nms --half       |
-| engine      | best.engine          | tensorrt onnx               | --dynamic --nms --half       |
-| coreml      | best.mlpackage       | coremltools                 | --half                       |
-| tflite      | best.tflite          | litert-torch                |                              |
-| ncnn        | best_ncnn_model/     | pnnx ncnn                   | --half                       |
 """
 
 import argparse
 from typing import TYPE_CHECKING
 
+from engine.export.formats.table import describe_formats
 from engine.export.options import ExportOptions
 from utils.errors import UserError, exit_on_user_error
 
@@ -26,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    return ExportOptions.parser(__doc__)
+    return ExportOptions.parser(f"{__doc__}\n{describe_formats()}")
 
 
 def run(**given) -> "list[Result]":

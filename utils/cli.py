@@ -15,7 +15,7 @@ No module of numbers is imported here: ``--help`` answers at once.
 """
 
 import argparse
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from types import NoneType, UnionType
@@ -41,7 +41,7 @@ class Flag:
     spellings: tuple[str, ...] = ()
     # how a word of the command line is read, where the type of the field doesn't say
     read: Callable[[str], Any] | None = None
-    choices: Sequence[str] | None = None
+    choices: Collection[str] | None = None
     # what a choice is called
     noun: str = "choice"
     # what the flag stands for when it is given without a value; None where it needs one

@@ -83,13 +83,13 @@ def export_one(name: str, model: DetectionModel, weights: Path, settings: Settin
     """Write one format, named after ``weights`` and beside it, and compare it; what goes wrong is in the result."""
     kind = FORMATS[name]
     precision = "_int8" if settings.int8 else ""
-    result = Result(name, weights.with_name(f"{weights.stem}{precision}{kind.ending}"))
+    result = Result(name, weights.with_name(f"{weights.stem}{precision}{kind.suffix}"))
     print(f"{name}: {result.file}")
     try:
         for flag in ("dynamic", "nms", "half", "int8"):
             if getattr(settings, flag) and flag not in kind.flags:
                 raise UserError(f"{name} is not made with --{flag} here; export it by itself, without")
-        kind.make(model, result.file, settings)
+        kind.write(model, result.file, settings)
         result.ok = True
         result.megabytes = _size(result.file) / 1e6
     except UserError as e:

@@ -2,10 +2,9 @@
 
 from dataclasses import dataclass
 
+from engine.export.formats.table import FORMATS
 from utils.cli import Backbone, BoxThresholds, CpuUnlessAsked, Images, Plugins, flag, with_default
 from utils.errors import UserError
-
-FORMATS = ("torchscript", "onnx", "openvino", "engine", "coreml", "tflite", "ncnn")
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,8 @@
 """What an export is asked for, and what every format's writer needs."""
 
 import warnings
-from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import torch
 
@@ -66,12 +64,3 @@ def tracing():
     with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
-
-
-@dataclass(frozen=True)
-class Format:
-    """``make`` writes it, ``ending`` follows the checkpoint's stem, ``flags`` change what the file computes."""
-
-    make: Callable[[DetectionModel, Path, Settings], Path]
-    ending: str
-    flags: frozenset[str]

@@ -1,4 +1,4 @@
-"""Hyper-parameters: the files of data/hyps, checked by name and kind."""
+"""Hyper-parameters: the one table of them, and the files of data/hyps, checked against it."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -7,12 +7,71 @@ from utils.errors import UserError
 from utils.paths import ROOT
 from utils.yaml_file import read_yaml
 
-REQUIRED = (
-    "lr0 lrf momentum weight_decay warmup_epochs warmup_momentum warmup_bias_lr box cls cls_pw obj obj_pw anchor_t fl_gamma "
-    "hsv_h hsv_s hsv_v degrees translate scale shear perspective flipud fliplr mosaic mixup copy_paste"
-).split()
-OPTIONAL = {"iou_t": 0.2, "anchors": 0, "label_smoothing": 0.0, "nominal_batch": 64, "mosaic9": 0.0}
-PROBABILITIES = ("flipud", "fliplr", "mosaic", "mosaic9", "mixup", "copy_paste")
+
+class Range(NamedTuple):
+    """How --evolve may change a value: ``gain`` on the spread of its factor, and its limits."""
+
+    gain: float
+    low: float
+    high: float
+
+
+class HyperParameter(NamedTuple):
+    """A line of a hyper-parameter file, which has ``comment`` behind it.
+
+    ``evolve``: None where a search leaves it as it is. ``default``: None where every file must say it. A ``probability``
+    is at most 1.
+    """
+
+    name: str
+    comment: str
+    evolve: Range | None = None
+    default: float | None = None
+    probability: bool = False
+
+
+HYPER_PARAMETERS = (
+    HyperParameter("lr0", "initial learning rate", evolve=Range(1, 1e-5, 0.1)),
+    HyperParameter("lrf", "final learning rate = lr0 * lrf", evolve=Range(1, 0.01, 1.0)),
+    HyperParameter("momentum", "SGD momentum, Adam beta1", evolve=Range(0.3, 0.6, 0.98)),
+    HyperParameter("weight_decay", "on convolution weights, for a batch of 64", evolve=Range(1, 0.0, 0.001)),
+    HyperParameter("warmup_epochs", "fractions allowed", evolve=Range(1, 0.0, 5.0)),
+    HyperParameter("warmup_momentum", "momentum at the first step", evolve=Range(1, 0.0, 0.95)),
+    HyperParameter("warmup_bias_lr", "learning rate of the biases at the first step", evolve=Range(1, 0.0, 0.2)),
+    HyperParameter("box", "box loss gain", evolve=Range(1, 0.02, 0.2)),
+    HyperParameter("cls", "class loss gain, for 80 classes", evolve=Range(1, 0.2, 4.0)),
+    HyperParameter("cls_pw", "class loss weight of positives", evolve=Range(1, 0.5, 2.0)),
+    HyperParameter("obj", "objectness loss gain, for 640 px", evolve=Range(1, 0.2, 4.0)),
+    HyperParameter("obj_pw", "objectness loss weight of positives", evolve=Range(1, 0.5, 2.0)),
+    HyperParameter("iou_t", "IoU threshold in training (kept for the format)", default=0.2),
+    HyperParameter("anchor_t", "largest side ratio of a target to its anchor", evolve=Range(1, 2.0, 8.0)),
+    HyperParameter("anchors", "anchors per output (0: those of the model)", default=0),
+    HyperParameter("fl_gamma", "focal loss gamma (0: plain cross-entropy)", evolve=Range(1, 0.0, 2.0)),
+    HyperParameter("label_smoothing", "share of a class target that goes to both answers alike", default=0.0),
+    HyperParameter("nominal_batch", "images per optimiser step (64 unless given)", default=64),
+    HyperParameter("hsv_h", "hue, fraction of the circle", evolve=Range(1, 0.0, 0.1)),
+    HyperParameter("hsv_s", "saturation, fraction", evolve=Range(1, 0.0, 0.9)),
+    HyperParameter("hsv_v", "value, fraction", evolve=Range(1, 0.0, 0.9)),
+    HyperParameter("degrees", "rotation, +/- degrees", evolve=Range(1, 0.0, 45.0)),
+    HyperParameter("translate", "shift, +/- fraction", evolve=Range(1, 0.0, 0.9)),
+    HyperParameter("scale", "zoom, +/- gain", evolve=Range(1, 0.0, 0.9)),
+    HyperParameter("shear", "shear, +/- degrees", evolve=Range(1, 0.0, 10.0)),
+    HyperParameter("perspective", "perspective, 0 to 0.001", evolve=Range(1, 0.0, 0.001)),
+    HyperParameter("flipud", "probability of an up-down flip", evolve=Range(1, 0.0, 1.0), probability=True),
+    HyperParameter("fliplr", "probability of a left-right flip", evolve=Range(1, 0.0, 1.0), probability=True),
+    HyperParameter("mosaic", "probability of a mosaic", evolve=Range(1, 0.0, 1.0), probability=True),
+    HyperParameter(
+        "mosaic9", "probability that a mosaic has nine images instead of four", default=0.0, probability=True
+    ),
+    HyperParameter("mixup", "probability of mixup", evolve=Range(1, 0.0, 1.0), probability=True),
+    HyperParameter(
+        "copy_paste", "probability of copy-paste (polygon labels)", evolve=Range(1, 0.0, 1.0), probability=True
+    ),
+)
+REQUIRED = [h.name for h in HYPER_PARAMETERS if h.default is None]
+OPTIONAL = {h.name: h.default for h in HYPER_PARAMETERS if h.default is not None}
+PROBABILITIES = {h.name for h in HYPER_PARAMETERS if h.probability}
+RANGES = {h.name: h.evolve for h in HYPER_PARAMETERS if h.evolve}
 
 
 def read_hyp(path: str | Path) -> dict[str, float]:
@@ -38,42 +97,3 @@ def read_hyp(path: str | Path) -> dict[str, float]:
                 f"{path}: {key} is {value}, it must be 0 or more{' and at most 1' if key in PROBABILITIES else ''}"
             )
     return OPTIONAL | hyp
-
-
-class Range(NamedTuple):
-    """How a hyper-parameter may change: ``gain`` on the spread of its factor, and its limits."""
-
-    gain: float
-    low: float
-    high: float
-
-
-RANGES = {
-    "lr0": Range(1, 1e-5, 0.1),
-    "lrf": Range(1, 0.01, 1.0),
-    "momentum": Range(0.3, 0.6, 0.98),
-    "weight_decay": Range(1, 0.0, 0.001),
-    "warmup_epochs": Range(1, 0.0, 5.0),
-    "warmup_momentum": Range(1, 0.0, 0.95),
-    "warmup_bias_lr": Range(1, 0.0, 0.2),
-    "box": Range(1, 0.02, 0.2),
-    "cls": Range(1, 0.2, 4.0),
-    "cls_pw": Range(1, 0.5, 2.0),
-    "obj": Range(1, 0.2, 4.0),
-    "obj_pw": Range(1, 0.5, 2.0),
-    "anchor_t": Range(1, 2.0, 8.0),
-    "fl_gamma": Range(1, 0.0, 2.0),
-    "hsv_h": Range(1, 0.0, 0.1),
-    "hsv_s": Range(1, 0.0, 0.9),
-    "hsv_v": Range(1, 0.0, 0.9),
-    "degrees": Range(1, 0.0, 45.0),
-    "translate": Range(1, 0.0, 0.9),
-    "scale": Range(1, 0.0, 0.9),
-    "shear": Range(1, 0.0, 10.0),
-    "perspective": Range(1, 0.0, 0.001),
-    "flipud": Range(1, 0.0, 1.0),
-    "fliplr": Range(1, 0.0, 1.0),
-    "mosaic": Range(1, 0.0, 1.0),
-    "mixup": Range(1, 0.0, 1.0),
-    "copy_paste": Range(1, 0.0, 1.0),
-}

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 from engine.detection.detector import load_detector
 from engine.evaluation.evaluator import evaluate
 from engine.export.exporter import export_one
-from engine.export.formats.table import FORMATS
+from engine.export.formats.table import variants
 from engine.export.settings import Settings
 from engine.studies.options import BenchmarkOptions
 from models.load import detector_from
@@ -27,14 +27,6 @@ from utils.paths import new_run_folder, newest_weights
 from utils.plots.runs import plot_benchmarks
 
 WARM_UP = 5  # calls before the clock starts
-
-# name → (format of export.py or None for the checkpoint, int8, run by OpenCV)
-CANDIDATES = {
-    "pytorch": (None, False, False),
-    **{name: (name, False, False) for name in FORMATS},
-    "onnx-dnn": ("onnx", False, True),
-    "openvino-int8": ("openvino", True, False),
-}
 
 
 @dataclass
@@ -81,20 +73,20 @@ def measure(
     name: str, model: torch.nn.Module, weights: Path, folder: Path, settings: Settings, loader: DataLoader, runs: int
 ) -> Row:
     """Export to ``folder``, validate over ``loader``, time ``runs`` calls."""
-    kind, int8, dnn = CANDIDATES[name]
     row = Row(name)
     try:
-        if kind is None:
-            file, row.megabytes = weights, weights.stat().st_size / 1e6
+        if name == "pytorch":
+            row.megabytes = weights.stat().st_size / 1e6
+            detector = load_detector(weights, settings.device, half=settings.half)
         else:
+            variant = variants()[name]
             # OpenVINO's int8 replaces float16; the others have no int8 to offer
-            result = export_one(
-                kind, model, folder / weights.name, replace(settings, int8=int8, half=settings.half and not int8)
-            )
+            settings = replace(settings, int8=variant.int8, half=settings.half and not variant.int8)
+            result = export_one(variant.format.name, model, folder / weights.name, settings)
             if not result.ok:
                 raise UserError(result.why)
-            file, row.megabytes = result.file, result.megabytes
-        detector = load_detector(file, settings.device, half=settings.half and kind is None, dnn=dnn)
+            row.megabytes = result.megabytes
+            detector = load_detector(result.file, settings.device, dnn=variant.dnn)
         evaluation = evaluate(detector, loader, settings.device, model.names, progress=None)
         row.map50_95 = evaluation.map50_95
         row.milliseconds = latency(detector, settings.images(model), runs)

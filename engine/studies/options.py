@@ -2,12 +2,10 @@
 
 from dataclasses import dataclass
 
+from engine.export.formats.table import variants
 from utils.cli import CpuUnlessAsked, Plugins, RunFolder, SquareImages, flag, project_flag, with_default
 
-# fmt: off
-FORMATS = ("pytorch", "torchscript", "onnx", "onnx-dnn", "openvino", "openvino-int8", "engine", "coreml", "tflite",
-           "ncnn")
-# fmt: on
+CANDIDATES = ["pytorch", *variants()]
 
 
 @dataclass(frozen=True)
@@ -20,6 +18,6 @@ class BenchmarkOptions(RunFolder, Plugins, SquareImages, CpuUnlessAsked):
     weights: str | None = flag(None, "checkpoint to measure; default: the newest best.pt", "model")
     data: str = flag("data/shapes.yaml", "data YAML whose val split is used (default: %(default)s)", "data")
     batch_size: int = flag(1, "images per call (default: %(default)s)", "measuring", at_least=1)
-    include: list[str] = flag(list(FORMATS), "formats (default: all)", "measuring", choices=FORMATS, noun="format")
+    include: list[str] = flag(CANDIDATES, "formats (default: all)", "measuring", choices=CANDIDATES, noun="format")
     half: bool = flag(False, "float16, where the format has it", "measuring")
     runs: int = flag(50, "timed calls per format (default: %(default)s)", "measuring", at_least=1)

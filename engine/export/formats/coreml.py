@@ -13,7 +13,7 @@ from utils.extras import load_extra
 from utils.files import replacing
 
 
-class CoreMLBackend:
+class Reader:
     """An .mlpackage, by Core ML, which only macOS has."""
 
     def __init__(self, file: Path, device: torch.device):
@@ -30,7 +30,7 @@ class CoreMLBackend:
         return torch.from_numpy(np.asarray(result["output0"], np.float32)).to(self.device)
 
 
-def export_coreml(model: DetectionModel, file: Path, settings: Settings) -> Path:
+def write(model: DetectionModel, file: Path, settings: Settings) -> Path:
     """Core ML's .mlpackage (an ML program: macOS 12, iOS 15 or later); ``half`` computes in float16."""
     coremltools = load_extra("coremltools", "the export to Core ML")
     precision = coremltools.precision.FLOAT16 if settings.half else coremltools.precision.FLOAT32

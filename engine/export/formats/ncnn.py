@@ -15,7 +15,7 @@ from utils.files import remove, replacing
 from utils.yaml_file import write_yaml
 
 
-class NcnnBackend:
+class Reader:
     """A folder …_ncnn_model, by ncnn on the CPU."""
 
     def __init__(self, file: Path, device: torch.device):
@@ -34,7 +34,7 @@ class NcnnBackend:
         return torch.from_numpy(np.array(extractor.extract("out0")[1]))[None].to(self.device)
 
 
-def export_ncnn(model: DetectionModel, file: Path, settings: Settings) -> Path:
+def write(model: DetectionModel, file: Path, settings: Settings) -> Path:
     """ncnn's .param and .bin in a folder, by pnnx; ``half`` keeps the weights in float16. One image at a time."""
     if settings.batch > 1:
         raise UserError(f"--batch-size {settings.batch}: ncnn takes one image at a time")

@@ -13,7 +13,7 @@ from utils.extras import load_extra
 from utils.files import replacing
 
 
-class OnnxRuntimeBackend:
+class Reader:
     """An .onnx file, by ONNX Runtime."""
 
     def __init__(self, file: Path, device: torch.device):
@@ -42,7 +42,7 @@ class OnnxRuntimeBackend:
         return torch.from_numpy(result).to(self.device)
 
 
-class OpenCVBackend:
+class OpenCVReader:
     """An .onnx file, by cv2.dnn, which comes with the project's own requirements."""
 
     def __init__(self, file: Path, device: torch.device):
@@ -76,10 +76,11 @@ def export_onnx(model: DetectionModel, file: str | Path, imgsz: tuple[int, int] 
     The TorchScript exporter of torch.onnx does it: PyTorch 2.4 to 2.14 have it, it needs no further package, and it
     writes the opset that was asked for. Raises UserError for sizes and opsets that can't be, and where onnx is missing.
     """
-    return write_onnx(model, Path(file), Settings(imgsz=tuple(imgsz), **settings))
+    return write(model, Path(file), Settings(imgsz=tuple(imgsz), **settings))
 
 
-def write_onnx(model: DetectionModel, file: Path, settings: Settings) -> Path:
+def write(model: DetectionModel, file: Path, settings: Settings) -> Path:
+    """What export_onnx does, with all settings in one."""
     onnx = load_extra("onnx", "the export to ONNX")
     if settings.opset not in OPSETS:
         raise UserError(f"--opset {settings.opset}: give {OPSETS[0]} to {OPSETS[-1]}")

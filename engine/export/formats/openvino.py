@@ -8,7 +8,7 @@ import torch
 
 from engine.export import metadata
 from engine.export.calibration import calibration_images
-from engine.export.formats.onnx import write_onnx
+from engine.export.formats.onnx import write as write_onnx
 from engine.export.settings import Settings
 from models.yolo import DetectionModel
 from utils.errors import UserError
@@ -17,7 +17,7 @@ from utils.files import replacing
 from utils.yaml_file import write_yaml
 
 
-class OpenVINOBackend:
+class Reader:
     """A folder …_openvino_model, by OpenVINO on the CPU."""
 
     def __init__(self, file: Path, device: torch.device):
@@ -35,7 +35,7 @@ class OpenVINOBackend:
         return torch.from_numpy(np.array(self.model(images.cpu().numpy())[0])).to(self.device)
 
 
-def export_openvino(model: DetectionModel, file: Path, settings: Settings) -> Path:
+def write(model: DetectionModel, file: Path, settings: Settings) -> Path:
     """OpenVINO's .xml and .bin in a folder. ``half`` keeps the weights in float16; ``int8`` quantises weights and
     activations by NNCF, with up to 300 training images of ``data`` to find their ranges. The head is left as it is."""
     openvino = load_extra("openvino", "the export to OpenVINO")

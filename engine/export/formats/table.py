@@ -1,60 +1,129 @@
-"""The formats a model can be exported to."""
+"""The formats a model can be exported to: a row of FORMATS each, and a file of this folder, which is loaded when it is used.
 
-from collections.abc import Callable
+The file holds
+
+    write(model, file, settings) -> Path     settings: engine.export.settings.Settings
+    Reader(file, device)                     runs the file: ``metadata`` as read_values gives it, ``run(images)``
+    OpenCVReader(file, device)               the same by OpenCV, where the row says ``dnn``
+
+The table itself needs no package: commands say in --help what is in it.
+"""
+
+import importlib
+from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
 
-import torch
-
-from engine.export.formats.coreml import CoreMLBackend, export_coreml
-from engine.export.formats.ncnn import NcnnBackend, export_ncnn
-from engine.export.formats.onnx import OnnxRuntimeBackend, OpenCVBackend, write_onnx
-from engine.export.formats.openvino import OpenVINOBackend, export_openvino
-from engine.export.formats.tensorrt import TensorRTBackend, export_engine
-from engine.export.formats.tflite import TFLiteBackend, export_tflite
-from engine.export.formats.torchscript import TorchScriptBackend, export_torchscript
-from engine.export.settings import Format
 from utils.errors import UserError
 
+if TYPE_CHECKING:
+    import torch
 
-def open_backend(file: Path, device: torch.device, dnn: bool):
-    """The backend for an exported file, by its name."""
-    kinds = {
-        ".torchscript": TorchScriptBackend,
-        ".onnx": OpenCVBackend if dnn else OnnxRuntimeBackend,
-        ".tflite": TFLiteBackend,
-        ".mlpackage": CoreMLBackend,
-        ".engine": TensorRTBackend,
-        "_openvino_model": OpenVINOBackend,
-        "_ncnn_model": NcnnBackend,
-    }
-    kind = next((backend for ending, backend in kinds.items() if file.name.endswith(ending)), None)
-    if kind is None:
-        raise UserError(f"{file}: no model that can be run; known are .pt and {' '.join(kinds)}")
-    if dnn and kind is not OpenCVBackend:
-        raise UserError(f"--dnn: runs ONNX files, and {file} is none; make one: export.py --include onnx")
-    if not file.exists():
-        raise UserError(f"{file}: no such file")
-    return kind(file, device)
+    from engine.export.settings import Settings
+    from models.yolo import DetectionModel
+
+SHOWN_FLAGS = ("dynamic", "nms", "half")  # in --help; the others name their formats themselves
 
 
-def _format(make: Callable, ending: str, flags: str) -> Format:
-    return Format(make, ending, frozenset(flags.split()))
+@dataclass(frozen=True)
+class Format:
+    """``suffix`` follows the checkpoint's stem, ``packages`` pip install, ``flags`` change what the file computes.
+
+    ``dnn``: OpenCV runs it, too. ``module``: the name of its file in engine/export/formats/, where it is not ``name``.
+    """
+
+    name: str
+    suffix: str
+    packages: str = ""
+    flags: tuple[str, ...] = ()
+    dnn: bool = False
+    module: str = ""
+
+    def load(self) -> ModuleType:
+        """The file that writes and reads it."""
+        return importlib.import_module(f"engine.export.formats.{self.module or self.name}")
+
+    def write(self, model: "DetectionModel", file: Path, settings: "Settings") -> Path:
+        """Write ``model``, which stays as it is, to ``file``. Raises UserError where a package is missing."""
+        return self.load().write(model, file, settings)
 
 
 FORMATS = {
-    "torchscript": _format(export_torchscript, ".torchscript", "dynamic half"),
-    "onnx": _format(write_onnx, ".onnx", "dynamic nms half simplify"),
-    "openvino": _format(export_openvino, "_openvino_model", "dynamic nms half int8 simplify"),
-    "engine": _format(export_engine, ".engine", "dynamic nms half simplify"),
-    "coreml": _format(export_coreml, ".mlpackage", "half"),
-    "tflite": _format(export_tflite, ".tflite", ""),
-    "ncnn": _format(export_ncnn, "_ncnn_model", "half"),
+    kind.name: kind
+    for kind in (
+        Format("torchscript", ".torchscript", "", ("dynamic", "half")),
+        Format("onnx", ".onnx", "onnx onnxruntime", ("dynamic", "nms", "half", "simplify"), dnn=True),
+        Format(
+            "openvino",
+            "_openvino_model",
+            "openvino onnx, --int8: nncf",
+            ("dynamic", "nms", "half", "int8", "simplify"),
+        ),
+        Format("engine", ".engine", "tensorrt onnx", ("dynamic", "nms", "half", "simplify"), module="tensorrt"),
+        Format("coreml", ".mlpackage", "coremltools", ("half",)),
+        Format("tflite", ".tflite", "litert-torch"),
+        Format("ncnn", "_ncnn_model", "pnnx ncnn", ("half",)),
+    )
 }
 
 
-EXPORTED = (".torchscript", ".onnx", "_openvino_model", ".engine", ".mlpackage", ".tflite", "_ncnn_model")
+def format_of(path: str | Path) -> Format | None:
+    """The format of a file, by its name; None where export.py does not write such files."""
+    return next((kind for kind in FORMATS.values() if Path(path).name.endswith(kind.suffix)), None)
 
 
 def is_exported(path: str | Path) -> bool:
     """Whether a path names a model that export.py has written, rather than a checkpoint."""
-    return Path(path).name.endswith(EXPORTED)
+    return format_of(path) is not None
+
+
+def open_backend(file: Path, device: "torch.device", dnn: bool):
+    """The reader of an exported file, by its name; with ``dnn`` that of OpenCV.
+
+    Raises UserError for a file that is missing or of no known format.
+    """
+    kind = format_of(file)
+    if kind is None:
+        known = " ".join(kind.suffix for kind in FORMATS.values())
+        raise UserError(f"{file}: no model that can be run; known are .pt and {known}")
+    if dnn and not kind.dnn:
+        raise UserError(f"--dnn: runs ONNX files, and {file} is none; make one: export.py --include onnx")
+    if not file.exists():
+        raise UserError(f"{file}: no such file")
+    module = kind.load()
+    return (module.OpenCVReader if dnn else module.Reader)(file, device)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A format in one of the ways it can be had: in ``int8``, or run by OpenCV (``dnn``)."""
+
+    format: Format
+    int8: bool = False
+    dnn: bool = False
+
+
+def variants() -> dict[str, Variant]:
+    """Every format, each followed by its other ways: onnx-dnn, openvino-int8."""
+    found = {}
+    for name, kind in FORMATS.items():
+        found[name] = Variant(kind)
+        if kind.dnn:
+            found[f"{name}-dnn"] = Variant(kind, dnn=True)
+        if "int8" in kind.flags:
+            found[f"{name}-int8"] = Variant(kind, int8=True)
+    return found
+
+
+def describe_formats() -> str:
+    """The table of --help: a line per format, with the file it makes of best.pt."""
+    rows = [("--include", "file", "pip install", "flags")]
+    for kind in FORMATS.values():
+        folder = "/" if kind.suffix.startswith("_") else ""
+        flags = " ".join(f"--{flag}" for flag in SHOWN_FLAGS if flag in kind.flags)
+        rows.append((kind.name, f"best{kind.suffix}{folder}", kind.packages, flags))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    rows.insert(1, tuple("-" * width for width in widths))
+    lines = (" | ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)) for row in rows)
+    return "\n".join(f"| {line} |" for line in lines)

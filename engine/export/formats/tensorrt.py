@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from engine.export import metadata
-from engine.export.formats.onnx import write_onnx
+from engine.export.formats.onnx import write as write_onnx
 from engine.export.settings import Settings
 from models.yolo import DetectionModel
 from utils.errors import UserError
@@ -14,7 +14,7 @@ from utils.files import replacing
 from utils.yaml_file import write_yaml
 
 
-class TensorRTBackend:
+class Reader:
     """An .engine, by TensorRT 10 or later, on the kind of GPU it was built on."""
 
     def __init__(self, file: Path, device: torch.device):
@@ -39,7 +39,7 @@ class TensorRTBackend:
         return output
 
 
-def export_engine(model: DetectionModel, file: Path, settings: Settings) -> Path:
+def write(model: DetectionModel, file: Path, settings: Settings) -> Path:
     """A TensorRT engine for the GPU it is built on, from our ONNX, whose precisions it keeps (TensorRT 10 or later).
 
     The file is TensorRT's own plan, which other programs load, too; its metadata lies beside it as a YAML.

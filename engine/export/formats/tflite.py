@@ -13,7 +13,7 @@ from utils.extras import load_extra
 from utils.files import replacing
 
 
-class TFLiteBackend:
+class Reader:
     """A .tflite file, by LiteRT on the CPU."""
 
     def __init__(self, file: Path, device: torch.device):
@@ -34,7 +34,7 @@ class TFLiteBackend:
         return torch.from_numpy(self.interpreter.get_tensor(self.output)).to(self.device)
 
 
-def export_tflite(model: DetectionModel, file: Path, settings: Settings) -> Path:
+def write(model: DetectionModel, file: Path, settings: Settings) -> Path:
     """TensorFlow Lite, by LiteRT; images go in as [batch, ch, h, w], as everywhere here."""
     litert_torch = load_extra("litert_torch", "the export to TensorFlow Lite", "litert-torch")
     with replacing(file) as temporary, tracing():

@@ -13,7 +13,7 @@ from utils.errors import UserError
 from utils.files import replacing
 
 
-class TorchScriptBackend:
+class Reader:
     """A .torchscript file, by PyTorch."""
 
     def __init__(self, file: Path, device: torch.device):
@@ -32,7 +32,7 @@ class TorchScriptBackend:
         return result[0] if isinstance(result, tuple | list) else result
 
 
-def export_torchscript(model: DetectionModel, file: Path, settings: Settings) -> Path:
+def write(model: DetectionModel, file: Path, settings: Settings) -> Path:
     """TorchScript, traced."""
     with replacing(file) as temporary, tracing():
         traced = torch.jit.trace(settings.graph(model), (settings.images(model),), check_trace=False)
