@@ -95,7 +95,8 @@ def killed(side: Side, model: str, name: str, within_epoch: bool) -> Path:
     """The last.pt of a run killed in its second epoch, saved within that epoch or else at the end of the first."""
     from utils.checkpoint import read_checkpoint
 
-    last = side.folder / name / "weights" / "last.pt"
+    folder = side.folder / name / "weights"
+    last, complete = folder / "last.pt", folder / "epoch0.pt"
     often = ["--save-minutes", 1e-5] if within_epoch else []
     line = side.line("train.py", *side.training_flags(model, name), *often)
     # In a group of its own, with the processes that load images.
@@ -105,7 +106,8 @@ def killed(side: Side, model: str, name: str, within_epoch: bool) -> Path:
     try:
         while process.poll() is None:
             time.sleep(0.005)
-            if last.exists() and last.stat().st_mtime_ns != seen:
+            # epoch0.pt is written after last.pt and best.pt: killed before that, a run has lost a file.
+            if complete.exists() and last.stat().st_mtime_ns != seen:
                 # It must not write the next one while this one is read.
                 os.killpg(process.pid, signal.SIGSTOP)
                 seen = last.stat().st_mtime_ns

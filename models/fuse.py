@@ -48,9 +48,8 @@ def _fuse_traced(network: nn.Module) -> None:
     """Fuse the pairs of a foreign network where nothing but the BatchNorm uses what the convolution gives."""
     try:
         graph = _ConvolutionTracer().trace(network)
-    except (
-        Exception
-    ):  # a forward that depends on numbers can't be traced, and stays as it is: slower, and the same function
+    # A forward that depends on numbers can't be traced; it stays as it is, which is slower and computes the same.
+    except Exception:
         return
     uses = [node.target for node in graph.nodes if node.op == "call_module"]
     for node in graph.nodes:
@@ -70,5 +69,5 @@ def _replace(network: nn.Module, name: str, module: nn.Module) -> None:
 
 
 def _what_follows(bn: nn.BatchNorm2d) -> nn.Module:
-    """The activation that timm's BatchNormAct2d holds; nothing, for a plain BatchNorm."""
+    """The activation that timm's BatchNormAct2d holds; an Identity for a plain BatchNorm."""
     return bn.act if isinstance(getattr(bn, "act", None), nn.Module) else nn.Identity()

@@ -108,7 +108,8 @@ def _import(path: Path) -> None:
     sys.modules[module_name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as e:  # whatever the user's own code raises is the user's to mend
+    # The user's own code may raise anything, and the user can mend it.
+    except Exception as e:
         del sys.modules[module_name]
         lines = [f.lineno for f in traceback.extract_tb(e.__traceback__) if Path(f.filename) == path]
         line = e.lineno if isinstance(e, SyntaxError) and Path(e.filename or "") == path else lines[-1] if lines else 1

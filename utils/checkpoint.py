@@ -44,9 +44,8 @@ def save_checkpoint(path: str | Path, data: dict[str, Any]) -> None:
     Raises UserError, with the old file untouched, where the disk is full or the folder can't be written.
     """
     path = Path(path)
-    buffer = (
-        io.BytesIO()
-    )  # torch.save reports a failing disk as a RuntimeError of its zip writer; a plain write says why
+    # Into memory first: torch.save reports a failing disk as a RuntimeError of its zip writer; a plain write says why.
+    buffer = io.BytesIO()
     torch.save({"format": FORMAT, **data}, buffer)
     try:
         with replacing(path) as temporary, open(temporary, "wb") as f:
@@ -103,13 +102,8 @@ class PickledObject:
         return self.state.get(name, default) if isinstance(getattr(self, "state", None), dict) else default
 
 
-HARMLESS = {
-    "argparse",
-    "pathlib",
-    "datetime",
-    "collections",
-}  # of the standard library, in the records beside the weights
-
+# Modules of the standard library that occur in the records beside the weights …
+HARMLESS = {"argparse", "pathlib", "datetime", "collections"}
 # … and what makes plain data: sets, and the bytes of numpy arrays. PyTorch 2.4 has to be told so, later ones know it.
 PLAIN = [set, bytearray, complex, codecs.encode]
 PLAIN_NAMES = {

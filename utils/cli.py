@@ -57,7 +57,7 @@ class Flag:
     remedy: str = ""
 
     def check(self, name: str, value: Any) -> None:
-        """Raises UserError where a value lies outside the range or is none of the choices."""
+        """Raises UserError where a value lies outside the range or is not among the choices."""
         for v in value if isinstance(value, list | tuple) else [value]:
             if v is None or v is self.default or v in self.apart:
                 continue

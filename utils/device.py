@@ -67,7 +67,7 @@ def describe_device(device: torch.device) -> str:
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until the device has done what it was asked, so that a clock read next is honest."""
+    """Wait until the device has done what it was asked, so that a clock read next includes it."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":

@@ -3,7 +3,7 @@
     torchrun --nproc_per_node 2 train.py …     starts them and tells each its rank by environment variables
     World.join(device)                         this process among them; of one alone, every method is trivial
 
-Every process holds the whole model and an equal share of each batch. The first one (rank 0) writes and speaks.
+Every process holds the whole model and an equal share of each batch. Only the first one (rank 0) writes files and prints.
 """
 
 import os
@@ -55,7 +55,7 @@ class World:
         return world
 
     def leave(self) -> None:
-        """The end of working together."""
+        """Leave the group of processes."""
         if self.size > 1 and dist.is_initialized():
             dist.destroy_process_group()
 
@@ -131,7 +131,7 @@ class World:
 
     @contextmanager
     def _together(self) -> Iterator[None]:
-        """What the library says of a connection that broke, in our words."""
+        """Raise PeerLost for what the library raises when a connection breaks."""
         try:
             yield
         except RuntimeError as e:

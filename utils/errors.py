@@ -36,7 +36,8 @@ def exit_on_user_error(run: Callable[[], T]) -> T:
     except UserError as e:
         print(f"error: {one_line(e)}", file=sys.stderr)
         raise SystemExit(2) from None
-    except BrokenPipeError:  # the reader of our output (`| head`) has left: nobody to report to
+    # The reader of our output (`| head`) has closed it: nothing more can be reported.
+    except BrokenPipeError:
         sys.stderr.close()
         raise SystemExit(1) from None
     except OSError as e:

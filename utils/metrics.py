@@ -20,7 +20,6 @@ class APResult:
     ap: np.ndarray  # [k, 10], one column per IoU threshold
     tp: np.ndarray  # [k] true positives at that point
     fp: np.ndarray  # [k]
-    best_confidence: float
     p_curve: np.ndarray  # [k, 1000] over CONFIDENCE_GRID
     r_curve: np.ndarray
     f1_curve: np.ndarray
@@ -44,7 +43,7 @@ def ap_per_class(tp: np.ndarray, conf: np.ndarray, pred_cls: np.ndarray, target_
         misses = (~tp[mine].astype(bool)).cumsum(0)
         recall = hits / (count + EPS)
         precision = hits / (hits + misses)
-        falling = -conf[mine]  # np.interp wants rising abscissae
+        falling = -conf[mine]  # np.interp needs rising x
         r_curve[i] = np.interp(-CONFIDENCE_GRID, falling, recall[:, 0], left=0)
         p_curve[i] = np.interp(-CONFIDENCE_GRID, falling, precision[:, 0], left=1)
         for j in range(tp.shape[1]):
@@ -64,7 +63,6 @@ def ap_per_class(tp: np.ndarray, conf: np.ndarray, pred_cls: np.ndarray, target_
         ap,
         hits,
         misses,
-        float(CONFIDENCE_GRID[best]),
         p_curve,
         r_curve,
         f1_curve,
@@ -125,7 +123,7 @@ class ConfusionMatrix:
     def add(self, iou: np.ndarray, label_cls: np.ndarray, conf: np.ndarray, pred_cls: np.ndarray) -> None:
         """Count one image: ``iou`` [labels, n], classes of labels and detections, confidence of the detections.
 
-        Pairs are made by falling IoU, whatever the classes; what finds no partner is missed or background.
+        Pairs are made by falling IoU, regardless of class; labels and detections without a partner count as background.
         """
         confident = conf > self.conf
         iou, pred_cls = iou[:, confident], pred_cls[confident].astype(int)

@@ -6,8 +6,10 @@ import yaml
 
 from utils.errors import UserError
 
-FULL_WIDTH = "，：；［］（）【】“”‘’　"  # what an input method for Chinese types in place of , : [ ] and quotes
-REMEDIES = (  # what the parser says, and what it means to somebody who wrote rows by hand
+# what an input method for Chinese types in place of , : [ ] and quotes
+FULL_WIDTH = "，：；［］（）【】“”‘’　"
+# what the parser says, and what to do about it in a file written by hand
+REMEDIES = (
     ("'\\t'", "indent by spaces: YAML takes no tabs"),
     ("expected ',' or ']'", "a comma or a closing bracket is missing"),
     ("but found '<block sequence start>'", "indent it like the rows above"),

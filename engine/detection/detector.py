@@ -81,7 +81,7 @@ def load_detector(
             )
         return Runtime(exported[0], device, dnn)
     if dnn:
-        raise UserError(f"--dnn: runs ONNX files, and {paths[0]} is none; make one: export.py --include onnx")
+        raise UserError(f"--dnn: runs ONNX files, and {paths[0]} is not one; make it: export.py --include onnx")
     models = []
     for path in paths:
         model = detector_from(read_checkpoint(path)).fuse()

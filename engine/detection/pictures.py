@@ -67,7 +67,7 @@ def _as_rgb(array: np.ndarray, i: int) -> np.ndarray:
 def common_shape(images: list[np.ndarray], size: int | tuple[int, int], stride: int) -> tuple[int, int]:
     """The least (height, width) that pictures [h, w, 3] share: their longer sides at ``size``, rounded up to the stride.
 
-    Raises UserError where the size is none.
+    Raises UserError where the size is not positive.
     """
     longest = max(size) if isinstance(size, (tuple, list)) else size
     if longest < 1:

@@ -70,9 +70,8 @@ class Tally:
     """What is counted while a set is evaluated, piece by piece; the pieces of several processes can be put together."""
 
     def __init__(self, nc: int):
-        self.pieces: dict[
-            int, list[tuple[np.ndarray, ...]]
-        ] = {}  # batch number → images' hits, conf, cls, label classes
+        # batch number → images' hits, conf, cls, label classes
+        self.pieces: dict[int, list[tuple[np.ndarray, ...]]] = {}
         self.images_per_class = np.zeros(nc, int)
         self.confusion = np.zeros((nc + 1, nc + 1))
         self.losses = np.zeros(3)

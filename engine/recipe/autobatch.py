@@ -9,7 +9,7 @@ from torch import nn
 from utils.errors import UserError
 
 TRIAL_SIZES = (1, 2, 4, 8, 16)
-SHARE = 0.8  # of the free memory: validation and the data loader want some, too
+SHARE = 0.8  # of the free memory: validation and the data loader need some, too
 
 
 def find_batch_size(model: nn.Module, imgsz: int, device: torch.device, amp: bool) -> int:

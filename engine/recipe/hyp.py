@@ -77,7 +77,7 @@ RANGES = {h.name: h.evolve for h in HYPER_PARAMETERS if h.evolve}
 def read_hyp(path: str | Path) -> dict[str, float]:
     """Read a hyper-parameter file, by path or by name in data/hyps/.
 
-    Raises UserError that names what is missing, unknown, no number, or no probability.
+    Raises UserError that names what is missing, unknown, not a number, or not a probability.
     """
     path = Path(path)
     if not path.exists() and (ROOT / "data" / "hyps" / path.name).is_file():

@@ -13,7 +13,8 @@ from utils.distributed import World
 from utils.errors import UserError
 from utils.paths import ROOT
 
-PRESENT = ("device", "workers", "cache")  # what a resumed run takes from the command line: they change nothing learnt
+# What a resumed run takes from the command line: none of these changes what is learnt.
+PRESENT = ("device", "workers", "cache")
 
 
 def find_resumable(path: str | Path | bool) -> tuple[Path, Checkpoint]:
@@ -48,7 +49,7 @@ def find_unfinished(options: TrainOptions, world: World) -> tuple[Path, Checkpoi
 
 
 def find_restarted(options: TrainOptions, launch: str) -> Path | None:
-    """The last.pt that this very start of torchrun has written before it had to restart its processes, or None."""
+    """The last.pt that this start of torchrun wrote before it had to restart its processes, or None."""
     for path in sorted(Path(options.project).glob(f"{options.name}*/weights/last.pt"), key=_written, reverse=True):
         try:
             if read_checkpoint(path).training.get("launch") == launch:

@@ -133,8 +133,8 @@ def open_folder(
         folder = world.from_first(partial(new_run_folder, options.project, options.name, options.exist_ok))
     else:
         folder = Path(options.project)
-    speaks = keep_records and world.is_first
-    return folder, Records(folder, names, not options.noplots) if speaks else Silent()
+    keeps = keep_records and world.is_first
+    return folder, Records(folder, names, not options.noplots) if keeps else Silent()
 
 
 def build_learner(

@@ -16,7 +16,8 @@ class StopSignal:
 
     def __enter__(self) -> "StopSignal":
         self.before = {}
-        if threading.current_thread() is threading.main_thread():  # Python takes signals nowhere else
+        # Python sets signal handlers in the main thread only.
+        if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self.before[number] = signal.signal(number, self._note)
         return self

@@ -93,7 +93,7 @@ class Trainer:
         return self.state.epoch >= self.options.epochs or self.out_of_patience()
 
     def out_of_patience(self) -> bool:
-        """Whether --patience epochs have passed without a better one; without validation nobody knows."""
+        """Whether --patience epochs have passed without a better one; never without validation, which measures that."""
         options, state = self.options, self.state
         return not options.noval and 0 < options.patience <= state.epoch - 1 - state.best_epoch
 
@@ -137,7 +137,7 @@ class Trainer:
     def guarded(self, stage: Callable[[], T]) -> T:
         """Run a stage of an epoch; what goes wrong around it becomes one line that says how to go on.
 
-        An image that is gone shows between two steps, where all can be saved. The death of a loading process is reported
+        A missing image is noticed between two steps, where all can be saved. The death of a loading process is reported
         from a signal handler, half-way through a step too, and that of another process of the run in the middle of one:
         there the run goes on from its last checkpoint.
         """
@@ -230,7 +230,7 @@ class Trainer:
             # between epochs it has just been done
             if self.state.batches_done or self.options.nosave:
                 self.save()
-            # nobody leaves before all is saved
+            # no process leaves before all have saved
             self.world.any(False)
             print(f"\nstopped; {self.last_words()}", flush=True)
             self.world.leave()

@@ -23,7 +23,8 @@ PROBE = (256, 320)  # height and width at which networks are traced; not square,
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-ALIASES = {  # spellings of the write-ups
+# spellings of the write-ups
+ALIASES = {
     "efficientnet": "torchvision/efficientnet_b0",
     "efficientnetv2_s": "torchvision/efficientnet_v2_s",
     "efficientnetv2_m": "torchvision/efficientnet_v2_m",
@@ -252,7 +253,7 @@ def build_network(name: str, levels: dict[str, Level]) -> nn.Module:
 
 @cache
 def _unused(name: str, places: tuple[int, ...]) -> list[str]:
-    """The parameters that none of these maps of a timm network depends on: training over several processes trips over them."""
+    """The parameters that none of these maps of a timm network depends on: training over several processes fails on them."""
     with torch.device("meta"):
         net = _timm_features(name, out_indices=places).train()
         sum(y.sum() for y in net(torch.zeros(2, 3, *PROBE))).backward()

@@ -13,7 +13,8 @@ from models.description.rows import Row, nearest, parse_arguments, scale_channel
 from utils.errors import UserError
 
 BATCHNORM = {"eps": 1e-3, "momentum": 0.03}  # stock's, for every layer unless the YAML says otherwise for the backbone
-REMEDIES = (  # what a constructor says, and what to do
+# what a constructor says, and what to do
+REMEDIES = (
     ("divisible by groups", "choose groups that divide both, or channels that the groups divide"),
     ("divisible by num_heads", "choose output channels, or a width_multiple, that the number of heads divides"),
     ("must be even", "choose an even number of output channels"),
@@ -36,7 +37,7 @@ def build_layer(row: Row, block: type[nn.Module], rule: str, channels: list[int]
     flow = f"{_words(channels)} channels come in"
     if rule in ("channels", "repeats"):
         if not args or not isinstance(args[0], int) or isinstance(args[0], bool) or args[0] < 1:
-            found = f", and {args[0]!r} is none" if args else ""
+            found = f", and {args[0]!r} is not" if args else ""
             raise row.error(
                 f"the first argument of {row.block} is its output channels, a positive whole number{found}; "
                 f"write [128] or [128, …]"
@@ -61,7 +62,8 @@ def build_layer(row: Row, block: type[nn.Module], rule: str, channels: list[int]
             return block(*args, **kwargs)
         again = [args[1], *args[1:]] if rule == "channels" else args  # only the first block changes the channels
         return nn.Sequential(block(*args, **kwargs), *(block(*again, **kwargs) for _ in range(n - 1)))
-    except Exception as e:  # whatever a constructor says about arguments it cannot take is the user's to read
+    # A constructor may raise anything for arguments it cannot take; the user reads what it says.
+    except Exception as e:
         remedy = next((words for found, words in REMEDIES if found in str(e)), _arguments_of(row.block, block, rule))
         if len(channels) > 1:
             remedy = (

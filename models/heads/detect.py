@@ -47,7 +47,7 @@ class Detect(nn.Module):
         xy, wh, scores = raw.sigmoid().split((2, 2, self.nc + 1), 4)
         xy = (xy * 2 + cells) * stride.to(raw.dtype)
         wh = wh * 2
-        wh = wh * wh * anchors  # as products: not every runtime that models are exported to has a power
+        wh = wh * wh * anchors  # as products: not every runtime that models are exported to has a power operator
         return torch.cat((xy, wh, scores), 4).view(b, self.na * ny * nx, self.no)
 
     def set_strides(self, strides: list[float]) -> None:

@@ -15,7 +15,7 @@ def make_transform(file: str | None) -> Callable:
     """(image uint8 [h, w, 3], labels [n, 5] class, x, y, w, h, rng) → the same, transformed.
 
     ``file``: a pipeline saved by ``albumentations.save`` as YAML or JSON; None: rare blur, median blur, grey, and
-    contrast, as YOLOv5 does. Raises UserError where the package or the file is missing or of no use.
+    contrast, as YOLOv5 does. Raises UserError where the package or the file is missing or unusable.
     """
     A = load_extra("albumentations", "--albumentations", PACKAGE)
     if not hasattr(A.Compose, "set_random_seed"):
@@ -27,7 +27,8 @@ def make_transform(file: str | None) -> Callable:
             raise UserError(f"--albumentations {file}: no such file")
         try:
             steps = [A.load(file, data_format="json" if file.endswith(".json") else "yaml")]
-        except Exception as e:  # whatever the package says about a file it cannot read is the user's to read
+        # The package raises errors of many types for a file it cannot read; the user reads what it says.
+        except Exception as e:
             raise UserError(f"--albumentations {file}: {type(e).__name__}: {e}") from None
     boxes = A.BboxParams(format="yolo", label_fields=["classes"], clip=True)
     pipeline = A.Compose(steps, bbox_params=boxes)

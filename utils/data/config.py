@@ -26,7 +26,7 @@ class DataConfig:
     names: dict[int, str]  # class index → name, 0..nc-1
     nc: int
     splits: dict[str, list[str]]  # "train", "val" and, if given, "test" → folders, .txt lists, images or globs
-    download: list[tuple[str, str]] = field(default_factory=list)  # (folder to fill, URL, or a text that is none)
+    download: list[tuple[str, str]] = field(default_factory=list)  # (folder to fill, URL or another text)
     generate: str | None = None  # "shapes": the set is drawn, not downloaded
 
 

@@ -44,7 +44,8 @@ def cached(load: Load, annotations: list[Annotation], size: int, mode: str, fold
     def load_disk(path: str) -> tuple[np.ndarray, tuple[int, int]]:
         try:
             return np.load(store[path], allow_pickle=False), shapes[path]
-        except (OSError, ValueError, EOFError):  # gone or cut short: the image itself is still there
+        # Missing or truncated: read the image itself.
+        except (OSError, ValueError, EOFError):
             return load(path)
 
     def fill_disk(path: str) -> None:
@@ -63,7 +64,7 @@ def cached(load: Load, annotations: list[Annotation], size: int, mode: str, fold
         images[path] = load(path)
 
     fill = fill_disk if mode == "disk" else fill_ram
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # threads will do: decoding leaves Python's lock
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # threads suffice: decoding releases Python's lock
         for _ in tqdm(
             pool.map(fill, paths), total=len(paths), desc=f"caching {name} images ({need / 1e9:.1f} GB {mode})"
         ):
@@ -72,7 +73,7 @@ def cached(load: Load, annotations: list[Annotation], size: int, mode: str, fold
 
 
 def available_memory() -> int | None:
-    """Bytes of memory that can be had without swapping; None where the system does not say."""
+    """Bytes of memory available without swapping; None where the system does not say."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
     except OSError:
@@ -81,7 +82,7 @@ def available_memory() -> int | None:
 
 
 def _digest(path: str, size: int, name: str) -> str:
-    """Another one whenever the image, the size, or the way of resizing is another."""
+    """A key that changes with the image, the size and the way of resizing."""
     stat = os.stat(path)
     text = repr((os.path.abspath(path), stat.st_size, stat.st_mtime_ns, size, name))
     return hashlib.sha256(text.encode()).hexdigest()[:16]

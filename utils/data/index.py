@@ -81,7 +81,7 @@ def index_images(
 
 def _check_all(images: list[str], nc: int, description: str, workers: int | None) -> Index:
     index = Index([], [], missing=0, empty=0)
-    pool = ThreadPoolExecutor(workers or os.cpu_count())  # threads will do: decoding leaves Python's lock
+    pool = ThreadPoolExecutor(workers or os.cpu_count())  # threads suffice: decoding releases Python's lock
     try:
         results = pool.map(lambda image: _check(image, nc), images)
         for annotation, faults, background in tqdm(results, desc=description, total=len(images), unit="image"):
@@ -91,7 +91,7 @@ def _check_all(images: list[str], nc: int, description: str, workers: int | None
                 index.missing += background == "missing"
                 index.empty += background == "empty"
     finally:
-        pool.shutdown(cancel_futures=True)  # Ctrl-C shall not wait for the rest of the images
+        pool.shutdown(cancel_futures=True)  # after Ctrl-C, don't wait for the rest of the images
     return index
 
 
@@ -125,7 +125,7 @@ def label_stamps(annotations: list[Annotation]) -> dict[str, tuple[int, int] | N
 
 
 def changed_labels(stamps: dict[str, tuple[int, int] | None]) -> list[str]:
-    """The label files that are not what they were at ``stamps``."""
+    """The label files that have changed since ``stamps``."""
     return [path for path, stamp in stamps.items() if _stamp(path) != stamp]
 
 

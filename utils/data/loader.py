@@ -128,7 +128,8 @@ def image_weights(annotations: list, class_maps: np.ndarray) -> np.ndarray:
     counts = np.array([np.bincount(a.labels[:, 0].astype(int), minlength=len(class_maps)) for a in annotations])
     rarity = 1 / counts.sum(0).clip(1)
     weights = (counts * rarity / rarity.sum() * (1 - class_maps) ** 2).sum(1)
-    return weights + weights.mean() * 1e-3 + 1e-12  # images without boxes are not forgotten altogether
+    # Images without boxes keep a small chance.
+    return weights + weights.mean() * 1e-3 + 1e-12
 
 
 def train_loader(dataset: TrainSet, sampler: EpochSampler, workers: int, pin: bool, quad: bool = False) -> DataLoader:
@@ -157,7 +158,8 @@ def _loader(dataset: Dataset, workers: int, pin: bool, together: Callable, **kwa
         collate_fn=together,
         pin_memory=pin,
         worker_init_fn=_prepare_worker,
-        generator=torch.Generator(),  # a loader draws a seed that nobody uses; not from the state that a run saves
+        # A loader draws a seed, which is not used here; without a generator it would advance torch's global state.
+        generator=torch.Generator(),
         **kwargs,
     )
 
@@ -168,7 +170,7 @@ def _prepare_worker(_: int) -> None:
 
 
 class WorkerDied(UserError):
-    """A process that loads images is gone."""
+    """A process that loads images has died."""
 
 
 @contextmanager

@@ -199,7 +199,7 @@ def _find_place(rng: np.random.Generator, name: str, placed: list[_Shape]) -> tu
 
 
 def _draw_size(rng: np.random.Generator, name: str) -> float:
-    """Longer side of the box in pixels. Look-alikes are never small: a tiny hexagon *is* a circle to any eye."""
+    """Longer side of the box in pixels. Look-alikes are never small: a tiny hexagon cannot be told from a circle."""
     is_small = name in CLASSES and rng.random() < SMALL_SHARE
     return float(np.exp(rng.uniform(*np.log(SMALL_SIZE if is_small else SIZE))))
 
@@ -282,7 +282,7 @@ def _pose(rng: np.random.Generator, contours: list[np.ndarray], size: float) -> 
     turned = [contour @ turn for contour in contours]
     low, high = turned[0].min(0), turned[0].max(0)
     scale = size / (high - low).max()
-    room = size / 2 * (2 * MIN_INSIDE - 1)  # from the centre to the border; `_find_place` has the last word
+    room = size / 2 * (2 * MIN_INSIDE - 1)  # from the centre to the border; `_find_place` decides
     centre = rng.uniform(room, IMAGE_SIZE - room, 2)
     return [(contour - (low + high) / 2) * scale + centre for contour in turned]
 

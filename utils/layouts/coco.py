@@ -11,7 +11,8 @@ from utils.errors import UserError
 from utils.layouts.collection import Box, Collection, Picture, keep_box, name_apart, place_image, require_empty
 
 NUMBER = (int, float)
-FIELDS = {  # what an entry must have to be understood at all; the annotations are looked at one by one
+# what an entry must have to be understood at all; the annotations are looked at one by one
+FIELDS = {
     "images": {"id": (int, str), "file_name": str, "width": NUMBER, "height": NUMBER},
     "categories": {"id": int, "name": str},
     "annotations": {},

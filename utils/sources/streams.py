@@ -20,7 +20,7 @@ from utils.files import unique_name
 from utils.sources.capture import CaptureError, check_screen, open_capture
 from utils.sources.frame import Frame
 
-# FFmpeg would write its own words about every connection between ours; -8 is silent.
+# FFmpeg would print messages of its own about every connection; -8 is silent.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 RETRY_WAITS = (1, 2, 4, 8, 16, 30, 30, 30, 30, 30)  # seconds; after the last one a stream is given up
 BAD_FRAMES = 3  # pictures in a row that can't be read before the connection is made anew
@@ -48,7 +48,7 @@ def display_name(source: str | int | Path) -> str:
 
 
 class Stream(threading.Thread):
-    """Reads one live source until it ends, is stopped, or can't be had any more.
+    """Reads one live source until it ends, is stopped, or can no longer be read.
 
     ``take()`` gives the newest frame once. ``news`` is notified of every new frame and of the end; ``fault`` then says
     what went wrong, if anything did.
@@ -137,7 +137,7 @@ class Stream(threading.Thread):
 class Streams:
     """Live sources side by side: ``for frame in streams`` gives their frames until all have ended.
 
-    ``faults`` are the words about those that could not be opened, or not be had back.
+    ``faults`` says which could not be opened or reconnected, and why.
     """
 
     def __init__(self, sources: list[str], vid_stride: int = 1):

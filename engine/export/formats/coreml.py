@@ -35,7 +35,7 @@ def write(model: DetectionModel, file: Path, settings: Settings) -> Path:
     coremltools = load_extra("coremltools", "the export to Core ML")
     precision = coremltools.precision.FLOAT16 if settings.half else coremltools.precision.FLOAT32
     with replacing(file) as temporary, tracing():
-        # by torch.export, not by a trace: its converter stumbles over a trace's arithmetic on sizes
+        # by torch.export, not by a trace: its converter cannot take a trace's arithmetic on sizes
         program = torch.export.export(
             settings.without_half().graph(model), (settings.images(model),)
         ).run_decompositions({})

@@ -88,7 +88,7 @@ def open_backend(file: Path, device: "torch.device", dnn: bool):
         known = " ".join(kind.suffix for kind in FORMATS.values())
         raise UserError(f"{file}: no model that can be run; known are .pt and {known}")
     if dnn and not kind.dnn:
-        raise UserError(f"--dnn: runs ONNX files, and {file} is none; make one: export.py --include onnx")
+        raise UserError(f"--dnn: runs ONNX files, and {file} is not one; make it: export.py --include onnx")
     if not file.exists():
         raise UserError(f"{file}: no such file")
     module = kind.load()

@@ -100,7 +100,7 @@ BROKEN = {
     "a comma forgotten within the arguments": (
         edited(("[1024, 3, 2]", "[1024 3, 2]")),
         "my.yaml, layer 7 [-1, 1, Conv, [1024 3, 2]]: the first argument of Conv is its output channels, a positive whole "
-        "number, and '1024 3' is none; write [128] or [128, …]",
+        "number, and '1024 3' is not; write [128] or [128, …]",
     ),
     "a comma of a Chinese keyboard": (
         edited((SPPF, SPPF.replace("[-1,", "[-1，"))),
