@@ -1,72 +1,152 @@
-"""The house stands: imports point downwards, commands start light, nothing is evaluated or unpickled."""
+"""The house stands: imports point downwards, rooms stay small, commands start light, nothing is evaluated or unpickled.
+
+Which room stands on which floor is written in bench/house.py.
+"""
 
 import ast
 import os
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from tests.helpers.project import ROOT, command
+from bench.house import COMMANDS as COMMAND_ROOM
+from bench.house import ROWS, arrows, draw, imported_names, imports, module_name, reached, room, sources
+from tests.helpers.project import COMMANDS, ROOT, command
 
-FLOORS = {"utils": 1, "models": 2, "models.yolo": 3, "models.load": 3, "engine": 4, "command": 5}
-COMMANDS = ["train.py", "val.py", "detect.py", "export.py", "benchmarks.py", "data/convert.py"]
-ENTRIES = [*COMMANDS, "hubconf.py"]  # what other code may start from, and no other code imports
-SOURCES = [p for room in ("utils", "models", "engine") for p in (ROOT / room).rglob("*.py")] + [
-    ROOT / entry for entry in ENTRIES
-]
+# Files under stock's module names that hand stock's names to programs written for it, such as "utils/general.py". They
+# stand on the top floor wherever their folder is: nothing inside the house imports them, and no folder is too full of them.
+DOORS: tuple[str, ...] = ()
 
-
-def module_name(path: Path) -> str:
-    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+MOST_FILES, MOST_LINES = 14, 450
+LONGER = {"models/common.py": 800}  # its classes are what write-ups paste into and quote
 
 
-def floor(module: str) -> int:
-    if module in FLOORS:
-        return FLOORS[module]
-    return FLOORS["command"] if f"{module.replace('.', '/')}.py" in ENTRIES else FLOORS[module.split(".")[0]]
+def place(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
 
 
-def imports(path: Path) -> set[str]:
-    """The project's modules that a file imports, anywhere in it."""
-    found = set()
-    known = {module_name(p) for p in SOURCES}
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return (found & known) - {"utils", "models", "engine"}
+SOURCES = [path for path in sources() if place(path) not in DOORS]
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
+OURS = [*sources(), *sorted((ROOT / "bench").rglob("*.py")), *TESTS]
+GRAPH = imports()
 
 
 def test_there_is_something_to_check():
-    assert len(SOURCES) > 30
+    assert len(SOURCES) > 100 and len(TESTS) > 40
+    assert sum(len(targets) for targets in GRAPH.values()) > 300
+    assert {name for _, rooms in ROWS for name in rooms} == {room(path)[1] for path in SOURCES}  # no room is empty
+
+
+# Floors and rooms -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=module_name)
-def test_imports_never_point_upwards(path):
-    own = module_name(path)
-    above = {name for name in imports(path) if floor(name) > floor(own)}
-    assert not above
-    if floor(own) == FLOORS["command"]:
-        assert not {name for name in imports(path) if floor(name) == FLOORS["command"]}
+def test_imports_point_downwards(path):
+    """To a row further down, or to the file's own room; from a command to no other command."""
+    row, own = room(path)
+    allowed = {
+        target for target in GRAPH.get(path, ()) if room(target)[0] > row or room(target)[1] == own != COMMAND_ROOM
+    }
+    assert not {place(target) for target in GRAPH.get(path, set()) - allowed}
 
 
 def test_there_are_no_circles():
-    graph = {module_name(p): imports(p) for p in SOURCES}
-    done: set[str] = set()
+    done: set[Path] = set()
 
-    def visit(module: str, path: tuple[str, ...]) -> None:
-        assert module not in path, " → ".join([*path, module])
-        if module not in done:
-            for name in graph[module]:
-                visit(name, (*path, module))
-            done.add(module)
+    def visit(path: Path, way: tuple[Path, ...]) -> None:
+        assert path not in way, " → ".join(map(module_name, [*way, path]))
+        if path not in done:
+            for target in sorted(GRAPH[path]):
+                visit(target, (*way, path))
+            done.add(path)
 
-    for module in graph:
-        visit(module, ())
+    for path in GRAPH:
+        visit(path, ())
+
+
+def test_nothing_goes_through_a_door():
+    doors = {ROOT / door for door in DOORS}
+    assert all(path.exists() for path in doors)
+    assert not {(place(path), place(door)) for path in set(GRAPH) - doors for door in GRAPH[path] & doors}
+
+
+def test_every_file_is_reached_from_a_command():
+    """What no command leads to is dead, or a door."""
+    assert {place(path) for path in set(GRAPH) - reached()} == set(DOORS)
+
+
+def test_no_folder_holds_too_many_files():
+    found = [path for name in ("utils", "models", "engine", "tests", "bench") for path in (ROOT / name).rglob("*.py")]
+    folders = Counter(path.parent for path in [*found, *ROOT.glob("*.py")] if place(path) not in DOORS)
+    assert not {place(folder): count for folder, count in folders.items() if count > MOST_FILES}
+
+
+@pytest.mark.parametrize("path", OURS, ids=place)
+def test_every_file_says_what_it_is_for_and_is_read_in_one_sitting(path):
+    text = path.read_text(encoding="utf-8")
+    assert ast.get_docstring(ast.parse(text))
+    assert len(text.splitlines()) <= LONGER.get(place(path), MOST_LINES)
+
+
+def test_a_name_stands_in_one_place():
+    """No ``__init__.py`` hands on what stands elsewhere."""
+    assert not {place(path) for path in OURS if path.name == "__init__.py"} - set(DOORS)
+
+
+def is_private(name: str) -> bool:
+    return name.startswith("_") and not name.endswith("__")
+
+
+@pytest.mark.parametrize("path", OURS, ids=place)
+def test_no_private_name_is_imported(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            assert not node.level, "write the whole name of the module"
+            ours = node.module.split(".")[0] in {"utils", "models", "engine", "bench", "tests"}
+            assert not ours or not [alias.name for alias in node.names if is_private(alias.name)]
+
+
+@pytest.mark.parametrize("path", sources(), ids=place)
+def test_no_private_name_is_taken_from_an_imported_module_or_class(path):
+    """Neither ``module._name`` nor ``Class._name`` of what another file holds."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    ours = {
+        alias.asname or alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module.split(".")[0] in {"utils", "models", "engine"}
+        for alias in node.names
+    }
+    attributes = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and is_private(node.attr)]
+    assert not {ast.unparse(node) for node in attributes if ast.unparse(node.value) in ours}
+
+
+@pytest.mark.parametrize("path", TESTS, ids=place)
+def test_no_test_imports_a_test(path):
+    """Nor a conftest: what several need stands in tests/helpers/."""
+    names = {name for name in imported_names(ast.parse(path.read_text(encoding="utf-8"))) if name.startswith("tests")}
+    allowed = {module_name(helper) for helper in (ROOT / "tests" / "helpers").glob("*.py")}
+    assert not {name for name in names if name not in allowed and name.rpartition(".")[0] not in allowed}
+
+
+def test_tests_stand_in_the_rooms_they_test():
+    folders = {path.parent.relative_to(ROOT / "tests") for path in TESTS} - {Path("helpers")}
+    assert not {str(folder) for folder in folders if not (ROOT / folder).is_dir()}
+
+
+def test_the_picture_is_drawn_from_the_imports(tmp_path):
+    rows = {name: row for row, (_, rooms) in enumerate(ROWS) for name in rooms}
+    found = arrows()
+    assert len(found) > 40 and not {pair for pair in found if rows[pair[0]] >= rows[pair[1]]}
+    draw(tmp_path / "house.png")
+    assert (tmp_path / "house.png").stat().st_size < 200_000
+    assert (ROOT / "docs" / "architecture.png").stat().st_size < 200_000
+
+
+# Commands ---------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("script", COMMANDS)
@@ -88,7 +168,7 @@ def test_commands_run_from_anywhere(script, tmp_path):
     assert command(script, "--help", cwd=tmp_path).returncode == 0
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=module_name)
+@pytest.mark.parametrize("path", sources(), ids=module_name)
 def test_nothing_is_evaluated_or_unpickled(path):
     text = path.read_text()
     assert not re.search(r"(?<![\w.])(eval|exec)\(", text)
@@ -96,14 +176,6 @@ def test_nothing_is_evaluated_or_unpickled(path):
     for call in re.findall(r"torch\.load\([^)]*\)", text):
         assert "weights_only=True" in call
     assert ".cuda(" not in text
-
-
-@pytest.mark.parametrize("path", SOURCES, ids=module_name)
-def test_every_file_says_what_it_is_for_and_stays_readable(path):
-    text = path.read_text()
-    if text:
-        assert ast.get_docstring(ast.parse(text))
-    assert len(text.splitlines()) <= (800 if path.name == "common.py" else 500)
 
 
 def test_no_import_takes_away_cores():

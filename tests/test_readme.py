@@ -16,7 +16,11 @@ TEXTS = [ENGLISH, *sorted(p for p in (ROOT / "docs").glob("*.md") if not p.name.
 
 
 def blocks(path) -> list[str]:
-    return re.findall(r"```\w+\n(.*?)```", path.read_text(encoding="utf-8"), re.S)
+    return blocks_of_text(path.read_text(encoding="utf-8"))
+
+
+def blocks_of_text(text: str) -> list[str]:
+    return re.findall(r"```\w+\n(.*?)```", text, re.S)
 
 
 def commands(path) -> list[list[str]]:
@@ -53,6 +57,21 @@ def test_ci_runs_the_command_of_the_readme():
     script = script.replace("if [ -e .venv ]; then", "if false; then").replace('"$(dirname "$0")/.."', f'"{ROOT}"')
     said = subprocess.run(["bash", "-c", script], capture_output=True, text=True).stdout
     assert f"RUN: {command}" in said
+
+
+@pytest.mark.parametrize("language", ["", ".zh-CN"])
+def test_the_page_of_the_house_names_what_there_is(language):
+    """Every file and folder exists, and a class or function named beside its file stands in it."""
+    text = (ROOT / "docs" / f"architecture{language}.md").read_text(encoding="utf-8")
+    paths = set(re.findall(r"(?<![\w./-])(?:(?:utils|models|engine|data|tests|bench)/[\w./-]*|\w+\.py)", text))
+    for path in paths - {"options.py"}:
+        assert (ROOT / path).exists(), path
+    beside = re.findall(r"(\w+) +((?:utils|models|engine)/[\w/]+\.py)", "".join(blocks_of_text(text)))
+    assert len(beside) > 25
+    for name, path in beside:
+        assert re.search(rf"^(def|class) {name}\b", (ROOT / path).read_text(encoding="utf-8"), re.M), (name, path)
+    for target in re.findall(r"\]\(([^)]+)\)", text):
+        assert (ROOT / "docs" / target).exists(), target
 
 
 @pytest.mark.parametrize("path", [ENGLISH, CHINESE], ids=["en", "zh"])

@@ -91,7 +91,7 @@ class Silent:
     def batch(self, number: int, batch: Batch) -> None:
         pass
 
-    def results(self, rows: list[list[str]]) -> None:
+    def results(self, rows: list[dict[str, float]]) -> None:
         pass
 
     def checkpoints(self, data: dict[str, Any], names: list[str]) -> None:

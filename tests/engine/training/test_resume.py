@@ -19,8 +19,9 @@ from tests.helpers.processes import ended, in_background, wait_for_saves
 from tests.helpers.project import ROOT, assert_user_error, command
 from tests.helpers.sets import make_set
 from tests.helpers.training import hyp_file, options, rows
-from utils.checkpoint import read_checkpoint
+from utils.checkpoint import read_checkpoint, save_checkpoint
 from utils.errors import UserError
+from utils.results import write_cells
 
 
 def start(data, tmp_path, *flags, name="run") -> subprocess.Popen:
@@ -248,3 +249,28 @@ def test_a_disk_that_cannot_be_written_is_one_line_and_leaves_the_last_checkpoin
         Trainer(set_up(TrainOptions.of({"resume": str(last), "device": "cpu"})))  # all that is needed is there
     finally:
         subprocess.run(["umount", "-l", str(disk)], capture_output=True)
+
+
+def test_a_checkpoint_of_an_earlier_release_goes_on_to_the_same_end(tmp_path):
+    """Then rows of results were texts, parameter groups did not say their kind, and other options were saved."""
+    data = make_set(tmp_path / "set", train=10, val=2)
+    first = trainer_of(data, tmp_path)
+    first.train_epoch()
+    first.log(first.validate())
+    first.state.epoch_done()
+    first.save()
+    saved = dict(read_checkpoint(first.weights / "last.pt").training)
+    old = tmp_path / "old" / "weights" / "last.pt"
+    old.parent.mkdir(parents=True)
+    groups = [{k: v for k, v in g.items() if k != "kind"} for g in saved["optimizer"]["param_groups"]]
+    changes = {
+        "results": [write_cells(row) for row in saved["results"]],
+        "optimizer": saved["optimizer"] | {"param_groups": groups},
+        "args": saved["args"] | {"an_option_of_then": 1},
+    }
+    save_checkpoint(old, saved | changes)
+    Trainer(set_up(TrainOptions.of({"resume": str(old), "device": "cpu"}))).run()
+    first.run()
+    assert (old.parents[1] / "results.csv").read_bytes() == (first.folder / "results.csv").read_bytes()
+    weights, expected = (read_checkpoint(p).model for p in (old, first.weights / "last.pt"))
+    assert all(torch.equal(weights[k], expected[k]) for k in expected)
