@@ -4,12 +4,11 @@ import importlib
 import re
 import shlex
 import subprocess
-import sys
 
 import pytest
 
 from models.description.find import find_model_yaml
-from tests.helpers.project import ROOT
+from tests.helpers.project import ROOT, command_here
 
 ENGLISH, CHINESE = (ROOT / name for name in ("README.md", "README.zh-CN.md"))
 TEXTS = [ENGLISH, *sorted(p for p in (ROOT / "docs").glob("*.md") if not p.name.endswith(".zh-CN.md"))]
@@ -42,9 +41,7 @@ def test_every_command_has_the_flags_it_is_shown_with():
     assert len(commands(ENGLISH)) >= 8
     for script, *flags in commands(ENGLISH):
         if script == "models/yolo.py":
-            known = subprocess.run(
-                [sys.executable, str(ROOT / script), "--help"], capture_output=True, text=True
-            ).stdout
+            known = command_here(script, "--help").stdout
             assert all(flag in known for flag in flags if flag.startswith("--"))
         else:
             importlib.import_module(script.removesuffix(".py").replace("/", ".")).build_parser().parse_args(flags)
@@ -64,7 +61,7 @@ def test_the_page_of_the_house_names_what_there_is(language):
     """Every file and folder exists, and a class or function named beside its file stands in it."""
     text = (ROOT / "docs" / f"architecture{language}.md").read_text(encoding="utf-8")
     paths = set(re.findall(r"(?<![\w./-])(?:(?:utils|models|engine|data|tests|bench)/[\w./-]*|\w+\.py)", text))
-    for path in paths - {"options.py"}:
+    for path in paths - {"options.py", "__init__.py"}:
         assert (ROOT / path).exists(), path
     beside = re.findall(r"(\w+) +((?:utils|models|engine)/[\w/]+\.py)", "".join(blocks_of_text(text)))
     assert len(beside) > 25

@@ -1,8 +1,14 @@
 """Where the project stands, its commands run as a user runs them, and what a user's mistake looks like."""
 
+import contextlib
+import io
+import os
+import runpy
 import subprocess
 import sys
+import traceback
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -25,6 +31,28 @@ def command(*args: object, cwd: Path = ROOT, timeout: float = 600) -> subprocess
     script, *rest = map(str, args)
     line = [sys.executable, str(ROOT / script), *rest]
     return subprocess.run(line, cwd=cwd, capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL)
+
+
+def command_here(*args: object, cwd: Path = ROOT) -> subprocess.CompletedProcess:
+    """What ``command`` gives, of the command run within this process: without the seconds that importing PyTorch takes.
+
+    For what a command says. What it leaves in a process that goes on, such as plugins, it leaves here.
+    """
+    script, *rest = map(str, args)
+    line, before, code = [str(ROOT / script), *rest], os.getcwd(), 0
+    said, errors = io.StringIO(), io.StringIO()
+    with mock.patch.object(sys, "argv", line), contextlib.redirect_stdout(said), contextlib.redirect_stderr(errors):
+        os.chdir(cwd)
+        try:
+            runpy.run_path(line[0], run_name="__main__")
+        except SystemExit as end:
+            code = end.code or 0
+        except Exception:
+            traceback.print_exc()
+            code = 1
+        finally:
+            os.chdir(before)
+    return subprocess.CompletedProcess(line, code, said.getvalue(), errors.getvalue())
 
 
 def assert_user_error(result: subprocess.CompletedProcess, *words: str) -> None:

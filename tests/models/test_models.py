@@ -14,7 +14,7 @@ from models.fuse import fuse_conv_bn
 from models.yolo import DetectionModel
 from tests.helpers.descriptions import small
 from tests.helpers.models import random_statistics
-from tests.helpers.project import ROOT, SHARED, assert_user_error, command
+from tests.helpers.project import ROOT, SHARED, assert_user_error, command, command_here
 from utils.errors import UserError
 
 FACTS = json.loads((SHARED / "reference" / "model_facts.json").read_text()) if SHARED.exists() else {}
@@ -100,7 +100,7 @@ def test_the_command_prints_layers_and_both_summaries():
 
 
 def test_the_command_profiles():
-    result = command(
+    result = command_here(
         "models/yolo.py", "--cfg", "yolov5n.yaml", "--imgsz", 64, "--batch-size", 2, "--profile", "--line-profile"
     )
     assert result.returncode == 0, result.stderr
@@ -110,14 +110,14 @@ def test_the_command_profiles():
 
 
 def test_the_command_tests_every_yaml():
-    result = command("models/yolo.py", "--test")
+    result = command_here("models/yolo.py", "--test")
     assert result.returncode == 0, result.stderr
     assert f"{len(model_yamls())} of {len(model_yamls())} models built and ran" in result.stdout
 
 
 def test_the_command_names_a_missing_yaml():
     assert_user_error(
-        command("models/yolo.py", "--cfg", "yolov5z.yaml"), "yolov5z.yaml", "no such model YAML", "did you mean"
+        command_here("models/yolo.py", "--cfg", "yolov5z.yaml"), "yolov5z.yaml", "no such model YAML", "did you mean"
     )
 
 

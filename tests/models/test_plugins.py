@@ -15,7 +15,7 @@ from models.flops import count_parameters
 from models.load import described_model
 from models.plugins import PLUGINS, load_plugins, register_block
 from models.yolo import DetectionModel
-from tests.helpers.project import ROOT, assert_user_error, command
+from tests.helpers.project import ROOT, assert_user_error, command_here
 from tests.helpers.training import options
 from utils.checkpoint import read_checkpoint
 from utils.errors import UserError
@@ -190,7 +190,7 @@ def test_a_resumed_run_whose_plugin_has_moved(blocks, cfg, tiny_set, tmp_path):
 def test_the_command_names_a_broken_plugin(blocks, cfg):
     blocks.write_text("import nothing_of_that_name\n")
     message = f"--plugins {blocks}, line 1: ModuleNotFoundError: No module named 'nothing_of_that_name'"
-    assert_user_error(command("models/yolo.py", "--cfg", cfg, "--plugins", blocks), f"error: {message}")
+    assert_user_error(command_here("models/yolo.py", "--cfg", cfg, "--plugins", blocks), f"error: {message}")
     for other in (train, val, detect):
         with pytest.raises(UserError) as error:
             other.run(plugins=[str(blocks)])

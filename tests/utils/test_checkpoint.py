@@ -14,7 +14,7 @@ from engine.detection.detector import load_detector
 from models.load import detector_from
 from models.yolo import DetectionModel
 from tests.helpers.models import own_checkpoint
-from tests.helpers.project import ROOT, assert_user_error, command
+from tests.helpers.project import ROOT, assert_user_error, command_here
 from utils import checkpoint as module
 from utils.checkpoint import read_checkpoint, save_checkpoint
 from utils.errors import UserError
@@ -140,7 +140,7 @@ def test_pickles_that_call_code_are_refused_and_nothing_runs(tmp_path):
 def test_the_commands_refuse_such_a_file(script, tmp_path, tiny_set):
     torch.save({"model": Evil((os.system, (f"touch {tmp_path / 'ran'}",)))}, tmp_path / "evil.pt")
     data = [] if script == "detect.py" else ["--data", tiny_set]
-    result = command(script, "--weights", tmp_path / "evil.pt", "--project", tmp_path, *data)
+    result = command_here(script, "--weights", tmp_path / "evil.pt", "--project", tmp_path, *data)
     assert_user_error(result, "evil.pt", "system", "refused")
     assert not (tmp_path / "ran").exists()
 

@@ -17,7 +17,7 @@ from engine.detection.results import describe
 from engine.detection.writer import Writer
 from tests.helpers.detection import options
 from tests.helpers.models import make_weights
-from tests.helpers.project import assert_user_error, command, shared
+from tests.helpers.project import assert_user_error, command, command_here, shared
 from utils.boxes import xywh2xyxy
 from utils.data.coco import COCO_NAMES, coco_results
 from utils.data.images import read_image
@@ -372,5 +372,5 @@ def test_view_img_shows_each_picture_and_stops_at_q(weights, images, tmp_path, m
     ],
 )
 def test_mistakes_are_one_line(flags, words, weights, images, tmp_path):
-    result = command("detect.py", "--weights", weights, "--source", images, "--project", tmp_path / "runs", *flags)
+    result = command_here("detect.py", "--weights", weights, "--source", images, "--project", tmp_path / "runs", *flags)
     assert_user_error(result, *words)

@@ -10,7 +10,7 @@ import yaml
 
 import val
 from tests.helpers.models import make_weights
-from tests.helpers.project import assert_user_error, command, shared
+from tests.helpers.project import assert_user_error, command, command_here, shared
 from utils.boxes import non_max_suppression
 from utils.data.coco import COCO_IDS, COCO_NAMES
 from utils.data.config import read_data_yaml
@@ -196,7 +196,7 @@ def test_study_measures_every_checkpoint_at_every_size(tiny_weights, tiny_set, t
 
 def test_a_checkpoint_of_another_class_count(tiny_set, tmp_path):
     weights = make_weights(tmp_path / "five.pt", seed=0, nc=5)
-    result = command("val.py", "--weights", weights, "--data", tiny_set, "--project", tmp_path / "runs")
+    result = command_here("val.py", "--weights", weights, "--data", tiny_set, "--project", tmp_path / "runs")
     assert_user_error(result, "five.pt", "5 classes", "has 2", "--single-cls")
     assert val.run(**options(weights, tiny_set, tmp_path, single_cls=True)).images == 4
 
@@ -211,5 +211,5 @@ def test_a_checkpoint_of_another_class_count(tiny_set, tmp_path):
     ],
 )
 def test_mistakes_are_one_line(flags, words, tiny_weights, tiny_set, tmp_path):
-    result = command("val.py", "--weights", tiny_weights, "--data", tiny_set, "--project", tmp_path, *flags)
+    result = command_here("val.py", "--weights", tiny_weights, "--data", tiny_set, "--project", tmp_path, *flags)
     assert_user_error(result, *words)

@@ -23,7 +23,7 @@ from engine.export.metadata import read_onnx_properties, read_values
 from engine.export.runtime import Runtime
 from engine.export.settings import Settings
 from tests.helpers.export import export_quietly, images, lively, validate
-from tests.helpers.project import ROOT, assert_user_error, command
+from tests.helpers.project import ROOT, assert_user_error, command, command_here
 from utils.boxes import non_max_suppression
 from utils.data.config import index_split, read_data_yaml
 from utils.data.dataset import EvalSet
@@ -327,6 +327,6 @@ def test_plugins_are_loaded_before_the_checkpoint(tmp_path):
     text = (ROOT / "models" / "yolov5n.yaml").read_text().replace("Conv, [64, 6, 2, 2]", "OurConv, [64, 6, 2, 2]")
     (tmp_path / "own.yaml").write_text(text)
     line = ["--cfg", tmp_path / "own.yaml", "--include", "torchscript", "--imgsz", 64]
-    assert_user_error(command("export.py", *line, cwd=tmp_path), "OurConv")
+    assert_user_error(command_here("export.py", *line, cwd=tmp_path), "OurConv")
     done = command("export.py", *line, "--plugins", plugin, cwd=tmp_path)
     assert done.returncode == 0 and (tmp_path / "own.torchscript").is_file(), done.stderr

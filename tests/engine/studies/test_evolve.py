@@ -15,7 +15,7 @@ import train
 from engine.recipe.hyp import RANGES, read_hyp
 from engine.studies.evolve import mutate
 from tests.helpers.processes import in_background
-from tests.helpers.project import ROOT, assert_user_error, command
+from tests.helpers.project import ROOT, assert_user_error, command_here
 from tests.helpers.training import options
 from utils.results import row_fitness
 
@@ -94,6 +94,6 @@ def test_a_search_improves_on_its_start_and_can_be_killed_and_continued(learnt, 
 
 def test_mistakes(tiny_set, tmp_path):
     flags = ["--data", tiny_set, "--project", tmp_path, "--device", "cpu"]
-    assert_user_error(command("train.py", *flags, "--resume_evolve", tmp_path), "no folder of a search")
-    assert_user_error(command("train.py", *flags, "--resume_evolve"), "holds no search")
-    assert_user_error(command("train.py", *flags, "--evolve", "2", "--resume"), "--resume_evolve")
+    assert_user_error(command_here("train.py", *flags, "--resume_evolve", tmp_path), "no folder of a search")
+    assert_user_error(command_here("train.py", *flags, "--resume_evolve"), "holds no search")
+    assert_user_error(command_here("train.py", *flags, "--evolve", "2", "--resume"), "--resume_evolve")

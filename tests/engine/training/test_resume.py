@@ -16,7 +16,7 @@ from engine.training.options import TrainOptions
 from engine.training.setup import set_up
 from engine.training.trainer import Trainer
 from tests.helpers.processes import ended, in_background, wait_for_saves
-from tests.helpers.project import ROOT, assert_user_error, command
+from tests.helpers.project import ROOT, assert_user_error, command, command_here
 from tests.helpers.sets import make_set
 from tests.helpers.training import hyp_file, options, rows
 from utils.checkpoint import read_checkpoint, save_checkpoint
@@ -165,7 +165,7 @@ def test_a_damaged_checkpoint_is_named_and_a_sound_one_offered(tiny_set, tmp_pat
     trainer.save(is_best=True)
     last = trainer.weights / "last.pt"
     last.write_bytes(last.read_bytes()[:1000])
-    result = command("train.py", "--resume", last)
+    result = command_here("train.py", "--resume", last)
     assert_user_error(result, "last.pt", "damaged", f"--resume {trainer.weights / 'best.pt'}")
 
 

@@ -11,7 +11,7 @@ from engine.training.options import TrainOptions
 from engine.training.setup import set_up
 from engine.training.trainer import Trainer
 from models.yolo import DetectionModel
-from tests.helpers.project import assert_user_error, command
+from tests.helpers.project import assert_user_error, command_here
 from tests.helpers.sets import make_set
 from tests.helpers.training import hyp_file, options, rows, trainer_of
 from utils.checkpoint import read_checkpoint
@@ -211,20 +211,20 @@ def test_a_set_with_bad_files_is_trained_without_them(tiny_set, tmp_path, capsys
     ],
 )
 def test_mistakes_are_one_line(flags, words, tiny_set, tmp_path):
-    result = command("train.py", "--data", tiny_set, "--project", tmp_path / "runs", "--device", "cpu", *flags)
+    result = command_here("train.py", "--data", tiny_set, "--project", tmp_path / "runs", "--device", "cpu", *flags)
     assert_user_error(result, *words)
 
 
 def test_a_set_without_usable_labels_is_refused(tiny_set, tmp_path):
     for file in (tiny_set.parent / "labels" / "train").iterdir():
         file.write_text("all of this\nis text\n")
-    assert_user_error(command("train.py", "--data", tiny_set, "--project", tmp_path / "runs"), "no boxes at all")
+    assert_user_error(command_here("train.py", "--data", tiny_set, "--project", tmp_path / "runs"), "no boxes at all")
 
 
 def test_an_empty_set_is_refused(tiny_set, tmp_path):
     for file in (tiny_set.parent / "images" / "train").iterdir():
         file.unlink()
-    assert_user_error(command("train.py", "--data", tiny_set, "--project", tmp_path / "runs"), "no images there")
+    assert_user_error(command_here("train.py", "--data", tiny_set, "--project", tmp_path / "runs"), "no images there")
 
 
 def test_unknown_keywords_are_refused():

@@ -9,7 +9,7 @@ import torch
 
 import train
 from engine.training.trainer import Trainer
-from tests.helpers.project import assert_user_error, command
+from tests.helpers.project import assert_user_error, command_here
 from tests.helpers.sets import make_set
 from tests.helpers.training import hyp_file, options, rows, trainer_of
 from utils.checkpoint import read_checkpoint
@@ -287,7 +287,7 @@ def test_stock_flags_are_all_there():
 
 
 def test_flags_that_contradict_each_other_are_one_line(tiny_set, tmp_path):
-    result = command(
+    result = command_here(
         "train.py", "--data", tiny_set, "--project", tmp_path / "runs", "--rect", "--quad", "--device", "cpu"
     )
     assert_user_error(result, "--rect and --quad")

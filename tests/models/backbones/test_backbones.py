@@ -21,7 +21,7 @@ from models.fuse import fuse_conv_bn
 from models.load import detector_from, transfer_weights
 from models.profiling import profile_layers
 from models.yolo import DetectionModel
-from tests.helpers.project import ROOT, SHARED, assert_user_error, command
+from tests.helpers.project import ROOT, SHARED, assert_user_error, command_here
 from utils.checkpoint import read_checkpoint, save_checkpoint
 from utils.errors import UserError
 from utils.yaml_file import read_yaml
@@ -308,13 +308,13 @@ def test_layers_of_a_named_backbone_are_timed():
 
 
 def test_the_command_shows_a_model_with_another_backbone():
-    result = command("models/yolo.py", "--backbone", SMALL, "--imgsz", 64)
+    result = command_here("models/yolo.py", "--backbone", SMALL, "--imgsz", 64)
     assert result.returncode == 0, result.stderr
     lines = result.stdout.splitlines()
     assert f"torchvision/{SMALL}" in lines[1] and "P3 48" in lines[1] and "192×20×20" in lines[1]
     assert "[-1, P4]" in lines[5]
     assert any(line.startswith(f"yolov5s_{SMALL} summary") for line in lines)
-    assert_user_error(command("models/yolo.py", "--backbone", "resnet51"), "resnet51", "did you mean", "resnet50")
+    assert_user_error(command_here("models/yolo.py", "--backbone", "resnet51"), "resnet51", "did you mean", "resnet50")
 
 
 def test_the_table_of_the_pages_is_what_was_measured():

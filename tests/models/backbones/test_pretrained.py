@@ -21,7 +21,7 @@ from models.backbones.networks import create_classifier
 from models.backbones.pretrained import load_pretrained
 from models.load import load_backbone, transfer_weights
 from models.yolo import DetectionModel
-from tests.helpers.project import assert_user_error, command
+from tests.helpers.project import assert_user_error, command_here
 from utils.checkpoint import read_checkpoint, save_checkpoint
 from utils.errors import UserError
 
@@ -294,8 +294,8 @@ def test_a_frozen_backbone_stays(backbone, tiny_set, tmp_path):
 
 def test_mistakes_of_flags_are_one_line(tiny_set):
     common = ("train.py", "--data", tiny_set, "--device", "cpu", "--imgsz", 64, "--cfg", "yolov5n.yaml")
-    assert_user_error(command(*common, "--backbone", "resnet51"), "resnet51", "did you mean", "resnet50")
-    assert_user_error(command(*common, "--freeze", "bakbone"), "--freeze bakbone", "the word backbone alone")
+    assert_user_error(command_here(*common, "--backbone", "resnet51"), "resnet51", "did you mean", "resnet50")
+    assert_user_error(command_here(*common, "--freeze", "bakbone"), "--freeze bakbone", "the word backbone alone")
     for flags, words in (
         ({"backbone_lr": 0.0}, "--backbone-lr 0.0: must be above 0"),
         ({"backbone_weights": "imagenet"}, "describes its backbone by rows"),

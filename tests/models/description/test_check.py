@@ -6,7 +6,7 @@ import pytest
 
 from models.description.find import model_yamls
 from models.yolo import DetectionModel
-from tests.helpers.project import ROOT, assert_user_error, command
+from tests.helpers.project import ROOT, assert_user_error, command_here
 from utils.errors import UserError, one_line
 
 STOCK = (ROOT / "models" / "yolov5s.yaml").read_text()
@@ -316,10 +316,10 @@ def test_the_command_refuses_errors_and_tells_warnings(tmp_path):
     broken, doubtful = tmp_path / "broken.yaml", tmp_path / "doubtful.yaml"
     broken.write_text(BROKEN["a level without anchors"][0])
     assert_user_error(
-        command("models/yolo.py", "--cfg", broken), f"error: {broken}, layer 24", "add 1 list to `anchors`"
+        command_here("models/yolo.py", "--cfg", broken), f"error: {broken}, layer 24", "add 1 list to `anchors`"
     )
     doubtful.write_text(edited(INSERTED))
-    result = command("models/yolo.py", "--cfg", doubtful, "--imgsz", 100)
+    result = command_here("models/yolo.py", "--cfg", doubtful, "--imgsz", 100)
     assert result.returncode == 0, result.stderr
     lines = result.stdout.splitlines()
     assert lines[0] == "warning: --imgsz 100 is no multiple of the largest stride 32; 128 is used"

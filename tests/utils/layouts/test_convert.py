@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import data.convert as convert
-from tests.helpers.project import assert_user_error, command, shared
+from tests.helpers.project import assert_user_error, command, command_here, shared
 from tests.helpers.sets import make_set
 from utils.data.coco import COCO_IDS, COCO_NAMES
 from utils.data.config import image_files, read_data_yaml
@@ -320,4 +320,4 @@ def test_the_command_line(tmp_path):
     result = command("data/convert.py", "voc", tmp_path / "voc", tmp_path / "out", *flags)
     assert result.returncode == 0, result.stderr
     assert "train: 1 images, 2 boxes" in result.stdout and "classes: 0 cat, 1 dog" in result.stdout
-    assert_user_error(command("data/convert.py", "coco", tmp_path / "voc", tmp_path / "x"), "can't be read")
+    assert_user_error(command_here("data/convert.py", "coco", tmp_path / "voc", tmp_path / "x"), "can't be read")
