@@ -5,7 +5,7 @@
     DetectionModel("models/yolov5s.yaml", nc=3)
         read_model_yaml     the file, by path or by name
         parse_model         rows → layers, each checked as it is built
-        Detect              the head: maps → boxes
+        HEADS               the head: maps → boxes
 """
 
 if __name__ == "__main__":  # run as a script: the project's folder comes before models/ on the import path
@@ -27,7 +27,7 @@ from models.backbones.backbone import Backbone
 from models.blocks import attention, ghostnet, mobilenet, yolov7
 from models.common import default_activation
 from models.description.build import Scaling, build_layer, output_shape, scale_drop_rates, set_batchnorm
-from models.description.check import check_description, check_detect, check_inputs, check_levels, detect_arguments
+from models.description.check import check_description, check_head, check_inputs, check_levels
 from models.description.doubts import find_warnings
 from models.description.find import SIZES, apply_size, find_model_yaml, model_yamls
 from models.description.rows import (
@@ -43,7 +43,8 @@ from models.description.rows import (
 from models.description.swap import build_backbone, names_network, stock_name, trace_backbone, unnest, with_backbone
 from models.flops import count_gflops, count_layers, count_parameters
 from models.fuse import fuse_conv_bn
-from models.heads.detect import Detect
+from models.heads.protocol import Head
+from models.heads.table import HEADS
 from models.plugins import PLUGINS, load_plugins, reserve
 from models.profiling import profile_layers, profile_model
 from models.tta import forward_augment
@@ -104,7 +105,7 @@ BLOCKS = {
     # "YourBlock": None,
 }
 BLOCK_FILES = (common, attention, mobilenet, ghostnet, yolov7)
-reserve({*BLOCKS, "Detect"})
+reserve({*BLOCKS, *HEADS})
 TORCH_RULES = {
     "nn.Conv2d": "channels",
     "nn.ConvTranspose2d": "channels",
@@ -155,7 +156,7 @@ def resolve_block(row: Row) -> tuple[type[nn.Module], str]:
     if block is not None:
         file = f"{block.__module__.replace('.', '/')}.py"
         raise row.error(f"{row.block} is in {file}; add its name to BLOCKS in models/yolo.py to use it")
-    close = nearest(row.block, [*BLOCKS, *PLUGINS, "Detect", "nn.Upsample"])
+    close = nearest(row.block, [*BLOCKS, *PLUGINS, *HEADS, "nn.Upsample"])
     raise UnknownBlock(
         f"{row.place}: unknown block {row.block}{close or '.'} A block of your own goes into models/common.py and BLOCKS of "
         "models/yolo.py, or into a file that is given by --plugins"
@@ -168,16 +169,17 @@ def parse_model(cfg: dict, file: str, ch: int = 3) -> tuple[nn.Sequential, list[
     Returns the layers (each with attributes ``i`` index, ``f`` from) and their rows, which carry channels, output shape
     and stride. Raises UserError that names the row where a block is unknown, cannot be built, or does not fit its input.
     """
-    nc, anchors = cfg["nc"], cfg["anchors"]
+    # a head without anchors has one box a place
+    anchors = cfg.get("anchors", 1)
     na = anchors if isinstance(anchors, int) else len(anchors[0]) // 2
     scaling = Scaling(
         depth=cfg.get("depth_multiple", 1.0),
         width=cfg.get("width_multiple", 1.0),
         divisor=cfg.get("channel_multiple", 8),
-        outputs=na * (nc + 5),
+        outputs=na * (cfg["nc"] + 5),
     )
     rows = read_rows(cfg, file)
-    check_detect(rows, file)
+    check_head(rows, file)
     layers, levels = [], {}
     if backbone := build_backbone(cfg, file, rows):
         layers, levels = [backbone], trace_backbone(backbone, rows[0], CHECK_SIZE)
@@ -188,9 +190,9 @@ def parse_model(cfg: dict, file: str, ch: int = 3) -> tuple[nn.Sequential, list[
             inputs = [take(s, (ch, CHECK_SIZE, CHECK_SIZE), shapes, levels) for s in sources]
             channels = [shape[0] for shape in inputs]
             check_inputs(row, sources, inputs, rows)
-            if row.block == "Detect":
+            if kind := HEADS.get(row.block):
                 strides = [CHECK_SIZE / shape[1] for shape in inputs]
-                layer = Detect(*detect_arguments(row, sources, channels, nc, anchors), channels)
+                layer = kind.from_row(row, sources, channels, cfg)
                 check_levels(row, sources, inputs, strides, rows)
                 layer.set_strides(strides)
             else:
@@ -237,16 +239,16 @@ class DetectionModel(nn.Module):
         if isinstance(self.model[0], Backbone):
             self.yaml |= self.model[0].description()
         self.save = sorted({s for row in self.rows for s in row.kept_sources()})
-        self.nc = self.model[-1].nc
+        self.nc = self.detect.nc
         self.names = {i: str(i) for i in range(self.nc)}
-        self.stride = self.model[-1].stride
-        self.warnings = find_warnings(self.yaml, self.yaml_file, self.rows, self.stride.tolist())
+        self.stride = self.detect.stride
+        self.warnings = find_warnings(self.yaml, self.yaml_file, self.rows, self.detect)
         set_batchnorm(self.model, self.rows, self.yaml, self.yaml_file)
         scale_drop_rates(self.model)
 
     @property
-    def detect(self) -> Detect:
-        """The head."""
+    def detect(self) -> Head:
+        """The head, whichever of HEADS it is."""
         return self.model[-1]
 
     @property
@@ -262,7 +264,7 @@ class DetectionModel(nn.Module):
         return Path(self.yaml_file).stem + (f" (size {size})" if size else "")
 
     def forward(self, x: torch.Tensor, augment: bool = False):
-        """Images [b, ch, h, w], 0..1 → what Detect returns; ``augment`` merges three scales and a flip (eval only)."""
+        """Images [b, ch, h, w], 0..1 → what the head returns; ``augment`` merges three scales and a flip (eval only)."""
         return forward_augment(self, x) if augment else self.forward_once(x)
 
     def forward_once(self, x: torch.Tensor):

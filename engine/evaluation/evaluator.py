@@ -12,10 +12,10 @@ from engine.detection.detector import Detector
 from engine.detection.pipeline import VALIDATION, Pipeline, Thresholds
 from engine.evaluation.figures import Evaluation, Tally, evaluation_of
 from engine.evaluation.recorder import Recorder
+from models.heads.protocol import Loss
 from utils.boxes import scale_boxes, xywh2xyxy
 from utils.data.loader import watching_workers
 from utils.distributed import World
-from utils.loss.detection import DetectionLoss
 from utils.metrics import ConfusionMatrix, match_detections
 
 
@@ -29,7 +29,7 @@ def evaluate(
     thresholds: Thresholds = VALIDATION,
     augment: bool = False,
     single_cls: bool = False,
-    loss: DetectionLoss | None = None,
+    loss: Loss | None = None,
     recorder: "Recorder | None" = None,
     progress: str | None = Evaluation.HEADER,
     world: World | None = None,

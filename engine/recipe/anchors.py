@@ -7,10 +7,10 @@ than 1/anchor_t of it.
 import cv2
 import numpy as np
 import torch
-from torch import nn
 from tqdm import tqdm
 
-from models.heads.detect import anchors_in_stride_order
+from models.heads.anchors import anchors_in_stride_order
+from models.heads.protocol import Head
 from utils.data.labels import Annotation
 
 GOOD_RECALL = 0.98  # of the boxes have an anchor that fits: then the anchors stay
@@ -38,11 +38,13 @@ def anchor_fit(sizes: np.ndarray, anchors: np.ndarray, anchor_t: float) -> tuple
     return float(fits.sum(1).mean()), float(fits.any(1).mean())
 
 
-def fit_anchors(detect: nn.Module, annotations: list[Annotation], size: int, anchor_t: float, seed: int) -> None:
-    """Check the anchors of a Detect head (``anchors`` [nl, na, 2] in grid units, ``stride``) against the data at ``size``.
+def fit_anchors(detect: Head, annotations: list[Annotation], size: int, anchor_t: float, seed: int) -> None:
+    """Check the anchors of a head against the data at ``size``; one without anchors has none to check.
 
     Where fewer than 98 % of the boxes have a fitting anchor, find better ones, and put them in if they are.
     """
+    if not detect.anchored:
+        return
     rng = np.random.default_rng((seed, len(annotations)))
     sizes = box_sizes(annotations, size, rng.uniform(0.9, 1.1, len(annotations)))
     stride = detect.stride.view(-1, 1, 1)

@@ -12,9 +12,9 @@ from torch import nn
 from engine.recipe.ema import ModelEMA
 from engine.recipe.optimizer import Schedule, load_optimizer
 from engine.training.state import State
+from models.heads.protocol import Loss
 from models.yolo import DetectionModel
 from utils.errors import UserError
-from utils.loss.detection import DetectionLoss
 
 GRADIENT_NORM = 10.0
 
@@ -33,7 +33,7 @@ class Learner:
 
     model: DetectionModel
     parallel: nn.Module
-    loss: DetectionLoss
+    loss: Loss
     optimizer: torch.optim.Optimizer
     schedule: Schedule
     scaler: torch.amp.GradScaler

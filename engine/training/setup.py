@@ -29,13 +29,13 @@ from engine.training.options import DEFAULT_BATCH, TrainOptions, check_together
 from engine.training.records import Records, Silent
 from engine.training.resume import continued_options, find_unfinished
 from engine.training.state import State
+from models.heads.protocol import Loss
 from models.plugins import load_plugins
 from models.yolo import DetectionModel
 from utils.data.config import prepare_data, read_data_yaml
 from utils.data.images import usable_imgsz
 from utils.device import describe_device, select_device
 from utils.distributed import World
-from utils.loss.detection import DetectionLoss, scale_gains
 from utils.paths import new_run_folder
 
 
@@ -48,7 +48,7 @@ class Run:
     world: World
     data: TrainingData
     learner: Learner
-    val_loss: DetectionLoss
+    val_loss: Loss
     folder: Path
     records: Records | Silent
     state: State
@@ -91,8 +91,7 @@ def set_up(options: TrainOptions, hyp: dict[str, Any] | None = None, keep_record
         config, names, train, val, imgsz, *build_loaders(options, hyp, config, train, val, imgsz, stride, world)
     )
     learner = build_learner(model, options, hyp, len(data.train_loader), imgsz, world)
-    detect = model.detect
-    val_loss = DetectionLoss(detect.anchors, detect.nc, scale_gains(hyp, detect.nl, detect.nc, imgsz))
+    val_loss = model.detect.loss(hyp, imgsz)
     run = Run(options, hyp, world, data, learner, val_loss, folder, records, State.at_start(len(names), device))
     if resumed:
         take_up(run, path, resumed.training)
@@ -141,7 +140,7 @@ def build_learner(
     model: DetectionModel, options: TrainOptions, hyp: dict[str, Any], batches: int, imgsz: int, world: World
 ) -> Learner:
     """The model with schedule, optimiser, average and loss; ``batches``: of an epoch."""
-    device, detect = world.device, model.detect
+    device = world.device
     schedule = Schedule(hyp, options.epochs, batches, options.batch_size, options.cos_lr)
     freeze_layers(model, options.freeze)
     slow = {"slow": model.backbone, "factor": options.backbone_lr}
@@ -153,11 +152,10 @@ def build_learner(
     if options.sync_bn:
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
     amp = device.type == "cuda"
-    gains = scale_gains(hyp, detect.nl, detect.nc, imgsz)
     return Learner(
         model=model,
         parallel=world.wrap(model, bool(idle)),
-        loss=DetectionLoss(detect.anchors, detect.nc, gains, world.sum, world.size),
+        loss=model.detect.loss(hyp, imgsz, world.sum, world.size),
         optimizer=optimizer,
         schedule=schedule,
         scaler=torch.amp.GradScaler(device.type, enabled=amp),

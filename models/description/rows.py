@@ -134,6 +134,22 @@ def read_rows(cfg: dict, file: str) -> list[Row]:
     return rows
 
 
+def is_count(value: object) -> bool:
+    """Whether a value of a YAML is a whole number above 0."""
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def is_size(value: object) -> bool:
+    """Whether a value of a YAML is a finite number above 0."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
+
+
+def listed(numbers: list) -> str:
+    """«8, 16 and 32»."""
+    words = [f"{n:g}" if isinstance(n, float) else str(n) for n in numbers]
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
 def scale_channels(channels: int, width: float, divisor: int = 8) -> int:
     """Channels times the width multiple, rounded up to a multiple of ``divisor``."""
     return math.ceil(channels * width / divisor) * divisor

@@ -1,19 +1,27 @@
 """YOLOv5's head."""
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
 
-from models.description.rows import CHECK_SIZE
+from models.description.rows import CHECK_SIZE, Row, is_count, listed, parse_arguments
+from models.heads.anchors import anchors_in_stride_order, anchors_off, read_anchors
+from models.heads.protocol import Head
+from utils.loss.detection import DetectionLoss, scale_gains
 
 
-class Detect(nn.Module):
+class Detect(Head):
     """YOLOv5's head: one 1×1 convolution per level.
 
     In training returns the raw maps, one [b, anchors, ny, nx, nc + 5] per level. In eval returns
     (boxes [b, Σ anchors·ny·nx, nc + 5] as x, y, w, h in input pixels, objectness and class scores after sigmoid; raw maps).
     """
+
+    arguments = "[nc, anchors]"
+    anchored = True
 
     def __init__(self, nc: int, anchors: list[list[float]], ch: list[int]):
         super().__init__()
@@ -25,6 +33,20 @@ class Detect(nn.Module):
         self.register_buffer("anchors", torch.tensor(anchors).float().view(self.nl, -1, 2))
         self.register_buffer("stride", torch.ones(self.nl), persistent=False)
         self.m = nn.ModuleList(nn.Conv2d(c, self.no * self.na, 1) for c in ch)
+
+    @classmethod
+    def from_row(cls, row: Row, sources: list[int | str], channels: list[int], description: dict[str, Any]) -> "Detect":
+        args, kwargs = parse_arguments(row, {"nc": description["nc"], "anchors": description["anchors"]})
+        if len(args) != 2 or kwargs:
+            raise row.error(f"{row.block} takes {cls.arguments}")
+        nc, anchors = args
+        if not is_count(nc):
+            raise row.error(
+                f"the first argument of {row.block} is {nc!r}; write {cls.arguments}, the number of classes first"
+            )
+        anchors = read_anchors(row, anchors, sources)
+        row.built_args = [nc, f"{len(anchors)}×{len(anchors[0]) // 2} anchors", channels]
+        return cls(nc, anchors, channels)
 
     def forward(self, x):
         maps, boxes = [], []
@@ -59,9 +81,22 @@ class Detect(nn.Module):
             bias[:, 4] += math.log(8 / (CHECK_SIZE / stride) ** 2)  # about 8 objects in a 640 px image
             bias[:, 5 : 5 + self.nc] += math.log(0.6 / (self.nc - 0.99999))
 
+    def doubts(self, row: Row, description: dict[str, Any]) -> list[str]:
+        strides = self.stride.tolist()
+        _, anchors = parse_arguments(row, description)[0]
+        if strides != sorted(strides):
+            return [
+                f"{row.place}: the strides of its outputs are {listed(strides)}, not rising; name the layers in `from` from "
+                "fine to coarse, in the order of `anchors`: the loss weighs the outputs in that order"
+            ]
+        return [] if isinstance(anchors, int) else anchors_off(row, anchors, strides)
 
-def anchors_in_stride_order(anchors: torch.Tensor, strides: torch.Tensor) -> torch.Tensor:
-    """Anchors [levels, na, 2] in pixels, turned around where their sizes fall while the strides rise (or the reverse)."""
-    areas = anchors.prod(-1).mean(-1)
-    rising = (areas[-1] - areas[0]) * (strides[-1] - strides[0])
-    return anchors.flip(0) if rising < 0 else anchors
+    def loss(
+        self,
+        hyp: dict[str, float],
+        imgsz: int,
+        total: Callable[[torch.Tensor], torch.Tensor] = lambda counts: counts,
+        processes: int = 1,
+    ) -> DetectionLoss:
+        gains = scale_gains(hyp, self.nl, self.nc, imgsz)
+        return DetectionLoss(self.anchors, self.nc, gains, total, processes)

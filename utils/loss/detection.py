@@ -1,4 +1,4 @@
-"""The loss of YOLOv5: box (CIoU), objectness and class terms over the levels of the head."""
+"""The loss of YOLOv5: box, objectness and class terms over the levels of the head."""
 
 from collections.abc import Callable
 
@@ -39,7 +39,7 @@ class DetectionLoss:
     """Raw maps and targets → loss.
 
     ``anchors`` [nl, na, 2] in grid units; ``hyp`` with the gains box, cls, obj (see scale_gains), the positive weights
-    cls_pw and obj_pw, fl_gamma, anchor_t and label_smoothing.
+    cls_pw and obj_pw, fl_gamma, anchor_t and label_smoothing. ``box`` names the measure of boxes, see utils/loss/box.py.
 
         loss, items = DetectionLoss(anchors, nc, hyp)(maps, targets)
 
@@ -57,12 +57,14 @@ class DetectionLoss:
         hyp: dict,
         total: Callable[[torch.Tensor], torch.Tensor] = lambda counts: counts,
         processes: int = 1,
+        box: str = "CIoU",
     ):
         self.anchors = anchors
         self.nc = nc
         self.hyp = hyp
         self.total = total
         self.processes = processes
+        self.box = box
         self.level_weights = LEVEL_WEIGHTS.get(len(anchors), OTHER_LEVEL_WEIGHTS)
         smoothing = hyp.get("label_smoothing", 0.0)
         self.positive, self.negative = 1 - smoothing / 2, smoothing / 2  # class targets
@@ -81,7 +83,7 @@ class DetectionLoss:
                 predicted = raw[match.cells]
                 xy = predicted[:, :2].sigmoid() * 2 - 0.5
                 wh = (predicted[:, 2:4].sigmoid() * 2) ** 2 * match.anchors
-                iou = pairwise_iou(torch.cat((xy, wh), 1), match.boxes, "CIoU")
+                iou = pairwise_iou(torch.cat((xy, wh), 1), match.boxes, self.box)
                 box_loss = box_loss + (1 - iou).sum() / matched
                 objectness[match.cells] = iou.detach().clamp(0)
                 if self.nc > 1:

@@ -55,6 +55,6 @@ def quantize(converted, model: DetectionModel, settings: Settings):
     """An OpenVINO model in int8, but for the head and what follows, where pixels and scores share a tensor."""
     images = calibration_images(settings.data, settings.imgsz, settings.batch)
     nncf = load_extra("nncf", "--int8")
-    ignored = nncf.IgnoredScope(patterns=[rf"/model/model\.{model.model[-1].i}/.*", "^/[^/]*$"], validate=False)
+    ignored = nncf.IgnoredScope(patterns=[rf"/model/model\.{model.detect.i}/.*", "^/[^/]*$"], validate=False)
     preset = nncf.QuantizationPreset.MIXED  # SiLU gives negative values, too
     return nncf.quantize(converted, nncf.Dataset(images), preset=preset, subset_size=len(images), ignored_scope=ignored)

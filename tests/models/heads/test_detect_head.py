@@ -2,7 +2,7 @@
 
 import torch
 
-from models.heads.detect import anchors_in_stride_order
+from models.heads.anchors import anchors_in_stride_order
 from models.yolo import DetectionModel
 from tests.helpers.descriptions import small
 
