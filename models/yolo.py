@@ -16,6 +16,7 @@ if __name__ == "__main__":  # run as a script: the project's folder comes before
 
 import argparse
 from copy import deepcopy
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -29,7 +30,7 @@ from models.common import default_activation
 from models.description.build import Scaling, build_layer, output_shape, scale_drop_rates, set_batchnorm
 from models.description.check import check_description, check_head, check_inputs, check_levels
 from models.description.doubts import find_warnings
-from models.description.find import SIZES, apply_size, find_model_yaml, model_yamls
+from models.description.find import apply_size, find_model_yaml, model_yamls
 from models.description.rows import (
     CHECK_SIZE,
     Row,
@@ -49,6 +50,7 @@ from models.plugins import PLUGINS, load_plugins, reserve
 from models.profiling import profile_layers, profile_model
 from models.tta import forward_augment
 from utils.boxes import non_max_suppression
+from utils.cli import BackboneFlags, Device, Plugins, SquareImages, flag, with_default
 from utils.data.images import usable_imgsz
 from utils.device import select_device
 from utils.errors import UserError, exit_on_user_error
@@ -326,30 +328,29 @@ def check_all(files: list[Path]) -> None:
         raise UserError(f"these YAMLs do not build: {', '.join(failures)}")
 
 
+@dataclass(frozen=True)
+class ModelOptions(Plugins, BackboneFlags, SquareImages, Device):
+    """The flags of this file as a command."""
+
+    imgsz: int = with_default(SquareImages, "imgsz", CHECK_SIZE, help="image size for GFLOPs and profiles")
+
+    cfg: str = flag(
+        "",
+        "model YAML, by path or by name; default: yolov5s_EfficientNetV2.yaml, with --backbone yolov5s.yaml",
+        "model",
+    )
+    test: bool = flag(False, "build and run every YAML below models/", "model")
+    batch_size: int = flag(1, "images per batch in --profile and --line-profile", "measuring", at_least=1)
+    profile: bool = flag(False, "time forward and backward", "measuring")
+    line_profile: bool = flag(False, "time every layer", "measuring")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    return ModelOptions.parser("Build a model from its YAML and print it layer by layer.")
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Build a model from its YAML and print it layer by layer.")
-    parser.add_argument(
-        "--cfg",
-        default="",
-        help="model YAML, by path or by name; default: yolov5s_EfficientNetV2.yaml, with --backbone yolov5s.yaml",
-    )
-    parser.add_argument("--size", choices=SIZES, help="depth and width of this size in place of the YAML's")
-    parser.add_argument(
-        "--backbone",
-        default="",
-        metavar="NAME",
-        help="put this network of torchvision or timm in the place of its backbone",
-    )
-    parser.add_argument(
-        "--plugins", nargs="+", default=[], help="Python files with blocks of your own (docs/add-a-block.md)"
-    )
-    parser.add_argument("--batch-size", type=int, default=1, help="images per batch in --profile and --line-profile")
-    parser.add_argument("--imgsz", "--img", type=int, default=CHECK_SIZE, help="image size for GFLOPs and profiles")
-    parser.add_argument("--device", default="", help="cpu, or a CUDA index such as 0")
-    parser.add_argument("--profile", action="store_true", help="time forward and backward")
-    parser.add_argument("--line-profile", action="store_true", help="time every layer")
-    parser.add_argument("--test", action="store_true", help="build and run every YAML below models/")
-    opt = parser.parse_args()
+    opt = ModelOptions.of(vars(build_parser().parse_args()))
     device = select_device(opt.device)
     load_plugins(opt.plugins)
     if opt.test:

@@ -10,6 +10,7 @@ from engine.evaluation.options import ValOptions
 from engine.export.options import ExportOptions
 from engine.studies.options import BenchmarkOptions
 from engine.training.options import TrainOptions
+from models.yolo import ModelOptions
 from tests.helpers.project import ROOT
 from utils.cli import Options, flag
 from utils.errors import UserError
@@ -53,6 +54,10 @@ FLAGS = {
         --drop-difficult=False --images=None --link=False --names=None --one-based=False --suffix= dest= layout=
         source=[]
     """,
+    "models.yolo": """
+        --backbone= --batch-size=1 --cfg= --device= --img/--img-size/--imgsz=640 --line-profile=False --plugins=[]
+        --profile=False --size=None --test=False
+    """,
 }
 COMMANDS = {
     "train": TrainOptions,
@@ -61,6 +66,7 @@ COMMANDS = {
     "export": ExportOptions,
     "benchmarks": BenchmarkOptions,
     "data.convert": ConvertOptions,
+    "models.yolo": ModelOptions,
 }
 RANGES = [
     (options, name, declared)

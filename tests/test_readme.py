@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from models.description.find import find_model_yaml
-from tests.helpers.project import ROOT, command_here
+from tests.helpers.project import ROOT
 
 ENGLISH, CHINESE = (ROOT / name for name in ("README.md", "README.zh-CN.md"))
 TEXTS = [ENGLISH, *sorted(p for p in (ROOT / "docs").glob("*.md") if not p.name.endswith(".zh-CN.md"))]
@@ -40,11 +40,7 @@ def test_both_languages_have_the_same_code_and_figures(english):
 def test_every_command_has_the_flags_it_is_shown_with():
     assert len(commands(ENGLISH)) >= 8
     for script, *flags in commands(ENGLISH):
-        if script == "models/yolo.py":
-            known = command_here(script, "--help").stdout
-            assert all(flag in known for flag in flags if flag.startswith("--"))
-        else:
-            importlib.import_module(script.removesuffix(".py").replace("/", ".")).build_parser().parse_args(flags)
+        importlib.import_module(script.removesuffix(".py").replace("/", ".")).build_parser().parse_args(flags)
 
 
 def test_ci_runs_the_command_of_the_readme():

@@ -216,7 +216,7 @@ class Workers(Options):
 
 
 @dataclass(frozen=True)
-class Backbone(Options):
+class BackboneFlags(Options):
     """A network by name in the place of a YAML's backbone, and another size."""
 
     size: str | None = flag(

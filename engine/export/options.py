@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from engine.export.formats.table import FORMATS
-from utils.cli import Backbone, BoxThresholds, CpuUnlessAsked, Images, Plugins, flag, with_default
+from utils.cli import BackboneFlags, BoxThresholds, CpuUnlessAsked, Images, Plugins, flag, with_default
 from utils.errors import UserError
 
 
@@ -33,7 +33,7 @@ class ExportOptions(Plugins, BoxThresholds, Images, CpuUnlessAsked):
         "", "instead: a model YAML with initial weights, to see what it costs before it is trained", "model"
     )
     backbone: str = with_default(
-        Backbone, "backbone", "", help="with --cfg or alone (yolov5s.yaml): this network as its backbone"
+        BackboneFlags, "backbone", "", help="with --cfg or alone (yolov5s.yaml): this network as its backbone"
     )
 
     include: list[str] = flag(

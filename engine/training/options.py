@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from utils.cli import Backbone, Device, Plugins, RunFolder, SquareImages, Workers, flag, project_flag, with_default
+from utils.cli import BackboneFlags, Device, Plugins, RunFolder, SquareImages, Workers, flag, project_flag, with_default
 from utils.errors import UserError
 
 DEFAULT_BATCH = 16
@@ -13,7 +13,7 @@ def _layer(word: str) -> int | str:
 
 
 @dataclass(frozen=True)
-class TrainOptions(RunFolder, Plugins, Backbone, SquareImages, Device, Workers):
+class TrainOptions(RunFolder, Plugins, BackboneFlags, SquareImages, Device, Workers):
     """The flags of train.py."""
 
     project: str = project_flag("train")
