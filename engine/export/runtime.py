@@ -1,7 +1,7 @@
 """One call for a detector in any format: ``Runtime("best.onnx")(images)``.
 
 Runtime              an exported file, with the protocol of every detector (engine/detection/detector.py)
-    open_backend     the library that runs it (engine/export/formats/table.py)
+    open_reader      the library that runs it (engine/export/formats/table.py)
 """
 
 from pathlib import Path
@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from engine.export.formats.table import open_backend
+from engine.export.formats.table import open_reader
 from utils.boxes import nms_by_class, non_max_suppression
 from utils.errors import UserError
 
@@ -26,8 +26,8 @@ class Runtime:
 
     def __init__(self, weights: str | Path, device: torch.device | None = None, dnn: bool = False):
         self.file = Path(weights)
-        self.backend = open_backend(self.file, device or torch.device("cpu"), dnn)
-        values = self.backend.metadata
+        self.reader = open_reader(self.file, device or torch.device("cpu"), dnn)
+        values = self.reader.metadata
         self.names: dict[int, str] = values["names"]
         self.nc = len(self.names)
         self.stride = torch.tensor([float(values["stride"])])
@@ -45,11 +45,11 @@ class Runtime:
         if self.fixed_size and tuple(images.shape[2:]) != self.fixed_size:
             raise UserError(f"{self.file}: takes {_size(self.fixed_size)} images only, not {_size(images.shape[2:])}")
         if self.batch is None:
-            return self.backend.run(images), None
+            return self.reader.run(images), None
         results = []
         for portion in images.split(self.batch):
             filled = F.pad(portion, (0, 0, 0, 0, 0, 0, 0, self.batch - len(portion)))
-            results.append(self.backend.run(filled)[: len(portion)])
+            results.append(self.reader.run(filled)[: len(portion)])
         return torch.cat(results), None
 
     def suppress(self, predictions: torch.Tensor, **thresholds) -> list[torch.Tensor]:

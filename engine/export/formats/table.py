@@ -78,7 +78,7 @@ def is_exported(path: str | Path) -> bool:
     return format_of(path) is not None
 
 
-def open_backend(file: Path, device: "torch.device", dnn: bool):
+def open_reader(file: Path, device: "torch.device", dnn: bool):
     """The reader of an exported file, by its name; with ``dnn`` that of OpenCV.
 
     Raises UserError for a file that is missing or of no known format.

@@ -17,7 +17,7 @@ from engine.detection.pipeline import Thresholds
 from engine.detection.predictor import Predictor
 from engine.evaluation.evaluator import evaluate
 from engine.export.calibration import calibration_images
-from engine.export.formats.table import FORMATS, is_exported, open_backend
+from engine.export.formats.table import FORMATS, is_exported, open_reader
 from engine.export.formats.tensorrt import engine_shapes
 from engine.export.metadata import read_onnx_properties, read_values
 from engine.export.runtime import Runtime
@@ -276,7 +276,7 @@ def test_metadata_is_read_from_onnx_without_its_package(tmp_path):
     assert read_onnx_properties(file) == theirs
     (tmp_path / "noise.onnx").write_bytes(np.random.default_rng(0).bytes(5000))
     with pytest.raises(UserError, match="carries no class names"):
-        open_backend(tmp_path / "noise.onnx", CPU, dnn=True)
+        open_reader(tmp_path / "noise.onnx", CPU, dnn=True)
 
 
 def test_files_of_stock_yolov5_are_read(own, tmp_path):

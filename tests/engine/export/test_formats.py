@@ -9,7 +9,7 @@ import torch
 import engine.export.formats
 import export
 from engine.detection.detector import load_detector
-from engine.export.formats.table import FORMATS, Format, describe_formats, is_exported, open_backend, variants
+from engine.export.formats.table import FORMATS, Format, describe_formats, is_exported, open_reader, variants
 from engine.export.runtime import Runtime
 from tests.helpers.export import images
 from tests.helpers.models import make_weights
@@ -59,7 +59,7 @@ def test_a_row_and_a_file_are_a_format(toy, tmp_path):
     (refused,) = export.run(weights=str(weights), include=["toy"], imgsz=[64], dynamic=True)
     assert refused.why == "toy is not made with --dynamic here; export it by itself, without"
     with pytest.raises(UserError, match="--dnn: runs ONNX files"):
-        open_backend(result.file, torch.device("cpu"), dnn=True)
+        open_reader(result.file, torch.device("cpu"), dnn=True)
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -79,7 +79,7 @@ def test_no_suffix_ends_in_another_and_a_checkpoint_is_none_of_them():
     assert len(set(suffixes)) == len(suffixes)
     assert not is_exported("best.pt") and not is_exported("best.engine.yaml")
     with pytest.raises(UserError, match="known are .pt and .torchscript .onnx"):
-        open_backend(ROOT / "README.md", torch.device("cpu"), dnn=False)
+        open_reader(ROOT / "README.md", torch.device("cpu"), dnn=False)
 
 
 def test_ways_of_a_format_are_told_apart():
