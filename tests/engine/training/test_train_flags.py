@@ -1,6 +1,7 @@
 """Every flag of train.py does what its help says: each test fails where the flag is without effect."""
 
 import sys
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 import train
+from engine.training.setup import set_up
 from engine.training.trainer import Trainer
 from tests.helpers.project import assert_user_error, command_here
 from tests.helpers.sets import make_set
@@ -185,9 +187,7 @@ def test_drop_path_grows_with_depth(tiny_set, tmp_path):
     np.testing.assert_allclose(grown, np.linspace(0, 0.3, len(grown)))
     trainer.train_epoch()
     trainer.save()
-    resumed = Trainer(
-        trainer.options.__class__(**{**vars(trainer.options), "resume": str(trainer.weights / "last.pt")})
-    )
+    resumed = Trainer(set_up(replace(trainer.options, resume=str(trainer.weights / "last.pt"))))
     assert rates(resumed) == grown
     with pytest.raises(UserError, match="no block of yolov5n has stochastic depth"):
         trainer_of(tiny_set, tmp_path, drop_path=0.1)
@@ -258,7 +258,7 @@ def test_a_resumed_run_says_that_its_labels_are_others(tiny_set, tmp_path, capsy
     last = str(trainer.weights / "last.pt")
     word = "are not those that this run began with"
     for expected in (False, True):
-        Trainer(trainer.options.__class__(**{**vars(trainer.options), "resume": last}))
+        set_up(replace(trainer.options, resume=last))
         assert (word in capsys.readouterr().out) is expected
         (tiny_set.parent / "labels" / "train" / "3.txt").write_text("0 0.5 0.5 0.25 0.25\n")
 
@@ -271,7 +271,7 @@ def test_a_gradient_that_is_no_number_stops_the_run_before_the_weights_are_spoil
     weight = trainer.learner.model.model[0].conv.weight
     weight.register_hook(lambda gradient: gradient * float("nan"))
     with pytest.raises(UserError, match=r"epoch 1, batch 0: the gradient is nan.*--resume"):
-        trainer.train_epoch()
+        trainer.guarded(trainer.train_epoch)
     assert torch.isfinite(weight).all()
     saved = read_checkpoint(trainer.weights / "last.pt").training
     assert all(torch.isfinite(v).all() for v in saved["model"].values())
