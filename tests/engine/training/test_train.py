@@ -233,12 +233,12 @@ def test_unknown_keywords_are_refused():
 
 
 def test_cos_lr_reaches_the_schedule(tiny_set, tmp_path):
-    factors = [trainer_of(tiny_set, tmp_path, epochs=8, cos_lr=c).schedule.factor(2) for c in (False, True)]
+    factors = [trainer_of(tiny_set, tmp_path, epochs=8, cos_lr=c).learner.schedule.factor(2) for c in (False, True)]
     assert factors[1] > factors[0] + 0.05
 
 
 def test_label_smoothing_reaches_the_loss(tiny_set, tmp_path):
-    loss = trainer_of(tiny_set, tmp_path, label_smoothing=0.2).loss
+    loss = trainer_of(tiny_set, tmp_path, label_smoothing=0.2).learner.loss
     assert (loss.positive, loss.negative) == (0.9, 0.1)
     with pytest.raises(UserError, match="--label-smoothing 2"):
         trainer_of(tiny_set, tmp_path, label_smoothing=2)
