@@ -10,10 +10,12 @@ from engine.training.setup import set_up
 from engine.training.trainer import Trainer
 
 TINY = {"cfg": "yolov5n.yaml", "imgsz": 64, "batch_size": 4, "epochs": 1, "workers": 0, "device": "cpu"}
+# drawing takes longer than learning here
+UNDRAWN = {"noplots": True}
 
 
 def options(data, tmp_path, **changes) -> dict:
-    return TINY | {"data": str(data), "project": str(tmp_path / "runs")} | changes
+    return TINY | UNDRAWN | {"data": str(data), "project": str(tmp_path / "runs")} | changes
 
 
 def rows(folder) -> list[dict]:

@@ -75,9 +75,9 @@ def test_a_search_improves_on_its_start_and_can_be_killed_and_continued(learnt, 
 
     line = [sys.executable, str(ROOT / "train.py")]
     for key, value in search_options(learnt, tmp_path, seed=31, evolve=4, name="killed").items():
-        if key != "noautoanchor" and value != "":
-            line += [f"--{key.replace('_', '-')}", str(value)]
-    process = in_background([*line, "--noautoanchor"], tmp_path)
+        if value != "":
+            line += [f"--{key.replace('_', '-')}", *([] if value is True else [str(value)])]
+    process = in_background(line, tmp_path)
     killed = tmp_path / "runs" / "killed"
     deadline = time.time() + 200
     while time.time() < deadline and process.poll() is None:

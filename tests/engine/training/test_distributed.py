@@ -41,7 +41,7 @@ def results(task: str, settings: dict, tmp_path, processes: int) -> dict:
 def test_two_processes_take_the_steps_of_one(tmp_path):
     data = make_set(tmp_path / "set", train=64, val=2)
     hyp = hyp_file(tmp_path, nominal_batch=16, warmup_epochs=0.0, mixup=0.5, lr0=0.01)
-    settings = options(data, tmp_path, batch_size=16, hyp=hyp, noplots=True)
+    settings = options(data, tmp_path, batch_size=16, hyp=hyp)
     one, two = (results("steps", settings, tmp_path, n) for n in (1, 2))
     assert len(one["losses"]) == 4
     torch.testing.assert_close(torch.tensor(one["losses"]), torch.tensor(two["losses"]), rtol=1e-6, atol=0)
@@ -69,7 +69,7 @@ def test_layers_that_nothing_uses_do_not_keep_processes_from_learning(tmp_path):
     cfg = tmp_path / "idle.yaml"
     cfg.write_text(IDLE_LAYER)
     hyp = hyp_file(tmp_path, nominal_batch=8, warmup_epochs=0.0, lr0=0.01)
-    settings = options(data, tmp_path, cfg=str(cfg), batch_size=8, hyp=hyp, noplots=True)
+    settings = options(data, tmp_path, cfg=str(cfg), batch_size=8, hyp=hyp)
     one, two = (results("steps", settings, tmp_path, n) for n in (1, 2))
     torch.testing.assert_close(torch.tensor(one["losses"]), torch.tensor(two["losses"]), rtol=1e-6, atol=0)
     assert (one["weights"]["model.4.m.0.weight"] - one["start"]).abs().max() > 0.001
@@ -79,7 +79,7 @@ def test_layers_that_nothing_uses_do_not_keep_processes_from_learning(tmp_path):
 
 def test_sharded_validation_gives_the_figures_of_one_process(learnt, tmp_path):
     data, _, weights = learnt
-    settings = options(data, tmp_path, weights=str(weights), cfg="", noplots=True, batch_size=6, exist_ok=True)
+    settings = options(data, tmp_path, weights=str(weights), cfg="", batch_size=6, exist_ok=True)
     one, two, three = (results("validate", settings, tmp_path, n) for n in (1, 2, 3))
     assert one["ap"][:, 0].max() > 0.3  # there is something to be measured
     for other in (two, three):

@@ -38,7 +38,7 @@ def test_training_learns_to_tell_rectangles_from_discs(tmp_path):
 
 
 def test_a_run_leaves_its_records(tiny_set, tmp_path, capsys):
-    folder = train.run(**options(tiny_set, tmp_path, epochs=2))
+    folder = train.run(**options(tiny_set, tmp_path, epochs=2, noplots=False))
     names = {p.name for p in folder.iterdir()}
     assert names >= {
         "opt.yaml",
