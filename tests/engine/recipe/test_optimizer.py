@@ -43,15 +43,15 @@ def test_cosine_schedule_lies_above_the_line_at_first_and_below_it_at_last():
 @pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW"])
 def test_the_optimizer_is_the_one_asked_for(name, tiny_set, tmp_path):
     trainer = trainer_of(tiny_set, tmp_path, optimizer=name)
-    assert type(trainer.optimizer).__name__ == name
-    group = trainer.optimizer.param_groups[1]
+    assert type(trainer.learner.optimizer).__name__ == name
+    group = trainer.learner.optimizer.param_groups[1]
     if name == "SGD":
         assert group["nesterov"] and group["momentum"] == 0.937
     else:
         assert group["betas"] == (0.937, 0.999)
-    before = trainer.model.model[0].conv.weight.clone()
+    before = trainer.learner.model.model[0].conv.weight.clone()
     trainer.train_epoch()
-    assert not torch.equal(trainer.model.model[0].conv.weight, before)
+    assert not torch.equal(trainer.learner.model.model[0].conv.weight, before)
 
 
 def test_weight_decay_is_for_convolution_weights_only():

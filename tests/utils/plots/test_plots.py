@@ -386,7 +386,7 @@ def test_figures_take_names_of_any_language_and_length(tmp_path, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-def test_names_in_any_language_are_drawn_with_a_font_that_has_them(images):
+def test_names_in_any_language_are_drawn_with_a_font_that_has_them():
     """Each script has its own strokes, where a font with it is installed; without one there are boxes, and no error."""
     blank = np.full((60, 200, 3), 90, np.uint8)
     where = (np.array([[10, 30, 190, 55]]), np.array([0]))
