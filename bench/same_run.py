@@ -1,7 +1,7 @@
 """Show that this checkout computes what another one does: weights, figures and exported files, equal to the bit.
 
     git worktree add ../before 0747bcf              the older commit, in a folder of its own
-    python bench/same_run.py ../before              everything: about ten minutes on two cores
+    python bench/same_run.py ../before              everything: about a quarter of an hour on two cores
     python bench/same_run.py ../before --only training --models yolov5n.yaml --epochs 1
 
 | part     | what is compared                                                                            |
