@@ -1,5 +1,7 @@
 """What tests of several rooms are given: the reference figures, a tiny data set, a checkpoint that has learnt another."""
 
+import fcntl
+import os
 from pathlib import Path
 
 import numpy as np
@@ -36,19 +38,28 @@ def yolov5n() -> Path:
 def learnt(tmp_path_factory) -> tuple[Path, Path, Path]:
     """A data YAML whose validation images are those of training, hyper-parameters without augmentation, and a checkpoint
     that has learnt these images: mAP50 about 0.5."""
+    base = tmp_path_factory.getbasetemp()
+    # processes of pytest-xdist have a folder each in a common one: the first that needs the checkpoint trains, others wait
+    root = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "learnt"
+    with open(root.with_suffix(".lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not root.exists():
+            learn(root)
+    return root / "set" / "data.yaml", root / "hyp.yaml", root / "runs" / "exp" / "weights" / "last.pt"
+
+
+def learn(root: Path) -> None:
     import train
     from engine.recipe.hyp import read_hyp
     from utils.yaml_file import write_yaml
 
-    root = tmp_path_factory.mktemp("learnt")
     data = make_set(root / "set", train=12, val=1)
     data.write_text(data.read_text().replace("val: images/val", "val: images/train"))
     gains = {"lr0": 0.004, "nominal_batch": 4, "obj": 3.0, "cls": 2.0, "warmup_epochs": 0.0}
     write_yaml(root / "hyp.yaml", read_hyp("hyp.no-augmentation.yaml") | gains)
     size = {"cfg": "yolov5n.yaml", "imgsz": 64, "batch_size": 4, "epochs": 30, "workers": 0, "device": "cpu"}
     places = {"data": str(data), "hyp": str(root / "hyp.yaml"), "project": str(root / "runs")}
-    folder = train.run(**size, **places, optimizer="AdamW", noplots=True, noval=True)
-    return data, root / "hyp.yaml", folder / "weights" / "last.pt"
+    train.run(**size, **places, optimizer="AdamW", noplots=True, noval=True)
 
 
 @pytest.fixture

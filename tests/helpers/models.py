@@ -1,5 +1,7 @@
 """Models and checkpoints with weights that are good for a test."""
 
+import functools
+
 import torch
 from torch import nn
 
@@ -28,14 +30,22 @@ def lively(model: nn.Module, image: torch.Tensor) -> nn.Module:
     return model
 
 
-def make_weights(path, seed, nc=2):
-    """A checkpoint of random weights, biased so that many boxes are found, some of them overlapping the labels."""
+@functools.cache
+def random_checkpoint(seed: int, nc: int) -> dict:
     torch.manual_seed(seed)
     model = DetectionModel("yolov5n.yaml", nc=nc)
     for conv in model.detect.m:
         conv.bias.data.view(3, -1)[:, 4:] = 0.0
     names = {0: "rectangle", 1: "disc"} if nc == 2 else {i: str(i) for i in range(nc)}
-    save_checkpoint(path, {"yaml": model.yaml, "names": names, "model": model.state_dict(), "args": {"imgsz": 96}})
+    return {"yaml": model.yaml, "names": names, "model": model.state_dict(), "args": {"imgsz": 96}}
+
+
+def make_weights(path, seed, nc=2):
+    """A checkpoint of random weights, biased so that many boxes are found, some of them overlapping the labels."""
+    checkpoint = random_checkpoint(seed, nc)
+    # what a test draws after this is the same, whether or not the checkpoint was there
+    torch.manual_seed(seed)
+    save_checkpoint(path, checkpoint)
     return path
 
 
