@@ -11,11 +11,12 @@ from tests.helpers.project import ROOT
 
 DOCUMENT = (ROOT / "docs" / "add-a-block.md").read_text(encoding="utf-8")
 STEPS = re.findall(r"(?:<!-- (\w+)(?:: (\S+))? -->\n)?```(\w+)\n(.*?)```", DOCUMENT, re.S)
+# of a flag that is given twice the last counts
 SHORTER = {
     "train.py": "--epochs 1 --imgsz 64 --workers 0 --noplots",
     "val.py": "--imgsz 64 --workers 0",
     "detect.py": "--imgsz 64",
-}  # the last flag counts
+}
 
 
 def shell(line: str, folder) -> str:

@@ -26,12 +26,8 @@ def test_paper_blocks():
     assert isinstance(fused.project_conv.act, nn.Identity)
     assert isinstance(first.project_conv.act, nn.Identity)
     assert isinstance(first.se.act, nn.SiLU)
-    assert first.se.conv_reduce.weight.shape == (
-        8,
-        128,
-        1,
-        1,
-    )  # a quarter of the 32 that come in, not of the 128 expanded
+    # a quarter of the 32 that come in, not of the 128 expanded
+    assert first.se.conv_reduce.weight.shape == (8, 128, 1, 1)
     assert [b.drop_path.p for b in (fused, first, second)] == [0, pytest.approx(0.2 / 3), pytest.approx(0.4 / 3)]
 
 

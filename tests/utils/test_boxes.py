@@ -31,9 +31,8 @@ def test_overlaps_of_boxes_one_computes_in_the_head():
     assert pairwise_iou(a, b).item() == torch.tensor(8 / 24).item()
     torch.testing.assert_close(pairwise_iou(a, b, "GIoU"), torch.tensor([8 / 24]))  # hull 24 = union 24
     torch.testing.assert_close(pairwise_iou(a, b, "DIoU"), torch.tensor([8 / 24 - 4 / 52]))
-    torch.testing.assert_close(
-        pairwise_iou(a, b, "CIoU"), torch.tensor([8 / 24 - 4 / 52])
-    )  # equal aspect: no third term
+    # equal aspect: no third term
+    torch.testing.assert_close(pairwise_iou(a, b, "CIoU"), torch.tensor([8 / 24 - 4 / 52]))
 
 
 def test_the_best_of_overlapping_boxes_stays():

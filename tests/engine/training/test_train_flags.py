@@ -43,9 +43,8 @@ def test_rect_pads_little_and_keeps_neighbours_together(tmp_path):
     trainer = trainer_of(data, tmp_path, imgsz=96, batch_size=3, rect=True)
     shapes = [tuple(b.images.shape[2:]) for b in batches(trainer)]
     assert sorted(shapes) == [(32, 96)] * 2 + [(96, 32)] * 2
-    assert any(
-        [tuple(b.images.shape[2:]) for b in batches(trainer, e)] != shapes for e in (1, 2, 3)
-    )  # in another order
+    # in another order
+    assert any([tuple(b.images.shape[2:]) for b in batches(trainer, e)] != shapes for e in (1, 2, 3))
     assert len({p for b in batches(trainer) for p in b.paths}) == 12
     trainer.train_epoch()
 
