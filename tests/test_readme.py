@@ -59,10 +59,10 @@ def test_the_page_of_the_house_names_what_there_is(language):
     paths = set(re.findall(r"(?<![\w./-])(?:(?:utils|models|engine|data|tests|bench)/[\w./-]*|\w+\.py)", text))
     for path in paths - {"options.py", "__init__.py"}:
         assert (ROOT / path).exists(), path
-    beside = re.findall(r"(\w+) +((?:utils|models|engine)/[\w/]+\.py)", "".join(blocks_of_text(text)))
+    beside = re.findall(r"(\w+) {2,}((?:utils|models|engine)/[\w/]+\.py)", "".join(blocks_of_text(text)))
     assert len(beside) > 25
     for name, path in beside:
-        assert re.search(rf"^(def|class) {name}\b", (ROOT / path).read_text(encoding="utf-8"), re.M), (name, path)
+        assert re.search(rf"^ *(def|class) {name}\b", (ROOT / path).read_text(encoding="utf-8"), re.M), (name, path)
     for target in re.findall(r"\]\(([^)]+)\)", text):
         assert (ROOT / "docs" / target).exists(), target
 
