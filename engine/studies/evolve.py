@@ -16,7 +16,8 @@ import numpy as np
 
 from engine.recipe.hyp import RANGES
 from engine.training.learner import Diverged
-from engine.training.options import TrainOptions
+from engine.training.options import TrainOptions, said_plugins
+from engine.training.resume import require_plugins
 from engine.training.setup import read_run_hyp, set_up
 from engine.training.trainer import Trainer
 from utils.cli import default_folder
@@ -42,7 +43,9 @@ def evolve(options: TrainOptions) -> Path:
     if options.resume_evolve:
         folder = find_search(options)
         saved = read_yaml(folder / "opt.yaml", "settings of the search")
-        present = {"device": options.device, "workers": options.workers, "evolve": options.evolve or saved["evolve"]}
+        require_plugins(options, saved, folder / "opt.yaml")
+        present = {name: getattr(options, name) for name in ("device", "workers", "plugins")}
+        present["evolve"] = options.evolve or saved["evolve"]
         options = options.with_saved(saved, **present)
         start = read_yaml(folder / "hyp_start.yaml", "hyper-parameters of the search")
     else:
@@ -98,7 +101,7 @@ def train_once(options: TrainOptions, hyp: dict, folder: Path) -> dict[str, floa
         print(f"warning: {e}")
         return dict.fromkeys(FIGURES, 0.0)
     except SystemExit:
-        print(f"go on with: python train.py --resume_evolve {folder}")
+        print(f"go on with: python train.py --resume_evolve {folder}{said_plugins(options)}")
         raise
     # as exact as evolve.csv was always written: scores, and so what is drawn from them, stay those of earlier searches
     row = read_cells(write_cells(trainer.state.results[-1]))

@@ -113,6 +113,11 @@ class TrainOptions(RunFolder, Plugins, BackboneFlags, SquareImages, Device, Work
     noplots: bool = flag(False, "draw nothing", "output")
 
 
+def said_plugins(options: TrainOptions) -> str:
+    """What a line that says how to go on adds for the plugins."""
+    return f" --plugins {' '.join(options.plugins)}" if options.plugins else ""
+
+
 def check_together(options: TrainOptions, processes: int, device_type: str) -> None:
     """Raises UserError for flags that contradict each other, or the processes and the kind of device there are."""
     multiple = processes * (4 if options.quad else 1)

@@ -6,6 +6,7 @@ continued_options                 its options, over those given now
 """
 
 from pathlib import Path
+from typing import Any
 
 from engine.training.options import TrainOptions
 from utils.checkpoint import Checkpoint, read_checkpoint
@@ -13,8 +14,8 @@ from utils.distributed import World
 from utils.errors import UserError
 from utils.paths import ROOT
 
-# What a resumed run takes from the command line: none of these changes what is learnt.
-PRESENT = ("device", "workers", "cache")
+# What a resumed run takes from the command line: what it runs on, and the files of code.
+PRESENT = ("device", "workers", "cache", "plugins")
 
 
 def find_resumable(path: str | Path | bool) -> tuple[Path, Checkpoint]:
@@ -66,7 +67,8 @@ def _written(path: Path) -> float:
 def continued_options(options: TrainOptions, checkpoint: Checkpoint) -> TrainOptions:
     """The options of an unfinished run, which hold; of those given now, the ones that do not change what is learnt.
 
-    Raises UserError for a --size that is not the run's.
+    Raises UserError for a --size that is not the run's, and where the run needs plugins that are not given: files of code
+    are named by who starts the run, never by a checkpoint.
     """
     before = checkpoint.training["args"]
     if options.size and options.size != before.get("size"):
@@ -75,10 +77,15 @@ def continued_options(options: TrainOptions, checkpoint: Checkpoint) -> TrainOpt
             f"--size {options.size}: the size of {checkpoint.path} is {trained}, and a resumed run keeps its model; "
             "leave --size out, or begin a new run"
         )
-    present = {name: getattr(options, name) for name in PRESENT}
-    if options.plugins:  # the file may have moved
-        present["plugins"] = options.plugins
-    return options.with_saved(before, **present)
+    require_plugins(options, before, checkpoint.path)
+    return options.with_saved(before, **{name: getattr(options, name) for name in PRESENT})
+
+
+def require_plugins(options: TrainOptions, saved: dict[str, Any], file: Path) -> None:
+    """Raises UserError where what ``file`` has saved of a run names plugins, and none are given."""
+    if (named := saved.get("plugins")) and not options.plugins:
+        words = " ".join(map(str, named)) if isinstance(named, list) else str(named)
+        raise UserError(f"{file}: was begun with blocks of your own, whose files are code: add --plugins {words[:200]}")
 
 
 def _newest_first(folder: Path) -> list[Path]:

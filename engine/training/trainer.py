@@ -23,6 +23,7 @@ from engine.evaluation.figures import Evaluation
 from engine.recipe.image_size import scaled_at_random
 from engine.recipe.optimizer import learning_rates
 from engine.training.learner import Diverged, seed_step
+from engine.training.options import said_plugins
 from engine.training.setup import Run, saved_arguments
 from engine.training.signals import StopSignal
 from utils.checkpoint import read_checkpoint
@@ -239,7 +240,9 @@ class Trainer:
     def last_words(self) -> str:
         """How to go on."""
         last = self.weights / "last.pt"
-        return f"go on with: python train.py --resume {last}" if last.exists() else "nothing was saved yet"
+        if not last.exists():
+            return "nothing was saved yet"
+        return f"go on with: python train.py --resume {last}{said_plugins(self.options)}"
 
     def finish(self) -> None:
         """Reduce the checkpoints to what inference needs, validate the best once more, draw everything."""

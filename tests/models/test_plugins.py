@@ -151,8 +151,13 @@ def test_plugins_through_training_resuming_validation_and_detection(blocks, cfg,
     assert saved.training["args"]["plugins"] == [str(blocks)]
     assert "LargeKernel" in str(saved.yaml) and b"class LargeKernel" not in last.read_bytes()
 
-    PLUGINS.clear()  # as in a new process: the run remembers its file
-    resumed = train.run(resume=str(last), workers=2)
+    # as in a new process
+    PLUGINS.clear()
+    with pytest.raises(UserError, match=rf"{last}: was begun with blocks of your own.*: add --plugins {blocks}"):
+        train.run(resume=str(last), workers=2)
+    assert not PLUGINS
+    assert trainer.last_words().endswith(f"--resume {last} --plugins {blocks}")
+    resumed = train.run(resume=str(last), workers=2, plugins=[str(blocks)])
     best = resumed / "weights" / "best.pt"
     PLUGINS.clear()
     with pytest.raises(UserError) as error:
@@ -180,7 +185,7 @@ def test_a_resumed_run_whose_plugin_has_moved(blocks, cfg, tiny_set, tmp_path):
     with pytest.raises(
         UserError, match=rf"--plugins {blocks}: no such Python file; where it has moved, name its new place"
     ):
-        train.run(resume=last)
+        train.run(resume=last, plugins=[str(blocks)])
     again = Trainer(set_up(TrainOptions.of({"resume": last, "plugins": [str(tmp_path / "moved.py")]})))
     assert type(again.learner.model.model[9]).__name__ == "LargeKernel"
     with pytest.raises(UserError, match=r"--size m: the size of .*last.pt is that of its YAML.* leave --size out"):

@@ -17,7 +17,9 @@ from engine.studies.evolve import mutate
 from tests.helpers.processes import in_background
 from tests.helpers.project import ROOT, assert_user_error, command_here
 from tests.helpers.training import options
+from utils.errors import UserError
 from utils.results import row_fitness
+from utils.yaml_file import write_yaml
 
 
 def table(folder) -> list[dict]:
@@ -97,3 +99,13 @@ def test_mistakes(tiny_set, tmp_path):
     assert_user_error(command_here("train.py", *flags, "--resume_evolve", tmp_path), "no folder of a search")
     assert_user_error(command_here("train.py", *flags, "--resume_evolve"), "holds no search")
     assert_user_error(command_here("train.py", *flags, "--evolve", "2", "--resume"), "--resume_evolve")
+
+
+def test_a_search_does_not_run_the_plugins_that_its_folder_names(tmp_path):
+    plugin, ran = tmp_path / "blocks.py", tmp_path / "ran"
+    plugin.write_text(f"open({str(ran)!r}, 'w')\n")
+    write_yaml(tmp_path / "opt.yaml", {"plugins": [str(plugin)], "evolve": 2})
+    write_yaml(tmp_path / "hyp_start.yaml", read_hyp("hyp.scratch-low.yaml"))
+    with pytest.raises(UserError, match=rf"opt.yaml: was begun with blocks of your own.*add --plugins {plugin}"):
+        train.run(resume_evolve=str(tmp_path))
+    assert not ran.exists()
