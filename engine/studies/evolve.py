@@ -68,6 +68,8 @@ def evolve(options: TrainOptions) -> Path:
             f"generation {generation + 1} of {options.evolve}: fitness {row_fitness(figures):.4f}; "
             f"the best is generation {best + 1} with {row_fitness(rows[best][0]):.4f}"
         )
+    # once more, for a search that was killed between the two
+    record_best(folder, rows)
     print(f"results are in {folder}; next: python train.py --hyp {folder / 'hyp_evolve.yaml'}")
     return folder
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from engine.evaluation.figures import Evaluation
 from engine.evaluation.recorder import Recorder, plot_evaluation
@@ -63,11 +64,13 @@ class Records:
             save_checkpoint(self.weights / name, data)
 
     def strip(self) -> None:
-        """Leave the averaged weights in half precision and what describes them: files to keep and to share."""
-        for path in (self.weights / "last.pt", self.weights / "best.pt"):
+        """Leave the averaged weights in half precision and what describes them: files to keep and to share.
+
+        last.pt is the last of them: as long as it holds the full state, the run can be resumed.
+        """
+        for path in (self.weights / "best.pt", self.weights / "last.pt"):
             if path.exists() and "optimizer" in (data := read_checkpoint(path).training):
-                weights = {k: v.half() if v.is_floating_point() else v for k, v in data["ema"].items()}
-                save_checkpoint(path, {**{k: data[k] for k in KEPT if k in data}, "model": weights})
+                save_checkpoint(path, {**{k: data[k] for k in KEPT if k in data}, "model": in_half(data["ema"])})
 
     def recorder(self) -> Recorder:
         """For pictures of the last validation."""
@@ -80,6 +83,11 @@ class Records:
             plot_evaluation(evaluation, self.folder)
         if self.board:
             self.board.close()
+
+
+def in_half(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Weights as finished checkpoints hold them: in half precision, but for counters."""
+    return {k: v.half() if v.is_floating_point() else v for k, v in weights.items()}
 
 
 class Silent:

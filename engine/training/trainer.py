@@ -24,6 +24,7 @@ from engine.recipe.image_size import scaled_at_random
 from engine.recipe.optimizer import learning_rates
 from engine.training.learner import Diverged, seed_step
 from engine.training.options import said_plugins
+from engine.training.records import in_half
 from engine.training.setup import Run, saved_arguments
 from engine.training.signals import StopSignal
 from utils.checkpoint import read_checkpoint
@@ -212,11 +213,12 @@ class Trainer:
             "launch": self.world.launch,
             "date": datetime.now().isoformat(timespec="seconds"),
         }
-        names = ["last.pt", "best.pt"] if is_best else ["last.pt"]
+        names = ["best.pt"] if is_best else []
         period = self.options.save_period
         if period > 0 and not state.batches_done and state.epoch and state.epoch % period == 0:
             names.append(f"epoch{state.epoch - 1}.pt")
-        self.records.checkpoints(data, names)
+        # last.pt is the last: a run that is killed before goes on from the one before it, and writes all of them again
+        self.records.checkpoints(data, [*names, "last.pt"])
         self.saved_at = time.time()
 
     def save_if_due(self) -> None:
@@ -245,18 +247,21 @@ class Trainer:
         return f"go on with: python train.py --resume {last}{said_plugins(self.options)}"
 
     def finish(self) -> None:
-        """Reduce the checkpoints to what inference needs, validate the best once more, draw everything."""
-        self.records.strip()
+        """Validate the best checkpoint once more, draw everything, and reduce the checkpoints to what inference needs.
+
+        That comes last: a run that is killed before it is resumed, and comes here again.
+        """
         data, world, model = self.data, self.world, self.learner.ema.model
         best, last = self.weights / "best.pt", self.weights / "last.pt"
         weights = best if best.exists() else last
         print(f"validating {weights}")
         if world.is_first:
-            model.load_state_dict(read_checkpoint(weights).model)
+            model.load_state_dict(in_half(read_checkpoint(weights).model))
         model = world.copy_first(model).fuse()
         print(model.summary(fused=True))
         recorder = self.records.recorder()
         evaluation = evaluate(model, data.val_loader, world.device, data.names, recorder=recorder, world=world)
         print(evaluation.table(verbose=True))
         self.records.curves(evaluation)
+        self.records.strip()
         print(f"results are in {self.folder}; next: python detect.py --weights {weights} --imgsz {data.imgsz}")

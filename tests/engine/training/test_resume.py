@@ -7,11 +7,14 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
 
 import train
+from engine.training import records
 from engine.training.options import TrainOptions
 from engine.training.setup import set_up
 from engine.training.trainer import Trainer
@@ -274,3 +277,47 @@ def test_a_checkpoint_of_an_earlier_release_goes_on_to_the_same_end(tmp_path):
     assert (old.parents[1] / "results.csv").read_bytes() == (first.folder / "results.csv").read_bytes()
     weights, expected = (read_checkpoint(p).model for p in (old, first.weights / "last.pt"))
     assert all(torch.equal(weights[k], expected[k]) for k in expected)
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing of the run's own catches it."""
+
+
+@pytest.mark.parametrize("moment", ["a drawing", "a save", "the last reduction"])
+def test_a_run_killed_at_the_end_ends_like_one_that_was_not(moment, tmp_path, monkeypatch):
+    data = make_set(tmp_path / "set", train=6, val=2)
+    flags = options(data, tmp_path, epochs=2, save_period=1, noplots=False)
+    save, plot, saved = records.save_checkpoint, records.plot_evaluation, []
+
+    def note(path, data, kill_at=None):
+        saved.append(path.name)
+        if len(saved) == kill_at:
+            raise Killed
+        save(path, data)
+
+    def kill(*_):
+        raise Killed
+
+    monkeypatch.setattr(records, "save_checkpoint", note)
+    whole = train.run(**flags, name="whole")
+    # last.pt of both epochs, and reduced; best.pt before it each time
+    assert saved.count("last.pt") == 3 and saved[-2:] == ["best.pt", "last.pt"]
+    lasts = [i for i, name in enumerate(saved, 1) if name == "last.pt"]
+    kill_at = {"a drawing": None, "a save": lasts[1], "the last reduction": lasts[2]}[moment]
+
+    saved.clear()
+    monkeypatch.setattr(records, "save_checkpoint", partial(note, kill_at=kill_at))
+    monkeypatch.setattr(records, "plot_evaluation", kill if moment == "a drawing" else plot)
+    with pytest.raises(Killed):
+        train.run(**flags, name="killed")
+    monkeypatch.setattr(records, "save_checkpoint", save)
+    monkeypatch.setattr(records, "plot_evaluation", plot)
+    killed = train.run(resume=str(tmp_path / "runs" / "killed" / "weights" / "last.pt"), device="cpu", workers=0)
+
+    files, expected = ({p.relative_to(f) for p in f.rglob("*.*") if "tfevents" not in p.name} for f in (killed, whole))
+    assert files == expected and Path("confusion_matrix.png") in files
+    assert (killed / "results.csv").read_bytes() == (whole / "results.csv").read_bytes()
+    for name in ("last.pt", "best.pt", "epoch0.pt", "epoch1.pt"):
+        found, expected = (read_checkpoint(f / "weights" / name) for f in (killed, whole))
+        assert ("optimizer" in found.training) == ("optimizer" in expected.training) == name.startswith("epoch")
+        assert all(torch.equal(found.model[k], expected.model[k]) for k in expected.model)
