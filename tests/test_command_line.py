@@ -114,6 +114,13 @@ def test_ranges_hold_for_keywords_too(options, name, declared):
         replace(options(), **{name: wrong})
 
 
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
+@pytest.mark.parametrize("name", ["save_minutes", "backbone_lr", "label_smoothing", "drop_path"])
+def test_numbers_are_finite(name, wrong):
+    with pytest.raises(UserError, match=f"--{name.replace('_', '-')} {wrong}: must be a finite number"):
+        TrainOptions.of({name: wrong})
+
+
 def test_choices_hold_for_keywords_too():
     with pytest.raises(UserError, match="--optimizer Lion: no such choice; there are SGD Adam AdamW"):
         TrainOptions.of({"optimizer": "Lion"})

@@ -15,6 +15,7 @@ No module of numbers is imported here: ``--help`` answers at once.
 """
 
 import argparse
+import math
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -63,6 +64,8 @@ class Flag:
                 continue
             if self.choices and v not in self.choices:
                 raise UserError(f"--{name} {v}: no such {self.noun}; there are {' '.join(self.choices)}")
+            if isinstance(v, float) and not math.isfinite(v):
+                raise UserError(f"--{name} {v}: must be a finite number")
             if (self.at_least, self.at_most) == (0, 1):
                 require_share(name, v)
             elif self.at_least is not None:

@@ -20,13 +20,15 @@ class DetectOptions(RunFolder, Plugins, Detector, BoxThresholds, Images, Device)
     )
     vid_stride: int = flag(1, "of videos and streams, every so many-th frame (default: 1)", "data", at_least=1)
 
-    max_det: int = flag(1000, "most boxes per image (default: %(default)s)", "detection")
+    max_det: int = flag(1000, "most boxes per image (default: %(default)s)", "detection", at_least=1)
     classes: list[int] | None = flag(None, "only these classes: --classes 0 2", "detection")
     agnostic_nms: bool = flag(False, "let boxes of different classes suppress each other", "detection")
 
     view_img: bool = flag(False, "show what is found; a key for the next picture, q to stop", "output")
     visualize: bool = flag(False, "draw the feature maps of every layer, to a folder per image", "output")
-    line_thickness: int | None = flag(None, "of the boxes, in pixels (default: by the picture's size)", "output")
+    line_thickness: int | None = flag(
+        None, "of the boxes, in pixels (default: by the picture's size)", "output", at_least=1
+    )
     hide_labels: bool = flag(False, "draw boxes without class and confidence", "output")
     hide_conf: bool = flag(False, "draw boxes with the class alone", "output")
     nosave: bool = flag(False, "write no drawn pictures and videos", "output")

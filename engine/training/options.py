@@ -75,13 +75,14 @@ class TrainOptions(RunFolder, Plugins, BackboneFlags, SquareImages, Device, Work
         100, "epochs without improvement before stopping; 0: never (default: %(default)s)", "learning", at_least=0
     )
     sync_bn: bool = flag(False, "BatchNorm over the images of all processes (CUDA)", "learning")
-    seed: int = flag(0, "of the initial weights and of augmentation (default: %(default)s)", "learning")
+    seed: int = flag(0, "of the initial weights and of augmentation (default: %(default)s)", "learning", at_least=0)
     resume: str | bool = flag(False, "go on with an unfinished run: its last.pt, or the newest", "learning", alone=True)
     evolve: int = flag(
         0,
         "search hyper-parameters: so many trainings, each from mutated best ones so far (default: %(const)s)",
         "learning",
         alone=300,
+        at_least=0,
     )
     resume_evolve: str | bool = flag(
         False,
@@ -106,7 +107,7 @@ class TrainOptions(RunFolder, Plugins, BackboneFlags, SquareImages, Device, Work
         choices=("ram", "disk"),
     )
 
-    save_minutes: float = flag(0, "also save within an epoch, this often; 0: at epoch ends only", "output")
+    save_minutes: float = flag(0, "also save within an epoch, this often; 0: at epoch ends only", "output", at_least=0)
     save_period: int = flag(0, "also keep epochN.pt every N epochs; 0: none (default: %(default)s)", "output")
     nosave: bool = flag(False, "save the last checkpoint only", "output")
     noval: bool = flag(False, "validate the last epoch only", "output")
