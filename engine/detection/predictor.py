@@ -88,7 +88,7 @@ def predict(options: DetectOptions) -> Path:
     thresholds = Thresholds(
         options.conf_thres, options.iou_thres, options.max_det, options.classes, agnostic=options.agnostic_nms
     )
-    predictor = Predictor(weights, tuple(imgsz), options.device, thresholds, options.augment, options.half, options.dnn)
+    predictor = Predictor(weights, imgsz, options.device, thresholds, options.augment, options.half, options.dnn)
     if predictor.fixed and max(predictor.fixed) != max(imgsz):
         print(f"note: {weights[0]} takes {predictor.fixed[0]}×{predictor.fixed[1]} images only; --imgsz is not used")
     feature_maps = visualize(predictor) if options.visualize else None
