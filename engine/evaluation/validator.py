@@ -39,7 +39,7 @@ def validate(options: ValOptions) -> Evaluation | list[Evaluation]:
         return [speed(path, config, device, options) for path in weights]
 
     model = _load(weights, config, device, options)
-    index = _index(config, split, options.single_cls)
+    index = index_split(config, split, options.single_cls)
     folder = new_run_folder(options.project, options.name, options.exist_ok)
     names = {0: "object"} if options.single_cls else config.names
     size = _input_size(model, weights[0], options.imgsz)
@@ -58,7 +58,7 @@ def speed(weights: str | Path, config: DataConfig, device: torch.device, options
     """Milliseconds per image of one checkpoint at the thresholds of everyday use (conf 0.25, iou 0.45)."""
     usual = replace(_thresholds(options), conf_thres=0.25, iou_thres=0.45)
     model = _load([weights], config, device, options)
-    index = _index(config, "val", options.single_cls)
+    index = index_split(config, "val", options.single_cls)
     size = _input_size(model, weights, options.imgsz)
     evaluation = _evaluate(model, index, model.names, size, device, options, usual)
     print(f"{weights}: {_speed_line(evaluation, options.batch_size, size)}")
@@ -67,7 +67,7 @@ def speed(weights: str | Path, config: DataConfig, device: torch.device, options
 
 def study(weights: list[str | Path], config: DataConfig, device: torch.device, options: ValOptions) -> list[Evaluation]:
     """Every checkpoint at sizes from 256 px in steps of 128: a text file each, and one picture of all."""
-    index = _index(config, "val", options.single_cls)
+    index = index_split(config, "val", options.single_cls)
     names = {0: "object"} if options.single_cls else config.names
     sizes = [s for s in STUDY_SIZES if s <= (options.imgsz or STUDY_SIZES[-1])]
     if not sizes:
@@ -121,14 +121,6 @@ def _input_size(model: Detector, weights: str | Path, asked: int | None) -> int:
 
 def _thresholds(options: ValOptions) -> Thresholds:
     return replace(VALIDATION, conf_thres=options.conf_thres, iou_thres=options.iou_thres, max_det=options.max_det)
-
-
-def _index(config: DataConfig, split: str, single_cls: bool) -> Index:
-    index = index_split(config, split)
-    if single_cls:
-        for annotation in index.annotations:
-            annotation.labels[:, 0] = 0
-    return index
 
 
 def _evaluate(

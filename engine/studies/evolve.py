@@ -57,6 +57,8 @@ def evolve(options: TrainOptions) -> Path:
     rows = read_rows(table, start)
     if rows:
         print(f"going on with {table} after {len(rows)} of {options.evolve} generations")
+        # it may have been killed between the last row and this
+        record_best(folder, rows)
     for generation in range(len(rows), options.evolve):
         hyp = start if generation == 0 else mutate(rows, (options.seed, generation))
         figures = train_once(options, hyp, folder)
@@ -68,8 +70,6 @@ def evolve(options: TrainOptions) -> Path:
             f"generation {generation + 1} of {options.evolve}: fitness {row_fitness(figures):.4f}; "
             f"the best is generation {best + 1} with {row_fitness(rows[best][0]):.4f}"
         )
-    # once more, for a search that was killed between the two
-    record_best(folder, rows)
     print(f"results are in {folder}; next: python train.py --hyp {folder / 'hyp_evolve.yaml'}")
     return folder
 

@@ -41,10 +41,7 @@ class TrainingData:
 
 def index_data(config: DataConfig, single_cls: bool) -> tuple[list[Annotation], list[Annotation]]:
     """Check every image and label of both splits. A training split without a single box is refused."""
-    train, val = (index_split(config, split) for split in ("train", "val"))
-    if single_cls:
-        for annotation in train.annotations + val.annotations:
-            annotation.labels[:, 0] = 0
+    train, val = (index_split(config, split, single_cls) for split in ("train", "val"))
     if not train.instances:
         raise UserError(
             f"{config.file}: the training images have no boxes at all; check that the labels lie in labels/"

@@ -127,9 +127,10 @@ def image_files(entries: list[str]) -> list[str]:
     return images
 
 
-def index_split(config: DataConfig, split: str) -> Index:
+def index_split(config: DataConfig, split: str, single_cls: bool = False) -> Index:
     """Check every image and label of a split, say what was found, and keep the result in a cache beside the labels.
 
+    With ``single_cls`` all boxes are of class 0.
     Raises UserError for a split the YAML doesn't have, and where no image is usable.
     """
     if split not in config.splits:
@@ -138,6 +139,9 @@ def index_split(config: DataConfig, split: str) -> Index:
     index = index_images(files, config.nc, cache_path(config, split, ".cache"), f"{split}: checking images and labels")
     print(f"{split}: {index.summary}")
     index.print_faults()
+    if single_cls:
+        for annotation in index.annotations:
+            annotation.labels[:, 0] = 0
     return index
 
 

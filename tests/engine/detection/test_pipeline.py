@@ -9,7 +9,19 @@ import torch
 
 import export
 from engine.detection.detector import Detector, load_detector
-from engine.detection.pipeline import INFERENCE, NMS, PRE_PROCESS, Clock, Pipeline, Thresholds, speed_line
+from engine.detection.options import DetectOptions
+from engine.detection.pipeline import (
+    EVERYDAY,
+    INFERENCE,
+    NMS,
+    PRE_PROCESS,
+    VALIDATION,
+    Clock,
+    Pipeline,
+    Thresholds,
+    speed_line,
+)
+from engine.evaluation.options import ValOptions
 from tests.helpers.models import make_weights
 from utils.boxes import non_max_suppression
 
@@ -76,3 +88,10 @@ def test_a_clock_adds_up_what_each_stage_takes():
             time.sleep(0.02)
     assert 0.04 <= clock.seconds[INFERENCE] < 1 and clock.seconds[[PRE_PROCESS, NMS]].tolist() == [0, 0]
     assert speed_line((1.04, 20, 0.3)) == "speed: 1.0 ms pre-process, 20.0 ms inference, 0.3 ms NMS per image"
+
+
+def test_thresholds_are_those_of_the_flags():
+    """The commands declare theirs where no torch is imported."""
+    for options, thresholds in ((DetectOptions(), EVERYDAY), (ValOptions(), VALIDATION)):
+        found = (options.conf_thres, options.iou_thres, options.max_det)
+        assert found == (thresholds.conf_thres, thresholds.iou_thres, thresholds.max_det)
