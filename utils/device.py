@@ -4,6 +4,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 
@@ -54,6 +55,15 @@ def _listed(name: str, rank: int) -> str:
             f"torchrun --nproc_per_node {len(indices)} train.py …"
         )
     return indices[rank]
+
+
+def available_memory() -> int | None:
+    """Bytes of memory available without swapping; None where the system does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
 
 
 def describe_device(device: torch.device) -> str:

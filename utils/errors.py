@@ -1,14 +1,17 @@
 """The one exception that means: the user can mend this."""
 
 import errno
+import reprlib
 import sys
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 
 STORAGE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+# characters: of a value that was read and is quoted in a message, and of a whole message
+MOST_QUOTED, MOST_SAID = 200, 2000
 
 
 class UserError(Exception):
@@ -18,12 +21,29 @@ class UserError(Exception):
     """
 
 
+def shown(found: Any, most: int = MOST_QUOTED) -> str:
+    """What was read, fit for a message: at most ``most`` characters, none of which controls a terminal.
+
+    Anything but a text is shown as Python writes it, cut at a few levels and entries however deep and large it is.
+    """
+    short = reprlib.Repr()
+    short.maxstring = short.maxother = short.maxlong = most
+    try:
+        text = found if isinstance(found, str) else short.repr(found)
+    # an integer of more digits than Python writes out
+    except ValueError:
+        text = f"a huge {type(found).__name__}"
+    cut = text if len(text) <= most else text[: most - 1] + "…"
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in cut)
+
+
 def one_line(error: UserError) -> str:
-    """Its message without line breaks; of one that crossed a worker process, wrapped in that one's traceback, the end."""
+    """Its message without line breaks and control characters; of one that crossed a worker process, wrapped in that
+    one's traceback, the end."""
     message = str(error).strip()
     if "Traceback (most recent call last)" in message:
         message = message.splitlines()[-1].partition(": ")[2]
-    return " ".join(message.split())
+    return shown(" ".join(message.split()), MOST_SAID)
 
 
 def exit_on_user_error(run: Callable[[], T]) -> T:

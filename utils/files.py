@@ -1,11 +1,39 @@
-"""Files that are there whole or not at all, and names for them that are not taken."""
+"""Files that can be read, files that are there whole or not at all, and names for them that are not taken."""
 
 import itertools
 import os
 import shutil
+import stat
 from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from utils.errors import UserError, shown
+
+
+def require_file(path: str | Path, what: str, most: int | None = None) -> Path:
+    """``path``, which is a regular file of at most ``most`` bytes; ``what`` names its role in the messages.
+
+    Raises UserError for anything else, before a byte is read: where there is nothing, for a folder, for a pipe, device or
+    socket, which may never end, and for a path that the system can't take.
+    """
+    path = Path(path)
+    try:
+        found = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(f"{shown(str(path))}: no such {what}") from None
+    # ValueError: a NUL byte or half a surrogate pair within the path
+    except (OSError, ValueError) as e:
+        raise UserError(f"{shown(str(path))}: can't be a {what}: {getattr(e, 'strerror', None) or e}") from None
+    if stat.S_ISDIR(found.st_mode):
+        raise UserError(f"{shown(str(path))}: is a folder, a {what} was expected")
+    if not stat.S_ISREG(found.st_mode):
+        raise UserError(f"{shown(str(path))}: is a pipe, device or socket; a {what} is a regular file")
+    if most is not None and found.st_size > most:
+        raise UserError(
+            f"{shown(str(path))}: has {found.st_size:,} bytes; a {what} of more than {most:,} bytes is not read"
+        )
+    return path
 
 
 @contextmanager

@@ -1,8 +1,12 @@
 """Files that are replaced whole or not at all, and names that are not taken."""
 
+import os
+from pathlib import Path
+
 import pytest
 
-from utils.files import replacing, unique_name
+from utils.errors import UserError
+from utils.files import replacing, require_file, unique_name
 
 
 def test_a_file_takes_the_place_of_the_one_before_in_one_step(tmp_path):
@@ -53,3 +57,25 @@ def test_names_that_are_taken_are_numbered_before_the_suffix():
         taken.append(unique_name(stem, taken, suffix))
     assert taken == ["a.jpg", "a-2.jpg", "a.png", "a-2-2.jpg", "a-3.jpg", "b.c"]
     assert unique_name("b.c", taken) == "b.c-2"
+
+
+def test_only_regular_files_are_read(tmp_path):
+    file, pipe = tmp_path / "a.yaml", tmp_path / "pipe"
+    file.write_text("nc: 3")
+    os.mkfifo(pipe)
+    assert require_file(str(file), "data file") == file
+    assert require_file(file, "data file", most=5) == file
+    for path, word in [
+        (tmp_path / "none.yaml", "no such data file"),
+        (file / "below", "no such data file"),
+        (tmp_path, "is a folder"),
+        (pipe, "is a pipe"),
+        (Path("/dev/zero"), "device"),
+        (tmp_path / ("n" * 5000), "too long"),
+        (f"{file}\0", "null"),
+    ]:
+        with pytest.raises(UserError, match=word) as refused:
+            require_file(path, "data file")
+        assert len(str(refused.value)) < 400
+    with pytest.raises(UserError, match="has 5 bytes; a data file of more than 4"):
+        require_file(file, "data file", most=4)

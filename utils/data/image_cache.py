@@ -11,6 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from utils.data.labels import Annotation
+from utils.device import available_memory
 from utils.errors import UserError
 from utils.files import replacing
 
@@ -70,15 +71,6 @@ def cached(load: Load, annotations: list[Annotation], size: int, mode: str, fold
         ):
             pass
     return load_disk if mode == "disk" else images.__getitem__
-
-
-def available_memory() -> int | None:
-    """Bytes of memory available without swapping; None where the system does not say."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return None
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
 
 
 def _digest(path: str, size: int, name: str) -> str:
