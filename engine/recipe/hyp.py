@@ -1,9 +1,10 @@
 """Hyper-parameters: the one table of them, and the files of data/hyps, checked against it."""
 
+import math
 from pathlib import Path
 from typing import NamedTuple
 
-from utils.errors import UserError
+from utils.errors import UserError, shown
 from utils.paths import ROOT
 from utils.yaml_file import read_yaml
 
@@ -83,17 +84,24 @@ def read_hyp(path: str | Path) -> dict[str, float]:
     if not path.exists() and (ROOT / "data" / "hyps" / path.name).is_file():
         path = ROOT / "data" / "hyps" / path.name
     hyp = read_yaml(path, "hyper-parameter file")
+    return check_hyp(hyp, path)
+
+
+def check_hyp(hyp: dict, file: str | Path) -> dict[str, float]:
+    """The hyper-parameters that ``file`` holds, with the defaults of those it need not say. Raises UserError like read_hyp."""
     missing = [k for k in REQUIRED if k not in hyp]
     if missing:
-        raise UserError(f"{path}: {', '.join(missing)} missing; data/hyps/hyp.scratch-low.yaml has them all")
+        raise UserError(f"{file}: {', '.join(missing)} missing; data/hyps/hyp.scratch-low.yaml has them all")
     unknown = [k for k in hyp if k not in REQUIRED and k not in OPTIONAL]
     if unknown:
-        raise UserError(f"{path}: unknown hyper-parameters {', '.join(map(str, unknown))}; check the spelling")
+        raise UserError(f"{file}: unknown hyper-parameters {shown(', '.join(map(shown, unknown)))}; check the spelling")
     for key, value in hyp.items():
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise UserError(f"{path}: {key} is {value!r}, a number was expected")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise UserError(f"{file}: {key} is {shown(value)}, a finite number was expected")
         if value < 0 or (key in PROBABILITIES and value > 1):
             raise UserError(
-                f"{path}: {key} is {value}, it must be 0 or more{' and at most 1' if key in PROBABILITIES else ''}"
+                f"{file}: {key} is {value}, it must be 0 or more{' and at most 1' if key in PROBABILITIES else ''}"
             )
+    if hyp.get("nominal_batch", 1) == 0:
+        raise UserError(f"{file}: nominal_batch is 0, it must be above that: images per step of the optimiser")
     return OPTIONAL | hyp
