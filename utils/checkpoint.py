@@ -20,7 +20,7 @@ from utils.errors import UserError, shown
 from utils.files import replacing
 from utils.saved.container import Saved, open_saved
 from utils.saved.pickled import PickledObject
-from utils.saved.schema import Entries, reading
+from utils.saved.schema import MOST_CLASSES, Entries, reading
 
 FORMAT = 1
 
@@ -118,7 +118,9 @@ def _state_dict(saved: Saved, model: PickledObject) -> dict[str, torch.Tensor]:
         nonlocal visited
         visited += 1
         if depth > MOST_DEEP or visited > MOST_MODULES:
-            raise UserError(f"{shown(saved.path)}: its modules hold each other without end; take another copy of the file")
+            raise UserError(
+                f"{shown(str(saved.path))}: its modules hold each other without end; take another copy of the file"
+            )
         hidden = module.get("_non_persistent_buffers_set") or ()
         for kind in ("_parameters", "_buffers"):
             for name, value in _items(saved.plain(module.get(kind))):

@@ -1,7 +1,7 @@
 """Files of torch.save as plain data and tensors; nothing in them is imported or called, and all is small before it is big.
 
-    open_saved(path)         the file's members and its pickle: an archive, or the format before PyTorch 1.6
-        saved.plain(value)   the pickle's data, or a part of it, with tensors
+open_saved(path)         the file's members and its pickle: an archive, or the format before PyTorch 1.6
+    saved.plain(value)   the pickle's data, or a part of it, with tensors
 """
 
 import io

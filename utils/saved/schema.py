@@ -1,7 +1,7 @@
 """What was saved, held against what it has to be: each owner of a state checks its own entries, by Entries.
 
-    with reading(path):                     what does not fit becomes one line that names the file
-        epoch = Entries(saved).whole("epoch")
+with reading(path):                     what does not fit becomes one line that names the file
+    epoch = Entries(saved).whole("epoch")
 """
 
 import math
@@ -28,7 +28,9 @@ def reading(path: str | Path) -> Iterator[None]:
     try:
         yield
     except Unfit as e:
-        raise UserError(f"{shown(str(path))}: {e}; it is damaged or was changed: take another copy of the file") from None
+        raise UserError(
+            f"{shown(str(path))}: {e}; it is damaged or was changed: take another copy of the file"
+        ) from None
 
 
 class Entries:

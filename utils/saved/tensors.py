@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
@@ -81,6 +80,11 @@ def take_view(view: View, numbers: torch.Tensor) -> torch.Tensor:
     there = min(len(numbers) // dtype.itemsize, view.storage.count)
     count = math.prod(view.shape)
     last = view.offset + sum((n - 1) * stride for n, stride in zip(view.shape, view.strides, strict=True))
-    if count > there or (count and last >= there) or view.offset > there or max((*view.shape, *view.strides, 0)) >= 2**62:
+    if (
+        count > there
+        or (count and last >= there)
+        or view.offset > there
+        or max((*view.shape, *view.strides, 0)) >= 2**62
+    ):
         raise NotPlain(f"has a tensor of size {shown(view.shape, 60)} over {there:,} numbers")
     return numbers[: there * dtype.itemsize].view(dtype).as_strided(view.shape, view.strides, view.offset)
