@@ -121,7 +121,8 @@ def _state_dict(saved: Saved, model: PickledObject) -> dict[str, torch.Tensor]:
             raise UserError(
                 f"{shown(str(saved.path))}: its modules hold each other without end; take another copy of the file"
             )
-        hidden = module.get("_non_persistent_buffers_set") or ()
+        hidden = module.get("_non_persistent_buffers_set")
+        hidden = hidden if isinstance(hidden, set) else ()
         for kind in ("_parameters", "_buffers"):
             for name, value in _items(saved.plain(module.get(kind))):
                 if isinstance(value, torch.Tensor) and name not in hidden:
