@@ -9,7 +9,7 @@ from models.description.rows import UnknownBlock
 from models.yolo import DetectionModel
 from utils.checkpoint import Checkpoint
 from utils.errors import UserError, shown
-from utils.saved.schema import misfits
+from utils.saved.schema import MOST_LETTERS, misfits
 
 # of a side: a file that says more of its training is not believed
 MOST_PIXELS = 100_000
@@ -32,14 +32,18 @@ def described_model(checkpoint: Checkpoint, **changes) -> DetectionModel:
             f"{checkpoint.path}: holds weights without their model YAML; "
             "give it to train.py as --weights beside a --cfg, or use a checkpoint of a detector"
         )
-    description = checkpoint.yaml | {"yaml_file": checkpoint.yaml.get("yaml_file", checkpoint.path)}
+    file = checkpoint.yaml.get("yaml_file")
+    known = isinstance(file, str) and 0 < len(file) < MOST_LETTERS and file.isprintable()
     try:
-        return DetectionModel(description, **changes)
+        return DetectionModel(checkpoint.yaml | {"yaml_file": file if known else checkpoint.path}, **changes)
     except UnknownBlock as e:
         plugins = _saved_option(checkpoint, "plugins")
         named = isinstance(plugins, list) and plugins
         files = f" Yes, with {shown(' '.join(map(shown, plugins)))}: give that file here, too." if named else ""
         raise UserError(f"{checkpoint.path}: {e}. Was it trained with --plugins?{files}") from None
+    except UserError as e:
+        named = str(e).startswith(str(checkpoint.path))
+        raise e if named else UserError(f"{checkpoint.path}: its model can't be built: {e}") from None
 
 
 def detector_from(checkpoint: Checkpoint) -> DetectionModel:

@@ -79,7 +79,8 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
 
 def _read_own(path: Path, data: dict) -> Checkpoint:
     entries = Entries(data)
-    weights = entries.tensors("ema") if data.get("ema") else entries.tensors("model")
+    # an average that is missing or empty is none
+    weights = entries.tensors("model" if data.get("ema") in (None, {}) else "ema")
     return Checkpoint(str(path), weights, entries.mapping("yaml"), entries.class_names("names"), data)
 
 

@@ -83,7 +83,7 @@ def _row(found: Any, place: str) -> dict[str, float]:
         try:
             return read_cells(found)
         except ValueError:
-            raise Unfit(f"{place} is {shown(found, 60)}, numbers were expected") from None
+            raise Unfit(f"{place} is {shown(found, 60)}, not a row of numbers") from None
     row = Entries(found, place)
     epoch = row.whole(NAMES[0])
     # a loss of validation may have been infinite

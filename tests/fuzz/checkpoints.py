@@ -184,7 +184,7 @@ def make(rng: random.Random, folder: Path, sound: Path) -> Case:
         Path(file).write_bytes(safetensors(rng))
     elif backbone:
         whole = dict(loaded(sound / "backbone.pth"))
-        Path(file).write_bytes(rng.choice([saved(whole), saved(tampered(rng, whole)), content(rng, sound)]))
+        Path(file).write_bytes(saved(whole) if rng.random() < 0.1 else saved(tampered(rng, whole)))
     elif kind < 0.1:
         file = no_file(rng, folder)
     else:

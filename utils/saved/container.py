@@ -23,7 +23,7 @@ from utils.saved.tensors import KINDS, find_view, take_view
 # bytes: of the pickle, and of the list of an archive's members
 MOST_PICKLE, MOST_LISTED = 64 << 20, 16 << 20
 # values within each other, and values all in all
-MOST_DEEP, MOST_VALUES = 100, 2_000_000
+MOST_DEEP, MOST_VALUES = 100, 500_000
 # what the format before PyTorch 1.6 begins with
 MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 

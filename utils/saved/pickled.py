@@ -15,7 +15,7 @@ from typing import Any
 from utils.errors import shown
 
 # What is read is small before it is big: an object of many bytes may take a single byte of a pickle.
-MOST_STEPS = 1_000_000
+MOST_STEPS = 500_000
 MOST_BITS = 256
 # Keys: their hashes are computed, by the nested parts of a tuple over and over, and those of numbers can be made to collide.
 KEY_BITS, KEY_PARTS = 31, 16

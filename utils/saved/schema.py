@@ -39,7 +39,7 @@ class Entries:
     def __init__(self, saved: Any, within: str = ""):
         self.within = f"{within}." if within else ""
         if not isinstance(saved, Mapping):
-            raise Unfit(f"{within or 'what it holds'} is {shown(saved, 60)}, entries by name were expected")
+            raise Unfit(f"{within or 'what it holds'} is {shown(saved, 60)}, not entries by name")
         self.saved = saved
 
     def found(self, key: str) -> Any:
@@ -53,7 +53,7 @@ class Entries:
         value = self.saved[key]
         # to write out a tensor takes its time
         found = f"a tensor of {_size(value.shape)}" if isinstance(value, torch.Tensor) else shown(value, 60)
-        return Unfit(f"{self.within}{key} is {found}, {expected} was expected")
+        return Unfit(f"{self.within}{key} is {found}, not {expected}")
 
     def whole(self, key: str, least: int = 0, most: int = 2**53) -> int:
         value = self.found(key)
@@ -94,7 +94,7 @@ class Entries:
             raise self.unfit(key, f"1 to {MOST_CLASSES:,} names of classes, numbered from 0")
         for name in names.values():
             if not isinstance(name, str | int | float) or len(str(name)) > MOST_LETTERS:
-                raise Unfit(f"the name of a class is {shown(name, 60)}, a short text was expected")
+                raise Unfit(f"the name of a class is {shown(name, 60)}, not a short text")
         return {number: str(names[number]) for number in range(len(names))}
 
     def tensor(self, key: str, shape: tuple[int, ...]) -> torch.Tensor:
