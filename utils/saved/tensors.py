@@ -34,7 +34,7 @@ WRAPPERS = {
 }
 # a tensor with attributes: the function, the class, its arguments, the attributes
 TYPED = "torch._tensor._rebuild_from_type_v2"
-MOST_AXES = 16
+MOST_AXES, MOST_SPREAD = 16, 2**31
 
 
 @dataclass
@@ -78,13 +78,13 @@ def take_view(view: View, numbers: torch.Tensor) -> torch.Tensor:
     """
     dtype = KINDS[view.storage.kind]
     there = min(len(numbers) // dtype.itemsize, view.storage.count)
-    count = math.prod(view.shape)
-    last = view.offset + sum((n - 1) * stride for n, stride in zip(view.shape, view.strides, strict=True))
-    if (
-        count > there
-        or (count and last >= there)
-        or view.offset > there
-        or max((*view.shape, *view.strides, 0)) >= 2**62
-    ):
+    count, spread = math.prod(view.shape), math.prod(n for n in view.shape if n)
+    last = view.offset + sum((n - 1) * stride for n, stride in zip(view.shape, view.strides, strict=True) if count)
+    # spread: of an axis beside an empty one, which takes no memory and makes sizes that can't be computed with
+    if count > there or last - (not count) >= there or spread > max(there, MOST_SPREAD):
         raise NotPlain(f"has a tensor of size {shown(view.shape, 60)} over {there:,} numbers")
-    return numbers[: there * dtype.itemsize].view(dtype).as_strided(view.shape, view.strides, view.offset)
+    if not count:
+        return torch.empty(view.shape, dtype=dtype)
+    # of an axis of one number, the stride may be anything
+    strides = [min(stride, there) for stride in view.strides]
+    return numbers[: there * dtype.itemsize].view(dtype).as_strided(view.shape, strides, view.offset)
