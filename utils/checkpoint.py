@@ -81,7 +81,7 @@ def _read_own(path: Path, data: dict) -> Checkpoint:
     entries = Entries(data)
     # an average that is missing or empty is none
     weights = entries.tensors("model" if data.get("ema") in (None, {}) else "ema")
-    return Checkpoint(str(path), weights, entries.mapping("yaml"), entries.class_names("names"), data)
+    return Checkpoint(str(path), weights, entries.description("yaml"), entries.class_names("names"), data)
 
 
 # Pickles of YOLOv5 ------------------------------------------------------------------------------------------------------
@@ -104,9 +104,16 @@ def _read_pickled(path: Path, saved: Saved, model: PickledObject, tree: dict) ->
         raise UserError(
             f"{shown(str(path))}: its model ({shown(model.pickled_name, 100)}) carries no YAML, so it can't be rebuilt here"
         )
+    yaml = Entries({"yaml": yaml}).description("yaml")
     names = saved.plain(model.get("names"))
     training = {k: v for k, v in tree.items() if isinstance(k, str) and isinstance(v, int | float | str | None)}
-    entries = Entries({"names": names or list(range(Entries(yaml).whole("nc", least=1, most=MOST_CLASSES)))})
+    entries = Entries(
+        {
+            "names": names
+            if isinstance(names, list | tuple | dict) and names
+            else list(range(Entries(yaml).whole("nc", least=1, most=MOST_CLASSES)))
+        }
+    )
     return Checkpoint(str(path), _state_dict(saved, model), yaml, entries.class_names("names"), training)
 
 

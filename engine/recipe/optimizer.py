@@ -53,7 +53,8 @@ def load_optimizer(optimizer: torch.optim.Optimizer, saved: Any) -> None:
         raise entries.unfit("param_groups", f"a list of {len(own['param_groups'])} groups")
     for group, found in zip(own["param_groups"], groups, strict=True):
         before = Entries(found, "optimizer.param_groups")
-        if before.found("params") != group["params"]:
+        numbers = before.rows("params")
+        if not all(type(number) is int for number in numbers) or numbers != group["params"]:
             raise before.unfit("params", "the parameters of this model")
         group |= {key: before.number(key, least=0) for key in ("lr", "momentum") if key in group}
     optimizer.load_state_dict({"state": _moments(optimizer, entries), "param_groups": own["param_groups"]})

@@ -128,7 +128,7 @@ def said_code(options: TrainOptions) -> str:
 def code_files(value: Any) -> list[str]:
     """The files that an option of CODE names."""
     named = value if isinstance(value, list | tuple) else [value]
-    return [str(file) for file in named if file]
+    return [str(file) for file in named if isinstance(file, str | Path) and str(file)]
 
 
 def require_code(options: TrainOptions, saved: dict[str, Any], file: Path) -> dict[str, Any]:

@@ -87,8 +87,9 @@ def continued_options(options: TrainOptions, checkpoint: Checkpoint) -> TrainOpt
     file = Path(checkpoint.path)
     with reading(file):
         before = Entries(checkpoint.training).mapping("args")
-    if options.size and options.size != before.get("size"):
-        trained = before.get("size") or "that of its YAML"
+    size = before.get("size")
+    if options.size and options.size != size:
+        trained = size if isinstance(size, str) else "that of its YAML"
         raise UserError(
             f"--size {options.size}: the size of {file} is {shown(trained)}, and a resumed run keeps its model; "
             "leave --size out, or begin a new run"

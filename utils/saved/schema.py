@@ -80,6 +80,13 @@ class Entries:
             raise self.unfit(key, "entries by name")
         return value
 
+    def description(self, key: str) -> dict:
+        """What a YAML file may hold: entries by name, of texts, numbers, lists and further entries."""
+        value = _as_in_yaml(self.found(key))
+        if not isinstance(value, dict):
+            raise self.unfit(key, "what a YAML file may hold")
+        return value
+
     def rows(self, key: str) -> list:
         value = self.found(key)
         if not isinstance(value, list):
@@ -124,6 +131,17 @@ def misfits(given: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor
         return a.shape == b.shape and a.is_floating_point() == b.is_floating_point() and _is_sound(a)
 
     return [k for k in wanted if k not in given or not fits(k)] + [k for k in given if k not in wanted]
+
+
+def _as_in_yaml(value: Any) -> Any:
+    """``value`` with its tuples as lists. Raises Unfit for what no YAML file holds."""
+    if isinstance(value, dict):
+        return {_as_in_yaml(k): _as_in_yaml(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_as_in_yaml(part) for part in value]
+    if value is not None and not isinstance(value, str | int | float):
+        raise Unfit(f"its YAML holds a {shown(type(value).__name__)}, which no YAML file does")
+    return value
 
 
 def _is_sound(tensor: torch.Tensor) -> bool:

@@ -99,7 +99,7 @@ WRONG = {
     "optimizer state 1 momentum_buffer": [5, torch.zeros(2, 2), KeyError],
     "optimizer param_groups": [None, {}, [1, 2, 3]],
     "optimizer param_groups 0 lr": [NAN, -1.0, "0.1", KeyError],
-    "optimizer param_groups 1 params": [[], [0], None],
+    "optimizer param_groups 1 params": [[], [0], None, [torch.ones(3)] * 99],
     "scaler": [None, 5, {"scale": 1.0}, {"scale": "x"}],
     "gradients": [None, [1]],
     "gradients model.0.conv.weight": [torch.zeros(1), None, torch.full((8, 3, 3, 3), NAN)],
@@ -119,6 +119,8 @@ WRONG = {
     "args backbone_lr": [0, NAN],
     "names": [None, {}, ["a"], {0: "a"}, {0: 1, 1: [2]}, {0: "a", 1: "b" * 5000}],
     "yaml": [KeyError, None, [], {}],
+    "yaml ch": [torch.ones(3), {1, 2}],
+    "args albumentations": [torch.ones(3), 5],
     "yaml width_multiple": ["2", -1],
 }
 
