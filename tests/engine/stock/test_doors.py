@@ -241,3 +241,51 @@ def test_an_older_script_loads_and_draws(tmp_path):
     image = np.zeros((60, 60, 3), np.uint8)
     plot_one_box([10, 20, 40, 50], image, label="b", color=(255, 0, 0), line_thickness=2)
     assert image[35, 10].tolist() == [255, 0, 0] and image[35, 25].tolist() == [0, 0, 0]
+
+
+def test_the_hub_model_is_as_programs_know_it(tmp_path):
+    import hubconf
+
+    model = hubconf.custom(make_weights(tmp_path / "m.pt", seed=0), device="cpu", _verbose=False)
+    assert type(model).__module__ == "models.common" and int(model.stride) == 32
+    assert (model.amp, model.pt, model.dmb, model.fp16) == (False, True, True, False)
+    assert type(model.model.model.model[-2]).__name__ == "C3"
+    images = torch.zeros(2, 3, 64, 64)
+    predictions, maps = model(images)
+    assert predictions.shape == (2, 3 * (64 + 16 + 4), 7) and [m.shape[2] for m in maps] == [8, 4, 2]
+    results = model([np.zeros((60, 60, 3), np.uint8)] * 2, size=64, profile=True)
+    assert len(results.times) == 3 and results.n == 2
+
+
+def test_an_eigencam_recipe_runs(tmp_path):
+    EigenCAM = pytest.importorskip("pytorch_grad_cam", reason="grad-cam is not installed").EigenCAM
+    model = torch.hub.load(
+        str(ROOT), "custom", str(make_weights(tmp_path / "m.pt", seed=0)), source="local", device="cpu"
+    )
+    model.eval()
+    model.cpu()
+    target_layers = [model.model.model.model[-2]]
+    tensor = torch.rand(1, 3, 64, 96)
+    grey = EigenCAM(model, target_layers)(tensor, targets=None)[0, :, :]
+    assert grey.shape == (64, 96) and grey.max() > grey.min()
+
+
+def test_a_slicing_client_runs(tmp_path, monkeypatch):
+    pytest.importorskip("sahi", reason="sahi is not installed")
+    # it asks for a package of this name, and takes the model from us
+    (tmp_path / "site" / "yolov5").mkdir(parents=True)
+    (tmp_path / "site" / "yolov5" / "__init__.py").touch()
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    from sahi import AutoDetectionModel
+    from sahi.predict import get_sliced_prediction
+
+    hub = torch.hub.load(
+        str(ROOT), "custom", str(make_weights(tmp_path / "m.pt", seed=0)), source="local", device="cpu"
+    )
+    client = AutoDetectionModel.from_pretrained(
+        "yolov5", model=hub, confidence_threshold=0.05, device="cpu", image_size=64
+    )
+    image = np.random.default_rng(0).integers(0, 255, (128, 128, 3), np.uint8)
+    sliced = get_sliced_prediction(image, client, 64, 64, perform_standard_pred=False, verbose=0)
+    assert {prediction.category.name for prediction in sliced.object_prediction_list} <= {"rectangle", "disc"}
+    assert max(prediction.bbox.maxx for prediction in sliced.object_prediction_list) > 64
