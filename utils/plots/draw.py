@@ -52,7 +52,7 @@ def draw_boxes(
 
     order = range(len(corners)) if scores is None else np.argsort(scores, kind="stable")
     for i in order:
-        _draw_frame(image, corners[i], line_width, class_color(classes[i]))
+        draw_frame(image, corners[i], line_width, class_color(classes[i]))
     taken = corners
     for i in order:  # after all frames, whose lines would cross the text
         if labels is not None:
@@ -99,7 +99,7 @@ def tag_size(text: str, size: int) -> tuple[int, int]:
     return ink.shape[1] + 2 * max(2, size // 4), ink.shape[0]
 
 
-def _draw_frame(image: np.ndarray, box: np.ndarray, line_width: int, color: tuple[int, int, int]) -> None:
+def draw_frame(image: np.ndarray, box: np.ndarray, line_width: int, color: tuple[int, int, int]) -> None:
     """Draw a frame whose line is centred on the edges of ``box`` (integers x1 y1 x2 y2).
 
     Four filled strips: cv2.rectangle rounds the corners of thick lines and is off by half a pixel for even widths.
