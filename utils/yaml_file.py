@@ -10,6 +10,8 @@ from utils.files import require_file
 # What a file may have: bytes; values, those that stand for an alias counted at every place; levels within one another;
 # characters of a number. Names of some ten thousand classes are within, and all that is within is read in seconds.
 MOST_BYTES, MOST_VALUES, MOST_DEPTH, MOST_DIGITS = 2 << 20, 100_000, 50, 100
+# what no text of a setting has, be it written as it is or as an escape: NUL, what controls a terminal, half a surrogate pair
+CONTROLS = yaml.reader.Reader.NON_PRINTABLE
 # what values are made of: no dates, no bytes, no sets
 PLAIN = ("bool", "int", "float", "null", "str", "seq", "map")
 # what an input method for Chinese types in place of , : [ ] and quotes
@@ -88,8 +90,8 @@ class _Loader(yaml.SafeLoader):
         # the constructors of PyYAML pass on what Python says of a text that is no such number
         except (ValueError, LookupError, TypeError, ArithmeticError) as e:
             raise _refused(f"can't be read as {kind}: {e}", node) from None
-        # the reader has found those that are written as they are, but not "\x1b" or half a surrogate pair, "\ud83d"
-        if isinstance(value, str) and (found := self.NON_PRINTABLE.search(value)):
+        # the reader has found those that are written as they are, but not escapes such as "\x1b"
+        if isinstance(value, str) and (found := CONTROLS.search(value)):
             raise _refused(f"a text with the character {found.group()!r}, which no setting has", node)
         return value
 

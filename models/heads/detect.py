@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from models.description.rows import CHECK_SIZE, Row, is_count, listed, parse_arguments
+from models.description.rows import CHECK_SIZE, MOST_CLASSES, Row, is_count, listed, parse_arguments
 from models.heads.anchors import anchors_in_stride_order, anchors_off, read_anchors
 from models.heads.protocol import Head
+from utils.errors import shown
 from utils.loss.detection import DetectionLoss, scale_gains
 
 
@@ -40,9 +41,9 @@ class Detect(Head):
         if len(args) != 2 or kwargs:
             raise row.error(f"{row.block} takes {cls.arguments}")
         nc, anchors = args
-        if not is_count(nc):
+        if not is_count(nc, MOST_CLASSES):
             raise row.error(
-                f"the first argument of {row.block} is {nc!r}; write {cls.arguments}, the number of classes first"
+                f"the first argument of {row.block} is {shown(repr(nc))}; write {cls.arguments}, the number of classes first"
             )
         anchors = read_anchors(row, anchors, sources)
         row.built_args = [nc, f"{len(anchors)}×{len(anchors[0]) // 2} anchors", channels]
