@@ -75,7 +75,7 @@ RANGES = {h.name: h.evolve for h in HYPER_PARAMETERS if h.evolve}
 def read_hyp(path: str | Path) -> dict[str, float]:
     """Read a hyper-parameter file, by path or by name in data/hyps/. Raises UserError like check_hyp."""
     path = Path(path)
-    if not os.path.exists(path) and (ROOT / "data" / "hyps" / path.name).is_file():
+    if not os.path.exists(path) and os.path.isfile(ROOT / "data" / "hyps" / path.name):
         path = ROOT / "data" / "hyps" / path.name
     return check_hyp(read_yaml(path, "hyper-parameter file"), path)
 
