@@ -57,7 +57,10 @@ def check_extent(description: dict, file: str) -> None:
             left += [(part, depth + 1) for part in parts]
         elif isinstance(value, str):
             if len(value) > MOST_TEXT or CONTROLS.search(value):
-                raise UserError(f"{file}: holds the text {shown(value)!r}; it is too long, or controls a terminal")
+                raise UserError(
+                    f"{file}: holds the text `{shown(value)}`; a text has at most {MOST_TEXT:,} characters, none of which "
+                    "controls a terminal"
+                )
         elif value is not None and not isinstance(value, bool | int | float):
             raise UserError(
                 f"{file}: holds a {type(value).__name__}; a model YAML has texts, numbers, lists and mappings"
