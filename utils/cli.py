@@ -22,7 +22,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from utils.errors import UserError
+from utils.errors import UserError, shown
 from utils.paths import ROOT
 
 # The groups of --help, in their order.
@@ -138,10 +138,15 @@ class Options:
     def with_saved(self, saved: dict[str, Any], **changes: Any):
         """A copy with what another run has saved of its options, see ``as_data``, and ``changes`` over that.
 
-        Names that this release doesn't know are left out.
+        Names that this release doesn't know are left out. Raises UserError for values of another type than the flag's, and
+        for those out of its range.
         """
-        known = {f.name for f in fields(self)}
-        return replace(self, **{name: value for name, value in saved.items() if name in known} | changes)
+        hints = get_type_hints(type(self))
+        known = {name: value for name, value in saved.items() if name in hints and name not in changes}
+        for name, value in known.items():
+            if not _is_of(value, hints[name]):
+                raise UserError(f"--{name.replace('_', '-')} {shown(value, 60)}: a value of another type was expected")
+        return replace(self, **known | changes)
 
     def as_data(self) -> dict[str, Any]:
         """The options as plain data, for YAML and checkpoints."""
@@ -153,6 +158,23 @@ def _type_of_words(hint: Any) -> tuple[type, bool]:
     if get_origin(hint) in (Union, UnionType):
         hint = next(kind for kind in get_args(hint) if kind not in (NoneType, bool))
     return (get_args(hint)[0], True) if get_origin(hint) is list else (hint, False)
+
+
+# A number that was saved; PyTorch seeds by 64 bits.
+MOST_SAVED = 2**63
+
+
+def _is_of(value: Any, hint: Any) -> bool:
+    """Whether a value that was read from a file is of a field's type."""
+    if get_origin(hint) in (Union, UnionType):
+        return any(_is_of(value, kind) for kind in get_args(hint))
+    if get_origin(hint) is list:
+        return isinstance(value, list | tuple) and all(_is_of(part, get_args(hint)[0]) for part in value)
+    if isinstance(value, bool) or hint is bool:
+        return isinstance(value, bool) and hint is bool
+    if isinstance(value, int) and hint in (int, float):
+        return abs(value) < MOST_SAVED
+    return isinstance(value, hint)
 
 
 def require_share(name: str, value: float) -> None:

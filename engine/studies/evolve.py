@@ -16,8 +16,7 @@ import numpy as np
 
 from engine.recipe.hyp import RANGES
 from engine.training.learner import Diverged
-from engine.training.options import TrainOptions, said_plugins
-from engine.training.resume import require_plugins
+from engine.training.options import TrainOptions, require_code, said_code
 from engine.training.setup import read_run_hyp, set_up
 from engine.training.trainer import Trainer
 from utils.cli import default_folder
@@ -43,8 +42,8 @@ def evolve(options: TrainOptions) -> Path:
     if options.resume_evolve:
         folder = find_search(options)
         saved = read_yaml(folder / "opt.yaml", "settings of the search")
-        require_plugins(options, saved, folder / "opt.yaml")
-        present = {name: getattr(options, name) for name in ("device", "workers", "plugins")}
+        present = {name: getattr(options, name) for name in ("device", "workers")}
+        present |= require_code(options, saved, folder / "opt.yaml")
         present["evolve"] = options.evolve or saved["evolve"]
         options = options.with_saved(saved, **present)
         start = read_yaml(folder / "hyp_start.yaml", "hyper-parameters of the search")
@@ -103,7 +102,7 @@ def train_once(options: TrainOptions, hyp: dict, folder: Path) -> dict[str, floa
         print(f"warning: {e}")
         return dict.fromkeys(FIGURES, 0.0)
     except SystemExit:
-        print(f"go on with: python train.py --resume_evolve {folder}{said_plugins(options)}")
+        print(f"go on with: python train.py --resume_evolve {folder}{said_code(options)}")
         raise
     # as exact as evolve.csv was always written: scores, and so what is drawn from them, stay those of earlier searches
     row = read_cells(write_cells(trainer.state.results[-1]))

@@ -14,7 +14,8 @@ from engine.recipe.optimizer import Schedule, load_optimizer
 from engine.training.state import State
 from models.heads.protocol import Loss
 from models.yolo import DetectionModel
-from utils.errors import UserError
+from utils.errors import UserError, shown
+from utils.saved.schema import Entries, Unfit, misfits
 
 GRADIENT_NORM = 10.0
 
@@ -87,17 +88,31 @@ class Learner:
         }
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Go on from what ``state_dict`` gave; keys of other things are left alone."""
-        self.model.load_state_dict(saved["model"])
-        self.ema.model.load_state_dict(saved["ema"])
-        self.ema.updates = saved["updates"]
-        load_optimizer(self.optimizer, saved["optimizer"])
+        """Go on from what ``state_dict`` gave; keys of other things are left alone. Raises UserError for another model's."""
+        entries = Entries(saved)
+        for key, model in (("model", self.model), ("ema", self.ema.model)):
+            tensors = entries.tensors(key)
+            if wrong := misfits(tensors, model.state_dict()):
+                raise Unfit(f"{key} has {len(wrong)} tensors that are not the model's (first: {shown(wrong[0])})")
+            model.load_state_dict(tensors)
+        self.ema.updates = entries.whole("updates")
+        load_optimizer(self.optimizer, entries.found("optimizer"))
         # empty where the run had no mixed precision
-        if saved["scaler"]:
-            self.scaler.load_state_dict(saved["scaler"])
+        if scaler := entries.mapping("scaler"):
+            self.scaler.load_state_dict(_checked_scaler(scaler))
+        gradients = Entries(entries.mapping("gradients"), "gradients")
         for name, parameter in self.model.named_parameters():
-            if name in saved["gradients"]:
-                parameter.grad = saved["gradients"][name].to(self.device)
+            if name in gradients.saved:
+                gradient = gradients.tensor(name, parameter.shape)
+                parameter.grad = gradient.to(self.device, parameter.dtype)
+
+
+def _checked_scaler(saved: dict[str, Any]) -> dict[str, Any]:
+    """The state of a GradScaler."""
+    entries = Entries(saved, "scaler")
+    factors = {key: entries.number(key, least=2**-100) for key in ("scale", "growth_factor", "backoff_factor")}
+    counts = {key: entries.whole(key, least=least) for key, least in (("growth_interval", 1), ("_growth_tracker", 0))}
+    return factors | counts
 
 
 def require_finite(what: str, value: torch.Tensor) -> None:

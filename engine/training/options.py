@@ -1,9 +1,11 @@
 """What a training run is asked for. Imports no torch: ``python train.py --help`` reads it."""
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from utils.cli import BackboneFlags, Device, Plugins, RunFolder, SquareImages, Workers, flag, project_flag, with_default
-from utils.errors import UserError
+from utils.errors import UserError, shown
 
 DEFAULT_BATCH = 16
 
@@ -114,9 +116,31 @@ class TrainOptions(RunFolder, Plugins, BackboneFlags, SquareImages, Device, Work
     noplots: bool = flag(False, "draw nothing", "output")
 
 
-def said_plugins(options: TrainOptions) -> str:
-    """What a line that says how to go on adds for the plugins."""
-    return f" --plugins {' '.join(options.plugins)}" if options.plugins else ""
+# Options whose files are code, or say which code of a library is run: they come from the command line alone. What each is for.
+CODE = {"plugins": "blocks of your own", "albumentations": "a pipeline of albumentations"}
+
+
+def said_code(options: TrainOptions) -> str:
+    """What a line that says how to go on adds for the files of CODE."""
+    return "".join(f" --{name} {' '.join(files)}" for name in CODE if (files := code_files(getattr(options, name))))
+
+
+def code_files(value: Any) -> list[str]:
+    """The files that an option of CODE names."""
+    named = value if isinstance(value, list | tuple) else [value]
+    return [str(file) for file in named if isinstance(file, str | Path) and str(file)]
+
+
+def require_code(options: TrainOptions, saved: dict[str, Any], file: Path) -> dict[str, Any]:
+    """The options of CODE that a run goes on with, of which ``file`` has saved the options: those given now.
+
+    Raises UserError where it needs files that are not given.
+    """
+    for name, what in CODE.items():
+        if (named := code_files(saved.get(name))) and not code_files(getattr(options, name)):
+            words = shown(" ".join(map(shown, named)))
+            raise UserError(f"{file}: was begun with {what}, whose files are code: add --{name} {words}")
+    return {name: getattr(options, name) for name in CODE if code_files(saved.get(name)) or name == "plugins"}
 
 
 def check_together(options: TrainOptions, processes: int, device_type: str) -> None:

@@ -69,8 +69,9 @@ class Records:
         last.pt is the last of them: as long as it holds the full state, the run can be resumed.
         """
         for path in (self.weights / "best.pt", self.weights / "last.pt"):
-            if path.exists() and "optimizer" in (data := read_checkpoint(path).training):
-                save_checkpoint(path, {**{k: data[k] for k in KEPT if k in data}, "model": in_half(data["ema"])})
+            if path.exists() and "optimizer" in (found := read_checkpoint(path)).training:
+                kept = {k: found.training[k] for k in KEPT if k in found.training}
+                save_checkpoint(path, {**kept, "model": in_half(found.model)})
 
     def recorder(self) -> Recorder:
         """For pictures of the last validation."""

@@ -19,24 +19,27 @@ from torch import nn
 from engine.recipe.anchors import fit_anchors
 from engine.recipe.autobatch import find_batch_size
 from engine.recipe.ema import ModelEMA
-from engine.recipe.hyp import read_hyp
+from engine.recipe.hyp import check_hyp, read_hyp
 from engine.recipe.optimizer import Schedule, build_optimizer
 from engine.recipe.parameters import freeze_layers, idle_parameters, set_drop_path
 from engine.training.data import TrainingData, build_loaders, index_data
 from engine.training.learner import Learner
-from engine.training.model import build_model, rebuild_model
+from engine.training.model import build_model, require_classes
 from engine.training.options import DEFAULT_BATCH, TrainOptions, check_together
 from engine.training.records import Records, Silent
 from engine.training.resume import continued_options, find_unfinished
 from engine.training.state import State
 from models.heads.protocol import Loss
+from models.load import detector_from
 from models.plugins import load_plugins
 from models.yolo import DetectionModel
+from utils.checkpoint import Checkpoint
 from utils.data.config import prepare_data, read_data_yaml
 from utils.data.images import usable_imgsz
 from utils.device import describe_device, select_device
 from utils.distributed import World
 from utils.paths import new_run_folder
+from utils.saved.schema import Entries, reading
 
 
 @dataclass
@@ -62,18 +65,23 @@ def set_up(options: TrainOptions, hyp: dict[str, Any] | None = None, keep_record
     device = select_device(options.device)
     world = World.join(device)
     path, resumed = find_unfinished(options, world)
+    given = options
     if resumed:
         options = continued_options(options, resumed)
     options = replace(options, plugins=load_plugins(options.plugins))
     check_together(options, world.size, device.type)
-    hyp = resumed.training["hyp"] if resumed else hyp or read_run_hyp(options)
-    with world.first_before_others():
-        config = prepare_data(read_data_yaml(options.data))
+    hyp = saved_hyp(resumed) if resumed else hyp or read_run_hyp(options)
+    config = read_data_yaml(options.data)
     names = {0: "object"} if options.single_cls else config.names
+    if resumed:
+        require_classes(resumed, names, config.file)
+    with world.first_before_others():
+        # nothing is fetched because a checkpoint alone says so
+        config = prepare_data(config, fetch=not resumed or read_data_yaml(given.data).file == config.file)
 
     # of the initial weights
     torch.manual_seed(options.seed)
-    model = rebuild_model(resumed, names, config.file) if resumed else build_model(options, names, hyp)
+    model = detector_from(resumed) if resumed else build_model(options, names, hyp)
     model = model.to(device, memory_format=torch.channels_last)
     if options.drop_path is not None:
         set_drop_path(model, options.drop_path)
@@ -104,6 +112,13 @@ def read_run_hyp(options: TrainOptions) -> dict[str, Any]:
     """The hyper-parameters of --hyp, with the label smoothing of the flag where it is given."""
     hyp = read_hyp(options.hyp)
     return hyp | {"label_smoothing": options.label_smoothing} if options.label_smoothing else hyp
+
+
+def saved_hyp(checkpoint: Checkpoint) -> dict[str, Any]:
+    """The hyper-parameters of an unfinished run."""
+    with reading(checkpoint.path):
+        saved = Entries(checkpoint.training).mapping("hyp")
+    return check_hyp(saved, checkpoint.path)
 
 
 def saved_arguments(options: TrainOptions) -> dict[str, Any]:
@@ -168,8 +183,9 @@ def build_learner(
 
 def take_up(run: Run, path: Path, saved: dict[str, Any]) -> None:
     """Put a run that was just built where an unfinished one stood."""
-    run.learner.load_state_dict(saved)
-    run.state.load_state_dict(saved)
+    with reading(path):
+        run.learner.load_state_dict(saved)
+        run.state.load_state_dict(saved)
     if saved.get("labels") != run.data.digest:
         print(f"warning: the training labels of {run.data.config.file} are not those that this run began with")
     print(f"resuming {path} at epoch {run.state.epoch}, batch {run.state.batches_done}")

@@ -23,7 +23,7 @@ from engine.evaluation.figures import Evaluation
 from engine.recipe.image_size import scaled_at_random
 from engine.recipe.optimizer import learning_rates
 from engine.training.learner import Diverged, seed_step
-from engine.training.options import said_plugins
+from engine.training.options import said_code
 from engine.training.records import in_half
 from engine.training.setup import Run, saved_arguments
 from engine.training.signals import StopSignal
@@ -35,6 +35,7 @@ from utils.distributed import PeerLost
 from utils.errors import UserError, one_line
 from utils.metrics import fitness
 from utils.results import make_row
+from utils.saved.schema import misfits
 
 T = TypeVar("T")
 
@@ -244,7 +245,7 @@ class Trainer:
         last = self.weights / "last.pt"
         if not last.exists():
             return "nothing was saved yet"
-        return f"go on with: python train.py --resume {last}{said_plugins(self.options)}"
+        return f"go on with: python train.py --resume {last}{said_code(self.options)}"
 
     def finish(self) -> None:
         """Validate the best checkpoint once more, draw everything, and reduce the checkpoints to what inference needs.
@@ -256,7 +257,10 @@ class Trainer:
         weights = best if best.exists() else last
         print(f"validating {weights}")
         if world.is_first:
-            model.load_state_dict(in_half(read_checkpoint(weights).model))
+            found = read_checkpoint(weights).model
+            if misfits(found, model.state_dict()):
+                raise UserError(f"{weights}: holds another model than this run's; remove it to end with last.pt")
+            model.load_state_dict(in_half(found))
         model = world.copy_first(model).fuse()
         print(model.summary(fused=True))
         recorder = self.records.recorder()

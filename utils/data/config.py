@@ -67,17 +67,20 @@ def read_data_yaml(path: str | Path) -> DataConfig:
     return DataConfig(file, root, names, len(names), splits, _downloads(file, root, data), data.get("generate"))
 
 
-def prepare_data(config: DataConfig, splits: Iterable[str] = ("train", "val")) -> DataConfig:
+def prepare_data(config: DataConfig, splits: Iterable[str] = ("train", "val"), fetch: bool = True) -> DataConfig:
     """See to it that the entries of ``splits`` exist: generate or download the set where the YAML says how.
 
-    Returns the configuration, read anew if anything was fetched. Raises UserError if the data is missing and can't be
-    had, or can't be found where the YAML says after fetching.
+    Without ``fetch`` neither is done: for a YAML that a file names and not the user. Returns the configuration, read anew
+    if anything was fetched. Raises UserError if the data is missing and can't be had, or can't be found where the YAML
+    says after fetching.
     """
     splits = [split for split in splits if split in config.splits]
     if not _missing(config, splits):
         return config
     missing = f"{config.file}: `{_missing(config, splits)[0]}` does not exist"
 
+    if not fetch:
+        raise UserError(f"{missing}; to have it fetched, name this data on the command line, too: --data {config.file}")
     if config.generate:
         from utils.data.shapes import make_shapes  # only here: most data sets are not drawn
 
