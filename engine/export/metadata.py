@@ -21,6 +21,7 @@ from utils.yaml_file import read_yaml
 MOST_TEXT = 1 << 20
 MOST_CLASSES = 10_000
 MOST_STRIDE = 1024
+MOST_SIDE = 8192
 # of a batch of images: 128 of 640 × 640, one of 7,000 × 7,000
 MOST_PIXELS = 128 * 640 * 640
 
@@ -90,7 +91,7 @@ def _flag(value: Any) -> bool | None:
 
 
 def _size(value: Any) -> list[int] | None:
-    sides = [_integer(1, MOST_PIXELS)(side) for side in value] if isinstance(value, list | tuple) else []
+    sides = [_integer(1, MOST_SIDE)(side) for side in value] if isinstance(value, list | tuple) else []
     return sides if len(sides) == 2 and None not in sides else None
 
 
@@ -108,7 +109,7 @@ RULES: dict[str, tuple[Callable[[Any], Any], str]] = {
     "task": (lambda value: value if value == "detect" else None, "only detectors (task: detect) are run here"),
     "stride": (_integer(1, MOST_STRIDE), f"a stride is a whole number from 1 to {MOST_STRIDE}"),
     "names": (_names, f"names are texts, numbered from 0 on, at most {MOST_CLASSES:,}"),
-    "imgsz": (_size, "a size is height and width in pixels"),
+    "imgsz": (_size, f"a size is height and width in pixels, at most {MOST_SIDE}"),
     "batch": (_integer(1, MOST_PIXELS), "a batch has 1 image or more"),
     "dynamic": (_flag, "it is True or False"),
     "nms": (_flag, "it is True or False"),

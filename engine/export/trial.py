@@ -4,13 +4,11 @@ A library may crash upon a damaged file, never end, or take all memory there is;
 no sandbox: it keeps a damaged file from harm, not a program. Linux only: elsewhere a process can't be forked off safely.
 """
 
-import contextlib
-import multiprocessing
 import os
+import select
 import signal
 import sys
 from collections.abc import Callable
-from multiprocessing.connection import Connection
 from pathlib import Path
 
 import torch
@@ -19,6 +17,7 @@ from utils.device import available_memory
 from utils.errors import MOST_SAID, UserError, one_line
 
 SECONDS, SECONDS_PER_MEGABYTE = 10, 2
+DONE = b"+"
 
 
 def try_out(file: Path, size: int, use: Callable[[], None]) -> None:
@@ -28,42 +27,51 @@ def try_out(file: Path, size: int, use: Callable[[], None]) -> None:
     """
     if sys.platform != "linux":
         return
-    context = multiprocessing.get_context("fork")
-    receiver, sender = context.Pipe(duplex=False)
-    child = context.Process(target=_answer, args=(use, sender), daemon=True)
-    child.start()
-    sender.close()
     seconds = SECONDS + SECONDS_PER_MEGABYTE * size / 1e6
+    receiver, sender = os.pipe()
+    # not multiprocessing: its workers, such as those of a pool, may have no children
+    child = os.fork()
+    if child == 0:
+        _live(use, sender)
+    os.close(sender)
     answer = None
-    ended = receiver.poll(seconds)
-    # bytes, not an object: what a library has done to the child's memory is not known
-    with contextlib.suppress(EOFError, OSError):
-        answer = receiver.recv_bytes(4 * MOST_SAID).decode("utf-8", "replace") if ended else None
-    if answer is not None or not ended:
-        child.kill()
-    child.join()
-    if answer:
-        raise UserError(answer)
-    if not ended:
+    try:
+        heard = select.poll()
+        heard.register(receiver, select.POLLIN)
+        if heard.poll(seconds * 1e3):
+            answer = os.read(receiver, 4 * MOST_SAID)
+    finally:
+        # an empty answer: it has come to its end, and its status says how
+        if answer != b"":
+            os.kill(child, signal.SIGKILL)
+        os.close(receiver)
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if answer is None:
         raise UserError(f"{file}: was not loaded and run in {seconds:.0f} s; --trust runs it without this trial")
-    # a child that ended of itself without an answer has met a fault of ours: it will show here, too
-    if answer is None and child.exitcode < 0:
-        how = signal.Signals(-child.exitcode).name
+    if answer.removeprefix(DONE):
+        raise UserError(answer.removeprefix(DONE).decode("utf-8", "replace"))
+    # one that ended of itself without an answer has met a fault of ours, which will show here, too
+    if not answer and code < 0:
+        how = signal.Signals(-code).name
         raise UserError(f"{file}: the library that runs it crashes upon it ({how}): it is damaged; export it anew")
 
 
-def _answer(use: Callable[[], None], sender: Connection) -> None:
-    # what this thread alone does needs none of the threads that were left behind
-    torch.set_num_threads(1)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 1)
-    os.dup2(nowhere, 2)
+def _live(use: Callable[[], None], sender: int) -> None:
+    """The child: what ``use`` comes to, to ``sender``."""
     try:
-        use()
+        # what this thread alone does needs none of those that were left behind
+        torch.set_num_threads(1)
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 1)
+        os.dup2(nowhere, 2)
         answer = ""
-    except UserError as e:
-        answer = one_line(e)
-    sender.send_bytes(answer.encode("utf-8", "replace"))
+        try:
+            use()
+        except UserError as e:
+            answer = one_line(e)
+        os.write(sender, DONE + answer.encode("utf-8", "replace"))
+    finally:
+        os._exit(0)
 
 
 def limit_memory(more: int) -> None:

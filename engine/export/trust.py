@@ -21,7 +21,6 @@ from utils.files import require_file
 # of a model: one file, or all of a folder
 MOST_BYTES = 4 << 30
 MOST_FILES = 100
-WHAT = "exported model"
 
 
 def files_of(path: Path) -> list[Path]:
@@ -30,7 +29,7 @@ def files_of(path: Path) -> list[Path]:
     Raises UserError where it is missing, or is or holds anything but regular files, too many or too large.
     """
     if not path.is_dir():
-        return [require_file(path, WHAT, MOST_BYTES)]
+        return [require_file(path, "model file", MOST_BYTES)]
     found = itertools.islice(path.rglob("*"), 2 * MOST_FILES)
     files = sorted(require_file(file, "file of a model", MOST_BYTES) for file in found if not file.is_dir())
     if not 0 < len(files) <= MOST_FILES:

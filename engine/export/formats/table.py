@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from engine.export.trust import files_of
 from utils.errors import UserError
+from utils.files import require_file
 
 if TYPE_CHECKING:
     import torch
@@ -32,14 +33,15 @@ SHOWN_FLAGS = ("dynamic", "nms", "half")  # in --help; the others name their for
 class Format:
     """``suffix`` follows the checkpoint's stem, ``packages`` pip install, ``flags`` change what the file computes.
 
-    ``program``: its files can do whatever a program can. ``dnn``: OpenCV runs it, too. ``module``: the name of its file in
-    engine/export/formats/, where it is not ``name``.
+    ``folder``: it is a folder of files. ``program``: running a file can do whatever a program can. ``dnn``: OpenCV runs it,
+    too. ``module``: the name of its file in engine/export/formats/, where it is not ``name``.
     """
 
     name: str
     suffix: str
     packages: str = ""
     flags: tuple[str, ...] = ()
+    folder: bool = False
     program: bool = False
     dnn: bool = False
     module: str = ""
@@ -63,6 +65,7 @@ FORMATS = {
             "_openvino_model",
             "openvino onnx, --int8: nncf",
             ("dynamic", "nms", "half", "int8", "simplify"),
+            folder=True,
         ),
         Format(
             "engine",
@@ -72,9 +75,9 @@ FORMATS = {
             program=True,
             module="tensorrt",
         ),
-        Format("coreml", ".mlpackage", "coremltools", ("half",)),
+        Format("coreml", ".mlpackage", "coremltools", ("half",), folder=True),
         Format("tflite", ".tflite", "litert-torch"),
-        Format("ncnn", "_ncnn_model", "pnnx ncnn", ("half",)),
+        Format("ncnn", "_ncnn_model", "pnnx ncnn", ("half",), folder=True),
     )
 }
 
@@ -100,6 +103,10 @@ def require_exported(file: Path, dnn: bool) -> Format:
         raise UserError(f"{file}: no model that can be run; known are .pt and {known}")
     if dnn and not kind.dnn:
         raise UserError(f"--dnn: runs ONNX files, and {file} is not one; make it: export.py --include onnx")
+    if kind.folder and file.is_file():
+        raise UserError(f"{file}: is a file, and what export.py writes as {kind.name} is a folder")
+    if not kind.folder:
+        require_file(file, "model file")
     files_of(file)
     return kind
 

@@ -90,7 +90,7 @@ def test_mistakes_with_exported_files(own, data, tmp_path):
     for path in (own, torchscript.file):
         with pytest.raises(UserError, match="--dnn: runs ONNX files"):
             load_detector(path, CPU, dnn=True)
-    with pytest.raises(UserError, match="no such file"):
+    with pytest.raises(UserError, match="no such model file"):
         Runtime(tmp_path / "missing.onnx")
     with pytest.raises(UserError, match="takes 128×128 images only, not 64×64"):
         Runtime(result.file)(images(1, 64, 64))
