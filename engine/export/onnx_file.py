@@ -127,6 +127,8 @@ def _records(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
     while at < len(data):
         tag, at = _varint(data, at)
         kind, field = tag & 7, tag >> 3
+        if not field:
+            raise _Damaged("a record of no field")
         if kind == 0:
             value, at = _varint(data, at)
             yield field, value
@@ -137,7 +139,7 @@ def _records(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
             length = 8 if kind == 1 else 4
         else:
             raise _Damaged(f"a record of the unknown kind {kind}")
-        if not field or at + length > len(data):
+        if at + length > len(data):
             raise _Damaged("a record goes beyond its end")
         yield field, data[at : at + length]
         at += length

@@ -4,6 +4,7 @@ A library may crash upon a damaged file, never end, or take all memory there is;
 no sandbox: it keeps a damaged file from harm, not a program. Linux only: elsewhere a process can't be forked off safely.
 """
 
+import faulthandler
 import os
 import select
 import signal
@@ -11,6 +12,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import torch
 
 from utils.device import available_memory
@@ -29,11 +31,15 @@ def try_out(file: Path, size: int, use: Callable[[], None]) -> None:
         return
     seconds = SECONDS + SECONDS_PER_MEGABYTE * size / 1e6
     receiver, sender = os.pipe()
+    # OpenCV's threads are ended ahead: a child that wants fewer of them waits in vain for those it has not
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
     # not multiprocessing: its workers, such as those of a pool, may have no children
     child = os.fork()
     if child == 0:
         _live(use, sender)
     os.close(sender)
+    cv2.setNumThreads(threads)
     answer = None
     try:
         heard = select.poll()
@@ -59,6 +65,8 @@ def try_out(file: Path, size: int, use: Callable[[], None]) -> None:
 def _live(use: Callable[[], None], sender: int) -> None:
     """The child: what ``use`` comes to, to ``sender``."""
     try:
+        # Python's own report upon a crash would go to where the parent's errors go
+        faulthandler.disable()
         # what this thread alone does needs none of those that were left behind
         torch.set_num_threads(1)
         nowhere = os.open(os.devnull, os.O_WRONLY)

@@ -64,7 +64,8 @@ def prepare(sound: Path) -> None:
     (sound / "set" / "data.yaml").write_text("path: .\ntrain: images\nval: images\nnames: [a, b]\n")
     with _silence():
         for file in (_hostile_script(True), _hostile_script(False)):
-            torch.jit.save(file, str(sound / f"hostile-{file.original_name}.torchscript"))
+            config = {"config.txt": json.dumps({"names": ["a", "b"], "stride": 8, "imgsz": [32, 32]})}
+            torch.jit.save(file, str(sound / f"hostile-{file.original_name}.torchscript"), _extra_files=config)
 
 
 @contextlib.contextmanager
@@ -87,8 +88,12 @@ def _hostile_script(at_once: bool):
     import torch
 
     class Load(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.made = torch.zeros(1)
+
         def forward(self, x):
-            return x
+            return x + self.made[0]
 
         @torch.jit.export
         def __getstate__(self):
@@ -96,7 +101,7 @@ def _hostile_script(at_once: bool):
 
         @torch.jit.export
         def __setstate__(self, state: tuple[int, bool]):
-            torch.from_file("canary", shared=True, size=4)
+            self.made = torch.from_file("canary", shared=True, size=4)
             self.training = state[1]
 
     class Run(torch.nn.Module):

@@ -97,7 +97,7 @@ def test_mistakes_with_exported_files(own, data, tmp_path):
     for name in ("a.onnx", "a.torchscript"):
         (tmp_path / name).write_bytes(b"nothing of the kind")
         with pytest.raises(UserError, match="can't be read as"):
-            Runtime(tmp_path / name)
+            Runtime(tmp_path / name, trust=True)
     result = export_quietly(own, "onnx", nms=True)[0]
     with pytest.raises(UserError, match="OpenCV can't run; export without --nms"):
         Runtime(result.file, dnn=True)
