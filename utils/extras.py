@@ -1,9 +1,10 @@
-"""Packages that only some features need: imported when they are used, asked for by name where they are missing."""
+"""What is imported only when it is used: packages that some features need, and stock's names for what stands elsewhere."""
 
 import importlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import ModuleType
+from typing import Any
 
 from utils.errors import UserError, shown
 
@@ -32,3 +33,17 @@ def library_errors(message: str) -> Iterator[None]:
     except Exception as e:
         why = next((line for line in str(e).splitlines() if line.strip()), type(e).__name__)
         raise UserError(f"{message}: {shown(why.strip(), 400)}") from None
+
+
+def handed_on(module: str, names: dict[str, str]) -> Callable[[str], Any]:
+    """The ``__getattr__`` of a module that hands on ``names`` {name: module it stands in}, each imported when it is asked for.
+
+    Programs written for stock find these names there.
+    """
+
+    def hand_on(name: str) -> Any:
+        if name not in names:
+            raise AttributeError(f"module {module!r} has no attribute {name!r}")
+        return getattr(importlib.import_module(names[name]), name)
+
+    return hand_on

@@ -102,7 +102,7 @@ def _names(value: dict | list) -> dict[int, str] | None:
     plain = all(isinstance(name, str | int | float) for name in pairs.values())
     if not plain or len(pairs) > MOST_CLASSES or numbers != list(range(len(pairs))):
         return None
-    return {number: shown(name) for number, name in zip(numbers, pairs.values(), strict=True)}
+    return dict(enumerate(map(shown, pairs.values())))
 
 
 RULES: dict[str, tuple[Callable[[Any], Any], str]] = {
