@@ -31,14 +31,14 @@ FLAGS = {
         --augment=False --batch-size=32 --conf-thres=0.001 --data=data/shapes.yaml --device= --dnn=False
         --exist-ok=False --half=False --img/--img-size/--imgsz=None --iou-thres=0.6 --max-det=300 --name=exp
         --plugins=[] --project=runs/val --save-conf=False --save-json=False --save-txt=False --single-cls=False
-        --task=val --verbose=False --weights=None --workers=8
+        --task=val --trust=False --verbose=False --weights=None --workers=8
     """,
     "detect": """
         --agnostic-nms=False --augment=False --classes=None --conf-thres=0.25 --device= --dnn=False --exist-ok=False
         --half=False --hide-conf=False --hide-labels=False --img/--img-size/--imgsz=[640] --iou-thres=0.45
         --line-thickness=None --max-det=1000 --name=exp --nosave=False --plugins=[] --project=runs/detect
         --save-conf=False --save-crop=False --save-csv=False --save-json=False --save-txt=False --source=data/images
-        --vid-stride=1 --view-img=False --visualize=False --weights=None
+        --trust=False --vid-stride=1 --view-img=False --visualize=False --weights=None
     """,
     "export": """
         --backbone= --batch-size=1 --cfg= --conf-thres=0.25 --data=None --device=cpu --dynamic=False --half=False

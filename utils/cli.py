@@ -296,6 +296,7 @@ class Detector(Options):
     weights: list[str] | None = flag(None, "checkpoint or exported file; several checkpoints: an ensemble", "model")
     half: bool = flag(False, "compute in float16 (checkpoints; an exported file has its own precision)", "speed")
     dnn: bool = flag(False, "run ONNX by OpenCV instead of ONNX Runtime", "speed")
+    trust: bool = flag(False, "run TorchScript and TensorRT files of others: they are programs", "model")
     augment: bool = flag(False, "test-time augmentation: three scales and a flip", "detection")
     save_txt: bool = flag(False, "write boxes to labels/*.txt", "output")
     save_conf: bool = flag(False, "with --save-txt: the confidence, too", "output")

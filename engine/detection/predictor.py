@@ -45,11 +45,12 @@ class Predictor:
         augment: bool = False,
         half: bool = False,
         dnn: bool = False,
+        trust: bool = False,
     ):
         require_share("conf-thres", thresholds.conf_thres)
         require_share("iou-thres", thresholds.iou_thres)
         self.device = select_device(device)
-        self.model = load_detector(weights, self.device, half, dnn)
+        self.model = load_detector(weights, self.device, half, dnn, trust)
         self.names = self.model.names
         self.stride = int(self.model.stride.max())
         self.fixed = self.model.fixed_size
@@ -88,7 +89,8 @@ def predict(options: DetectOptions) -> Path:
     thresholds = Thresholds(
         options.conf_thres, options.iou_thres, options.max_det, options.classes, agnostic=options.agnostic_nms
     )
-    predictor = Predictor(weights, imgsz, options.device, thresholds, options.augment, options.half, options.dnn)
+    how = {name: getattr(options, name) for name in ("augment", "half", "dnn", "trust")}
+    predictor = Predictor(weights, imgsz, options.device, thresholds, **how)
     if predictor.fixed and max(predictor.fixed) != max(imgsz):
         print(f"note: {weights[0]} takes {predictor.fixed[0]}×{predictor.fixed[1]} images only; --imgsz is not used")
     feature_maps = visualize(predictor) if options.visualize else None

@@ -97,7 +97,7 @@ def study(weights: list[str | Path], config: DataConfig, device: torch.device, o
 
 
 def _load(weights: list[str | Path], config: DataConfig, device: torch.device, options: ValOptions) -> Detector:
-    model = load_detector(weights, device, options.half, options.dnn)
+    model = load_detector(weights, device, options.half, options.dnn, options.trust)
     if not options.single_cls and model.nc != config.nc:
         raise UserError(
             f"{weights[0]} knows {model.nc} classes, {config.file} has {config.nc}; "

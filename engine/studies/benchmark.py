@@ -86,7 +86,7 @@ def measure(
             if not result.ok:
                 raise UserError(result.why)
             row.megabytes = result.megabytes
-            detector = load_detector(result.file, settings.device, dnn=variant.dnn)
+            detector = load_detector(result.file, settings.device, dnn=variant.dnn, trust=True)
         evaluation = evaluate(detector, loader, settings.device, model.names, progress=None)
         row.map50_95 = evaluation.map50_95
         row.milliseconds = latency(detector, settings.images(model), runs)

@@ -62,7 +62,8 @@ def warm() -> None:
         parts = path.relative_to(ROOT).with_suffix("").parts
         if parts[0] in ("engine", "models", "utils") and parts[-1] != "__init__":
             importlib.import_module(".".join(parts))
-    for name in ("matplotlib.backends.backend_agg", "matplotlib.pyplot", "onnx", "onnxruntime", "torch._dynamo"):
+    runtimes = ("onnx", "onnxruntime", "openvino", "ncnn")
+    for name in ("matplotlib.backends.backend_agg", "matplotlib.pyplot", *runtimes, "torch._dynamo"):
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
 

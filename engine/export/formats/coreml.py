@@ -9,7 +9,7 @@ from engine.export import metadata
 from engine.export.settings import Settings, tracing
 from models.yolo import DetectionModel
 from utils.errors import UserError
-from utils.extras import load_extra
+from utils.extras import library_errors, load_extra
 from utils.files import replacing
 
 
@@ -18,8 +18,10 @@ class Reader:
 
     def __init__(self, file: Path, device: torch.device):
         coremltools = load_extra("coremltools", f"{file}: running it")
-        self.model = coremltools.models.MLModel(str(file))
+        with library_errors(f"{file}: can't be read as Core ML"):
+            self.model = coremltools.models.MLModel(str(file))
         self.metadata = metadata.read_values(file, dict(self.model.user_defined_metadata))
+        self.shape = ()
         self.device = device
 
     def run(self, images: torch.Tensor) -> torch.Tensor:

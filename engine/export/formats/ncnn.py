@@ -25,13 +25,17 @@ class Reader:
         self.net.opt.num_threads = torch.get_num_threads()
         if self.net.load_param(str(file / "model.ncnn.param")) or self.net.load_model(str(file / "model.ncnn.bin")):
             raise UserError(f"{file}: ncnn can't read model.ncnn.param and model.ncnn.bin there")
+        self.shape = (1, None, None, None)
         self.device = device
 
     def run(self, images: torch.Tensor) -> torch.Tensor:
         pixels = np.ascontiguousarray(images[0].cpu().numpy())  # a Mat only points to it, so it has to stay
         extractor = self.net.create_extractor()
-        extractor.input("in0", self.ncnn.Mat(pixels))
-        return torch.from_numpy(np.array(extractor.extract("out0")[1]))[None].to(self.device)
+        failed = extractor.input("in0", self.ncnn.Mat(pixels))
+        status, result = extractor.extract("out0")
+        if failed or status:
+            raise UserError("ncnn finds no in0 and out0 in it, or can't compute the one from the other")
+        return torch.from_numpy(np.array(result))[None].to(self.device)
 
 
 def write(model: DetectionModel, file: Path, settings: Settings) -> Path:

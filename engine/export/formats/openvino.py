@@ -12,7 +12,7 @@ from engine.export.formats.onnx import write as write_onnx
 from engine.export.settings import Settings
 from models.yolo import DetectionModel
 from utils.errors import UserError
-from utils.extras import load_extra
+from utils.extras import library_errors, load_extra
 from utils.files import replacing
 from utils.yaml_file import write_yaml
 
@@ -28,7 +28,10 @@ class Reader:
         self.metadata = metadata.read_yaml_beside(file)
         # by default float32 would be rounded to bfloat16 on processors that have it
         hints = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
-        self.model = openvino.Core().compile_model(str(graphs[0]), "CPU", hints)
+        with library_errors(f"{file}: can't be read as OpenVINO"):
+            self.model = openvino.Core().compile_model(str(graphs[0]), "CPU", hints)
+            sides = self.model.input(0).partial_shape
+        self.shape = tuple(side.get_length() if side.is_static else None for side in sides)
         self.device = device
 
     def run(self, images: torch.Tensor) -> torch.Tensor:

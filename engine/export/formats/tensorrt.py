@@ -25,6 +25,7 @@ class Reader:
         self.engine = trt.Runtime(trt.Logger(trt.Logger.WARNING)).deserialize_cuda_engine(file.read_bytes())
         if self.engine is None:
             raise UserError(f"{file}: was built for another GPU or TensorRT; export it anew on this machine")
+        self.shape = ()
         self.context = self.engine.create_execution_context()
         self.device = device
 

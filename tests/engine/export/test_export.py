@@ -19,7 +19,8 @@ from engine.evaluation.evaluator import evaluate
 from engine.export.calibration import calibration_images
 from engine.export.formats.table import FORMATS, is_exported, open_reader
 from engine.export.formats.tensorrt import engine_shapes
-from engine.export.metadata import read_onnx_properties, read_values
+from engine.export.metadata import read_values
+from engine.export.onnx_file import read_onnx
 from engine.export.runtime import Runtime
 from engine.export.settings import Settings
 from tests.helpers.export import export_quietly, images, lively, validate
@@ -273,9 +274,9 @@ def test_metadata_is_read_from_onnx_without_its_package(tmp_path):
     model = lively("yolov5n.yaml")
     file = export_onnx(model, tmp_path / "m.onnx", (64, 64))
     theirs = {p.key: p.value for p in onnx.load(str(file)).metadata_props}
-    assert read_onnx_properties(file) == theirs
+    assert read_onnx(file).properties == theirs
     (tmp_path / "noise.onnx").write_bytes(np.random.default_rng(0).bytes(5000))
-    with pytest.raises(UserError, match="carries no class names"):
+    with pytest.raises(UserError, match="can't be read as ONNX"):
         open_reader(tmp_path / "noise.onnx", CPU, dnn=True)
 
 
