@@ -46,7 +46,7 @@ def _listed(name: str, rank: int) -> str:
     indices = (
         [i.strip() for i in name.removeprefix("cuda:").removeprefix("cuda").split(",")] if name != "cuda" else ["0"]
     )
-    if not all(i.isdigit() for i in indices):
+    if not all(i.isdecimal() and len(i) < 5 for i in indices):
         raise UserError(f"--device {name}: give cpu, mps or a CUDA index such as 0")
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     if len(indices) != processes:

@@ -5,6 +5,7 @@ from pathlib import Path
 import yaml
 
 from utils.errors import UserError
+from utils.files import replacing
 
 # what an input method for Chinese types in place of , : [ ] and quotes
 FULL_WIDTH = "，：；［］（）【】“”‘’　"
@@ -79,5 +80,6 @@ def _explain(error: yaml.YAMLError, lines: list[str]) -> str:
 
 
 def write_yaml(path: str | Path, data: dict) -> None:
-    """Write a mapping as UTF-8 YAML, keys in their order."""
-    Path(path).write_text(yaml.safe_dump(data, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    """Write a mapping as UTF-8 YAML, keys in their order; whole or not at all."""
+    with replacing(Path(path)) as temporary:
+        temporary.write_text(yaml.safe_dump(data, sort_keys=False, allow_unicode=True), encoding="utf-8")

@@ -14,11 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.recipe.hyp import RANGES
+from engine.recipe.hyp import RANGES, read_hyp
 from engine.training.learner import Diverged
 from engine.training.options import TrainOptions, said_plugins
 from engine.training.resume import require_plugins
 from engine.training.setup import read_run_hyp, set_up
+from engine.training.signals import stopping_at_once
 from engine.training.trainer import Trainer
 from utils.cli import default_folder
 from utils.errors import UserError
@@ -45,11 +46,13 @@ def evolve(options: TrainOptions) -> Path:
         saved = read_yaml(folder / "opt.yaml", "settings of the search")
         require_plugins(options, saved, folder / "opt.yaml")
         present = {name: getattr(options, name) for name in ("device", "workers", "plugins")}
-        present["evolve"] = options.evolve or saved["evolve"]
-        options = options.with_saved(saved, **present)
-        start = read_yaml(folder / "hyp_start.yaml", "hyper-parameters of the search")
+        present["evolve"] = options.evolve or saved.get("evolve")
+        if not present["evolve"]:
+            raise UserError(f"{folder / 'opt.yaml'}: doesn't say how many generations to search; add --evolve N")
+        options = options.with_saved(saved, folder / "opt.yaml", **present)
+        start = in_floats(read_hyp(folder / "hyp_start.yaml"))
     else:
-        start = {k: float(v) for k, v in read_run_hyp(options).items()}
+        start = in_floats(read_run_hyp(options))
         folder = new_run_folder(search_project(options), options.name, options.exist_ok)
         write_yaml(folder / "opt.yaml", {k: v for k, v in options.as_data().items() if not k.startswith("resume")})
         write_yaml(folder / "hyp_start.yaml", start)
@@ -59,19 +62,30 @@ def evolve(options: TrainOptions) -> Path:
         print(f"going on with {table} after {len(rows)} of {options.evolve} generations")
         # it may have been killed between the last row and this
         record_best(folder, rows)
+    with stopping_at_once(lambda: f"go on with: python train.py --resume_evolve {folder}{said_plugins(options)}"):
+        search(options, start, rows, folder)
+    print(f"results are in {folder}; next: python train.py --hyp {folder / 'hyp_evolve.yaml'}")
+    return folder
+
+
+def in_floats(hyp: dict[str, float]) -> dict[str, float]:
+    """Hyper-parameters as a table of them gives them back."""
+    return {name: float(value) for name, value in hyp.items()}
+
+
+def search(options: TrainOptions, start: dict, rows: list[Generation], folder: Path) -> None:
+    """Train the generations that ``rows`` lacks, and record each in ``folder`` as it ends."""
     for generation in range(len(rows), options.evolve):
         hyp = start if generation == 0 else mutate(rows, (options.seed, generation))
         figures = train_once(options, hyp, folder)
         rows.append((figures, hyp))
-        write_rows(table, rows)
+        write_rows(folder / "evolve.csv", rows)
         record_best(folder, rows)
         best = max(range(len(rows)), key=lambda i: row_fitness(rows[i][0]))
         print(
             f"generation {generation + 1} of {options.evolve}: fitness {row_fitness(figures):.4f}; "
             f"the best is generation {best + 1} with {row_fitness(rows[best][0]):.4f}"
         )
-    print(f"results are in {folder}; next: python train.py --hyp {folder / 'hyp_evolve.yaml'}")
-    return folder
 
 
 def search_project(options: TrainOptions) -> Path:
@@ -102,9 +116,6 @@ def train_once(options: TrainOptions, hyp: dict, folder: Path) -> dict[str, floa
     except Diverged as e:
         print(f"warning: {e}")
         return dict.fromkeys(FIGURES, 0.0)
-    except SystemExit:
-        print(f"go on with: python train.py --resume_evolve {folder}{said_plugins(options)}")
-        raise
     # as exact as evolve.csv was always written: scores, and so what is drawn from them, stay those of earlier searches
     row = read_cells(write_cells(trainer.state.results[-1]))
     return {name: row[name] for name in FIGURES}

@@ -78,7 +78,7 @@ def continued_options(options: TrainOptions, checkpoint: Checkpoint) -> TrainOpt
             "leave --size out, or begin a new run"
         )
     require_plugins(options, before, checkpoint.path)
-    return options.with_saved(before, **{name: getattr(options, name) for name in PRESENT})
+    return options.with_saved(before, checkpoint.path, **{name: getattr(options, name) for name in PRESENT})
 
 
 def require_plugins(options: TrainOptions, saved: dict[str, Any], file: Path) -> None:
