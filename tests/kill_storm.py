@@ -7,6 +7,7 @@ of a run that nobody disturbed. Ends with status 1 where they are not, 0 otherwi
 """
 
 import argparse
+import atexit
 import contextlib
 import os
 import random
@@ -183,6 +184,8 @@ def live(words: list[str], said: Path, shift: float) -> None:
         traceback.print_exc()
     finally:
         with contextlib.suppress(Exception):
+            # as the interpreter does: loading processes are ended by it
+            atexit._run_exitfuncs()
             sys.stdout.flush()
             sys.stderr.flush()
         os._exit(code)

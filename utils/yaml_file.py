@@ -5,10 +5,12 @@ from pathlib import Path
 import yaml
 
 from utils.errors import UserError
-from utils.files import replacing
+from utils.files import replacing, require_file
 
 # what an input method for Chinese types in place of , : [ ] and quotes
 FULL_WIDTH = "，：；［］（）【】“”‘’　"
+# of a file that is written by hand, or by a program for people to read
+MOST_BYTES = 2**24
 # what the parser says, and what to do about it in a file written by hand
 REMEDIES = (
     ("'\\t'", "indent by spaces: YAML takes no tabs"),
@@ -43,15 +45,13 @@ def read_yaml(path: str | Path, what: str = "YAML file") -> dict:
     Raises UserError when the file is missing, is not UTF-8 text, is not valid YAML, gives a key twice, or holds anything
     but a mapping.
     """
-    path = Path(path)
+    path = require_file(path, what, MOST_BYTES)
     try:
         text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such {what}") from None
-    except IsADirectoryError:
-        raise UserError(f"{path}: is a folder, a {what} was expected") from None
     except UnicodeDecodeError as e:
         raise UserError(f"{path}: not UTF-8 text (byte {e.start}); save the {what} as UTF-8") from None
+    except OSError as e:
+        raise UserError(f"{path}: can't be read ({e.strerror}); a {what} was expected") from None
     try:
         data = yaml.load(text, _Loader)
     except yaml.YAMLError as e:

@@ -8,6 +8,7 @@ alone: a search that was killed goes on as if it had not been.
 """
 
 import csv
+import math
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -22,8 +23,8 @@ from engine.training.setup import read_run_hyp, set_up
 from engine.training.signals import stopping_at_once
 from engine.training.trainer import Trainer
 from utils.cli import default_folder
-from utils.errors import UserError
-from utils.files import replacing
+from utils.errors import UserError, shown
+from utils.files import replacing, require_file
 from utils.paths import new_run_folder
 from utils.plots.runs import plot_evolution
 from utils.results import FIGURES, read_cells, row_fitness, write_cells
@@ -33,6 +34,7 @@ Generation = tuple[dict[str, float], dict[str, float]]  # the figures of a train
 PARENTS = 5  # the best so far, of which one is mutated
 MUTATED = 0.8  # share of the hyper-parameters that change in a generation
 SPREAD = 0.2  # standard deviation of the factor
+MOST_BYTES = 2**30  # of evolve.csv, a million generations
 
 
 def evolve(options: TrainOptions) -> Path:
@@ -143,12 +145,16 @@ def read_rows(table: Path, start: dict) -> list[Generation]:
     """The generations of evolve.csv. Raises UserError where it is another table."""
     if not table.exists():
         return []
-    with open(table, newline="", encoding="utf-8") as f:
-        found = list(csv.DictReader(f))
     try:
-        return [tuple({k: float(row[k]) for k in names} for names in (FIGURES, start)) for row in found]
-    except (KeyError, TypeError, ValueError) as e:
-        raise UserError(f"{table}: not the table of a search ({e}); it has a row per generation") from None
+        with open(require_file(table, "table of a search", MOST_BYTES), newline="", encoding="utf-8") as f:
+            found = list(csv.DictReader(f))
+        rows = [tuple({k: float(row[k]) for k in names} for names in (FIGURES, start)) for row in found]
+        for figures, hyp in rows:
+            if not (0 <= row_fitness(figures) <= 1 and all(map(math.isfinite, hyp.values()))):
+                raise ValueError("a score is not a share, or a hyper-parameter not finite")
+    except (KeyError, TypeError, ValueError, csv.Error) as e:
+        raise UserError(f"{table}: not the table of a search ({shown(str(e))}); it has a row per generation") from None
+    return rows
 
 
 def write_rows(table: Path, rows: list[Generation]) -> None:
