@@ -30,7 +30,7 @@ from engine.training.signals import Stopped, StopSignal, stopping_at_once
 from utils.checkpoint import read_checkpoint
 from utils.data.images import ImageError, to_float
 from utils.data.loader import Batch, WorkerDied, image_weights, watching_workers
-from utils.device import describe_device
+from utils.device import describe_device, normalising
 from utils.distributed import PeerLost
 from utils.errors import UserError, one_line
 from utils.metrics import fitness
@@ -146,7 +146,7 @@ class Trainer:
         there the run goes on from its last checkpoint.
         """
         try:
-            with watching_workers():
+            with watching_workers(), normalising():
                 return stage()
         except Diverged as e:
             raise Diverged(

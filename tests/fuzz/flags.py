@@ -184,7 +184,8 @@ def spelt(rng: random.Random, name: str, declared: Flag, hint: Any) -> list[str]
         word = rng.choice([f"--{name}", word[: rng.randint(2, len(word))], word.upper(), f"-{word}"])
     if hint is bool:
         return [rng.choices([word, f"{word}=yes", f"{word}="], [6, 1, 1])[0]]
-    several = rng.choice([1, 1, 2, 3]) if "list" in str(hint) else rng.choices([0, 1, 2], [1, 12, 1])[0]
+    # --evolve alone stands for 300 trainings
+    several = rng.choice([1, 1, 2, 3]) if "list" in str(hint) else rng.choices([name == "evolve", 1, 2], [1, 12, 1])[0]
     values = [value(rng, name, declared, hint) for _ in range(several)]
     form = rng.choice(["apart", "joined", "twice"])
     if form == "joined" and values:
