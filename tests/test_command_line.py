@@ -230,6 +230,10 @@ def test_choices_hold_for_keywords_too():
         TrainOptions.of({"optimizer": "Lion"})
 
 
+def test_a_program_may_give_the_index_of_a_device_as_a_number():
+    assert TrainOptions.of({"device": 0}).device == 0
+
+
 def test_a_batch_size_of_minus_one_is_the_one_exception():
     assert TrainOptions.of({"batch_size": -1}).batch_size == -1
 

@@ -249,18 +249,22 @@ class Plugins(Options):
     plugins: list[str] = flag([], "Python files with blocks of your own (docs/add-a-block.md)", "model")
 
 
+# of a device, which programs may give as a number
+INDEX = {"at_least": 0, "at_most": 2**10}
+
+
 @dataclass(frozen=True)
 class Device(Options):
     """What computes."""
 
-    device: str = flag("", "cpu, mps, or a CUDA index such as 0; default: the best there is", "speed")
+    device: str | int = flag("", "cpu, mps, or a CUDA index such as 0; default: the best there is", "speed", **INDEX)
 
 
 @dataclass(frozen=True)
 class CpuUnlessAsked(Options):
     """What computes, for commands whose results depend on it."""
 
-    device: str = flag("cpu", "cpu, or a CUDA index such as 0 (default: %(default)s)", "speed")
+    device: str | int = flag("cpu", "cpu, or a CUDA index such as 0 (default: %(default)s)", "speed", **INDEX)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ class ExportOptions(Plugins, BoxThresholds, Images, CpuUnlessAsked):
         help="with --nms: overlap that suppresses (default: %(default)s)",
         topic="export",
     )
-    device: str = with_default(
+    device: str | int = with_default(
         CpuUnlessAsked,
         "device",
         "cpu",
