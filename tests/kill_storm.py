@@ -114,14 +114,12 @@ class Storm:
 
     def next_command(self, scene: str, workers: int) -> list[str]:
         """As a user goes on after a kill."""
-        if scene == "search":
-            found = sorted(self.project.glob("*/hyp_start.yaml"))
-            words = ["--resume_evolve", str(found[0].parent)]
-        else:
-            found = sorted(self.project.glob("*/weights/last.pt"))
-            words = ["--resume", *map(str, found), *(SCENES[scene][:2] if "--cache" in SCENES[scene] else [])]
+        found = sorted(self.project.glob("*/hyp_start.yaml" if scene == "search" else "*/weights/last.pt"))
         if not found:
             return self.command(scene, workers)
+        words = ["--resume_evolve", str(found[0].parent)] if scene == "search" else ["--resume", str(found[0])]
+        if "--cache" in SCENES[scene]:
+            words += ["--cache", "disk"]
         return [*words, "--workers", str(workers), "--device", "cpu"]
 
     def found(self, run: Path) -> dict[str, object]:
@@ -163,7 +161,7 @@ def content(file: Path) -> bytes:
 
 def live(words: list[str], said: Path, shift: float) -> None:
     """In the child: be train.py, started by a shell."""
-    code = 1
+    code, ending = 1, None
     try:
         os.setsid()
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -178,6 +176,8 @@ def live(words: list[str], said: Path, shift: float) -> None:
         runpy.run_path(sys.argv[0], run_name="__main__")
         code = 0
     except SystemExit as end:
+        # what the frames hold lives on while the interpreter ends
+        ending = end
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
     # all else is reported as Python would
     except BaseException:
@@ -186,6 +186,7 @@ def live(words: list[str], said: Path, shift: float) -> None:
         with contextlib.suppress(Exception):
             # as the interpreter does: loading processes are ended by it
             atexit._run_exitfuncs()
+            del ending
             sys.stdout.flush()
             sys.stderr.flush()
         os._exit(code)
@@ -277,8 +278,8 @@ def judge(kill: Kill | None, code: int, said: str) -> str:
     if kill and "KILL" in kill.how:
         expected |= {-9}
     elif kill:
-        # by the system before there is anything to save
-        expected |= {143, -15} if "TERM" in kill.how else {130}
+        # by the system before there is anything to save, or when all is done
+        expected |= {143, -15} if "TERM" in kill.how else {130, -2}
     if code not in expected and not (code == 2 and "its training is finished" in said):
         return f"status {code}: {said[-1500:]}"
     return ""

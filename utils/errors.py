@@ -1,7 +1,9 @@
 """The one exception that means: the user can mend this."""
 
+import atexit
 import errno
 import reprlib
+import signal
 import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -82,3 +84,6 @@ def exit_on_user_error(run: Callable[[], T]) -> T:
             raise
         print("error: there is not enough memory for this; try a smaller --batch-size or --imgsz", file=sys.stderr)
         raise SystemExit(2) from None
+    finally:
+        # all is done or said: one more Ctrl-C while the interpreter tidies up just ends it
+        atexit.register(signal.signal, signal.SIGINT, signal.SIG_DFL)

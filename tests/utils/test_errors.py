@@ -2,11 +2,15 @@
 
 import errno
 import os
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
 
+from tests.helpers.project import ROOT
 from utils.errors import UserError, exit_on_user_error, one_line, shown
 
 
@@ -66,3 +70,14 @@ def test_bugs_keep_their_traceback():
 
         with pytest.raises(type(error)):
             exit_on_user_error(broken)
+
+
+def test_ctrl_c_while_the_interpreter_ends_is_no_traceback():
+    code = (
+        "import atexit, os, signal\n"
+        "from utils.errors import exit_on_user_error\n"
+        "atexit.register(os.kill, os.getpid(), signal.SIGINT)\n"
+        "exit_on_user_error(lambda: print('done'))\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (result.returncode, result.stdout, result.stderr) == (-signal.SIGINT, "done\n", "")
