@@ -51,7 +51,7 @@ from models.plugins import PLUGINS, load_plugins, reserve
 from models.profiling import profile_layers, profile_model
 from models.tta import forward_augment
 from utils.boxes import non_max_suppression
-from utils.cli import BackboneFlags, Device, Plugins, SquareImages, flag, with_default
+from utils.cli import MOST_IMAGES, BackboneFlags, Device, Plugins, SquareImages, flag, with_default
 from utils.data.images import usable_imgsz
 from utils.device import select_device
 from utils.errors import UserError, exit_on_user_error, shown
@@ -346,7 +346,9 @@ class ModelOptions(Plugins, BackboneFlags, SquareImages, Device):
         "model",
     )
     test: bool = flag(False, "build and run every YAML below models/", "model")
-    batch_size: int = flag(1, "images per batch in --profile and --line-profile", "measuring", at_least=1)
+    batch_size: int = flag(
+        1, "images per batch in --profile and --line-profile", "measuring", at_least=1, at_most=MOST_IMAGES
+    )
     profile: bool = flag(False, "time forward and backward", "measuring")
     line_profile: bool = flag(False, "time every layer", "measuring")
 

@@ -3,7 +3,8 @@
 import os
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -46,7 +47,7 @@ def _listed(name: str, rank: int) -> str:
     indices = (
         [i.strip() for i in name.removeprefix("cuda:").removeprefix("cuda").split(",")] if name != "cuda" else ["0"]
     )
-    if not all(i.isdigit() for i in indices):
+    if not all(i.isdecimal() and len(i) < 5 for i in indices):
         raise UserError(f"--device {name}: give cpu, mps or a CUDA index such as 0")
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     if len(indices) != processes:
@@ -64,6 +65,20 @@ def available_memory() -> int | None:
     except OSError:
         return None
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
+
+
+@contextmanager
+def normalising() -> Iterator[None]:
+    """Raise UserError where BatchNorm is to learn from a map of one pixel of one image, of which there is no variance."""
+    try:
+        yield
+    except ValueError as e:
+        if "more than 1 value per channel" not in str(e):
+            raise
+        raise UserError(
+            "the smallest map of the model has one pixel here, and a batch of one image is not enough to normalise it; "
+            "choose a larger --imgsz, or another --batch-size"
+        ) from None
 
 
 def describe_device(device: torch.device) -> str:

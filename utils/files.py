@@ -1,11 +1,16 @@
 """Files that can be read, files that are there whole or not at all, and names for them that are not taken."""
 
+import functools
 import itertools
 import os
+import platform
+import re
 import shutil
 import stat
+import threading
+import zlib
 from collections.abc import Container, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from utils.errors import UserError, shown
@@ -36,14 +41,22 @@ def require_file(path: str | Path, what: str, most: int | None = None) -> Path:
     return path
 
 
+# folders that need not be looked through again
+_cleared: set[Path] = set()
+_clearing = threading.Lock()
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary file or folder beside ``path`` that takes its place once the block has ended well.
 
-    After an error or an interruption nothing is left of it, and what was at ``path`` before is untouched.
-    Raises OSError rather than to put a file in the place of a folder.
+    After an error or an interruption nothing is left of it, and what was at ``path`` before is untouched. What processes
+    that were killed have left of theirs in that folder goes first. Raises OSError rather than to put a file in the place
+    of a folder.
     """
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")  # its suffix last: some libraries go by it
+    clear_leftovers(path.parent)
+    # its suffix last: some libraries go by it
+    temporary = path.with_name(f".{system()}-{os.getpid()}.{path.name}")
     try:
         yield temporary
         if temporary.is_dir():
@@ -51,6 +64,40 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         remove(temporary)
+
+
+@functools.cache
+def system() -> str:
+    """What tells this machine, or this container on it, from others that may write to the same folder: 8 digits."""
+    processes = Path("/proc/self/ns/pid")
+    return f"{zlib.crc32(f'{platform.node()} {processes.exists() and processes.stat().st_ino}'.encode()):08x}"
+
+
+def clear_leftovers(folder: Path) -> None:
+    """Remove the temporary files of processes of this system that are no more; once for each folder."""
+    with _clearing:
+        if folder in _cleared:
+            return
+        _cleared.add(folder)
+        with suppress(OSError):
+            for file in folder.iterdir():
+                # of a number that this process has been given, too: it has written nothing here yet
+                found = re.match(rf"\.{system()}-(\d{{1,9}})\.", file.name)
+                if found and (int(found[1]) == os.getpid() or not is_running(int(found[1]))):
+                    remove(file)
+
+
+def is_running(process: int) -> bool:
+    """Whether there is a process of this number; always, where the system can't be asked without touching it."""
+    if os.name != "posix":
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def remove(path: Path) -> None:

@@ -147,5 +147,6 @@ def _explain(error: yaml.YAMLError, lines: list[str]) -> str:
 
 
 def write_yaml(path: str | Path, data: dict) -> None:
-    """Write a mapping as UTF-8 YAML, keys in their order."""
-    Path(path).write_text(yaml.safe_dump(data, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    """Write a mapping as UTF-8 YAML, keys in their order; whole or not at all."""
+    with replacing(Path(path)) as temporary:
+        temporary.write_text(yaml.safe_dump(data, sort_keys=False, allow_unicode=True), encoding="utf-8")

@@ -47,8 +47,8 @@ class Predictor:
         dnn: bool = False,
         trust: bool = False,
     ):
-        require_share("conf-thres", thresholds.conf_thres)
-        require_share("iou-thres", thresholds.iou_thres)
+        require_share("--conf-thres", thresholds.conf_thres)
+        require_share("--iou-thres", thresholds.iou_thres)
         self.device = select_device(device)
         self.model = load_detector(weights, self.device, half, dnn, trust)
         self.names = self.model.names

@@ -95,10 +95,7 @@ def continued_options(options: TrainOptions, checkpoint: Checkpoint) -> TrainOpt
             "leave --size out, or begin a new run"
         )
     changes = {name: getattr(options, name) for name in PRESENT} | require_code(options, before, file)
-    try:
-        return options.with_saved(before, **changes)
-    except UserError as e:
-        raise UserError(f"{file}: holds options that no run has: {e}") from None
+    return options.with_saved(before, file, **changes)
 
 
 def _newest_first(folder: Path) -> list[Path]:

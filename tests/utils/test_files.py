@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from utils.errors import UserError
-from utils.files import replacing, require_file, unique_name
+from utils.files import replacing, require_file, system, unique_name
 
 
 def test_a_file_takes_the_place_of_the_one_before_in_one_step(tmp_path):
@@ -79,3 +79,19 @@ def test_only_regular_files_are_read(tmp_path):
         assert len(str(refused.value)) < 400
     with pytest.raises(UserError, match="has 5 bytes; a data file of more than 4"):
         require_file(file, "data file", most=4)
+
+
+def test_what_killed_processes_have_left_is_cleared_away(tmp_path):
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+    other_system = ".00000000-1.last.pt"
+    kept = [f".{system()}-{os.getppid()}.last.pt", other_system, ".1.last.pt", f"{system()}-{child}.last.pt", "a.txt"]
+    gone = [f".{system()}-{child}.last.pt", f".{system()}-{os.getpid()}.best.pt"]
+    for name in [*kept, *gone]:
+        (tmp_path / name).write_text("half")
+    (tmp_path / f".{system()}-{child}.model_openvino").mkdir()
+    with replacing(tmp_path / "table.csv") as temporary:
+        temporary.write_text("whole")
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([*kept, "table.csv"])

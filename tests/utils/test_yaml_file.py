@@ -1,5 +1,7 @@
 """YAML files that no one wrote for good: each ends as one line that names the file and the line."""
 
+from pathlib import Path
+
 import pytest
 
 from utils.errors import UserError, one_line
@@ -96,3 +98,18 @@ def test_as_many_names_as_any_data_set_has_are_read(tmp_path):
     file = tmp_path / "my.yaml"
     file.write_text(f"names: [{', '.join(f'a class {number}' for number in range(22_000))}]")
     assert len(read_yaml(file)["names"]) == 22_000
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    write_yaml(tmp_path / "opt.yaml", {"epochs": 3})
+    write = Path.write_text
+
+    def broken_off(self, text, **kwargs):
+        write(self, text[:4], **kwargs)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "write_text", broken_off)
+    with pytest.raises(KeyboardInterrupt):
+        write_yaml(tmp_path / "opt.yaml", {"epochs": 4})
+    assert read_yaml(tmp_path / "opt.yaml") == {"epochs": 3}
+    assert [p.name for p in tmp_path.iterdir()] == ["opt.yaml"]

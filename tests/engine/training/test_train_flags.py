@@ -298,3 +298,9 @@ def test_rect_set_is_sorted_by_aspect(tmp_path):
     plain = trainer.data.train_loader.dataset
     rect = TrainSet(plain.annotations, 96, trainer.hyp, rect_batch=3)
     assert [a.shape for a in rect.annotations] == [(32, 96)] * 6 + [(96, 32)] * 6
+
+
+def test_a_map_of_one_pixel_is_one_line(tmp_path):
+    data = make_set(tmp_path / "set", train=1, val=1)
+    with pytest.raises(UserError, match="smallest map of the model has one pixel here.*larger --imgsz"):
+        train.run(**options(data, tmp_path, imgsz=32, batch_size=1))

@@ -321,3 +321,9 @@ def test_the_command_line(tmp_path):
     assert result.returncode == 0, result.stderr
     assert "train: 1 images, 2 boxes" in result.stdout and "classes: 0 cat, 1 dog" in result.stdout
     assert_user_error(command_here("data/convert.py", "coco", tmp_path / "voc", tmp_path / "x"), "can't be read")
+
+
+@pytest.mark.parametrize("given", [("voc", [], "out"), ("voc", "in", ""), ("", "in", "out"), ("voc", "", "out")])
+def test_nothing_is_no_place(given):
+    with pytest.raises(UserError, match="empty"):
+        convert.run(*given)
