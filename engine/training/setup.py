@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from engine.recipe.anchors import fit_anchors
 from engine.recipe.autobatch import find_batch_size
@@ -31,6 +30,7 @@ from engine.training.resume import continued_options, find_unfinished
 from engine.training.state import State
 from models.heads.protocol import Loss
 from models.plugins import load_plugins
+from models.sync_bn import synchronize_batchnorm
 from models.yolo import DetectionModel
 from utils.data.config import prepare_data, read_data_yaml
 from utils.data.images import usable_imgsz
@@ -150,7 +150,7 @@ def build_learner(
     if idle and world.is_first:
         print(f"note: {len(idle)} parameters do not learn, since no gradient reaches them; the first: {idle[0]}")
     if options.sync_bn:
-        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        synchronize_batchnorm(model)
     amp = device.type == "cuda"
     return Learner(
         model=model,
