@@ -11,6 +11,8 @@ that of CUDA in its main lines: products and convolutions in half precision, sum
 
     with fake_cuda():
         model.to("cuda")(images.to("cuda"))
+
+``fake_cuda(values=False)`` computes shapes and types only, which is fast, and stops where a value is asked for.
 """
 
 import contextlib
@@ -77,10 +79,11 @@ class _Factories(TorchDispatchMode):
         return compute(func, args, kwargs or {})
 
 
-class _Precision:
-    """What autocast is set to for the device."""
+class _Device:
+    """What autocast is set to for the device, and where its tensors are in truth."""
 
-    dtype: torch.dtype | None = None
+    precision: torch.dtype | None = None
+    place = torch.device("cpu")
 
 
 def compute(func, args: tuple, kwargs: dict):
@@ -104,9 +107,13 @@ def compute(func, args: tuple, kwargs: dict):
     plain = [t.held if isinstance(t, FakeCuda) else t for t in flat]
     if here:
         plain = _in_precision(packet, plain)
+        if _Device.place.type == "meta" and packet is not aten._to_copy:
+            plain = [t.to("meta") if isinstance(t, torch.Tensor) else t for t in plain]
+    elif _Device.place.type == "meta" and any(isinstance(t, FakeCuda) for t in tensors):
+        raise RuntimeError(f"{packet}: there are no values to bring to the CPU")
     arguments, named = tree_unflatten(plain, tree)
     if asked is not None:
-        named = named | {"device": torch.device("cpu") if here else asked}
+        named = named | {"device": _Device.place if here else asked}
     # PyTorch would choose among CUDA's own kernels, which are not there
     result = 0 if packet is aten._fused_sdp_choice else func(*arguments, **named)
     if not here:
@@ -154,8 +161,8 @@ def _in_precision(packet, values: list) -> list:
     if torch._C._current_graph_task_id() != -1:
         kinds = {v.dtype for v in values if isinstance(v, torch.Tensor)}
         dtype = torch.float16 if packet in GRADIENTS and torch.float16 in kinds else None
-    elif _Precision.dtype is not None:
-        dtype = _Precision.dtype if packet in IN_HALF else torch.float32 if packet in IN_FLOAT else None
+    elif _Device.precision is not None:
+        dtype = _Device.precision if packet in IN_HALF else torch.float32 if packet in IN_FLOAT else None
     if dtype is None:
         return values
     floating = (torch.float32, torch.float16, torch.bfloat16)
@@ -163,25 +170,25 @@ def _in_precision(packet, values: list) -> list:
 
 
 @contextlib.contextmanager
-def fake_cuda() -> Iterator[None]:
+def fake_cuda(values: bool = True) -> Iterator[None]:
     """Within, the device ``cuda`` is there: tensors and modules can be made on it and sent to it."""
     enabled, is_enabled = torch.set_autocast_enabled, torch.is_autocast_enabled
 
     def set_enabled(*said):
         if said[0] == "cuda":
-            _Precision.dtype = torch.get_autocast_dtype("cuda") if said[1] else None
+            _Device.precision = torch.get_autocast_dtype("cuda") if said[1] else None
         else:
             enabled(*said)
 
     def get_enabled(*said):
-        return _Precision.dtype is not None if said == ("cuda",) else is_enabled(*said)
+        return _Device.precision is not None if said == ("cuda",) else is_enabled(*said)
 
     def cast_first(convolution):
         # it compares the types of its arguments before the device sees them
         def cast(x, weight, bias=None, *rest, **named):
-            if _Precision.dtype is not None and isinstance(x, FakeCuda):
-                x, weight = x.to(_Precision.dtype), weight.to(_Precision.dtype)
-                bias = None if bias is None else bias.to(_Precision.dtype)
+            if _Device.precision is not None and isinstance(x, FakeCuda):
+                x, weight = x.to(_Device.precision), weight.to(_Device.precision)
+                bias = None if bias is None else bias.to(_Device.precision)
             return convolution(x, weight, bias, *rest, **named)
 
         return cast
@@ -202,10 +209,11 @@ def fake_cuda() -> Iterator[None]:
         torch._C._ensureCUDADeviceGuardSet()
         torch._C._set_only_lift_cpu_tensors(True)
         torch.__future__.set_overwrite_module_params_on_conversion(True)
+        _Device.place = torch.device("cpu" if values else "meta")
         try:
             with _Factories():
                 yield
         finally:
-            _Precision.dtype = None
+            _Device.precision = None
             torch._C._set_only_lift_cpu_tensors(only_cpu)
             torch.__future__.set_overwrite_module_params_on_conversion(overwrite)
