@@ -20,7 +20,7 @@ NETWORKS = [
     "torchvision/mobilenet_v3_small",
     "torchvision/shufflenet_v2_x0_5",
     "torchvision/mnasnet0_5",
-    "torchvision/squeezenet1_1",
+    "torchvision/googlenet",
     "torchvision/regnet_y_400mf",
     "timm/mobilenetv4_conv_small_050",
     "timm/tf_efficientnet_lite0",
@@ -38,9 +38,9 @@ def narrow(path) -> DetectionModel:
 
 def assert_runs_on_cuda(model: DetectionModel) -> None:
     """A step in mixed precision, three views of test-time augmentation, and inference in half precision."""
-    side = int(model.stride.max()) * 2
+    side = int(model.stride.max())
     loss = model.detect.loss(read_hyp("hyp.scratch-low.yaml"), side)
-    with fake_cuda(values=False):
+    with fake_cuda():
         model.to("cuda", memory_format=torch.channels_last)
         images = torch.rand(2, model.yaml["ch"], side, side).to("cuda").contiguous(memory_format=torch.channels_last)
         with host_syncs() as waits:
@@ -68,3 +68,90 @@ def test_networks_by_name(name):
     if name.startswith("timm/"):
         pytest.importorskip("timm")
     assert_runs_on_cuda(DetectionModel("yolov5n.yaml", nc=2, backbone=name))
+
+
+def test_a_step_waits_for_nothing_but_the_finite_scale():
+    """Loss, clipping, optimiser, scaler and average together: what is left is the scaler's own look at its gradients."""
+    hyp = read_hyp("hyp.scratch-low.yaml")
+    with fake_cuda():
+        model = DetectionModel(small()).to("cuda").train()
+        loss, ema = model.detect.loss(hyp, 64), ModelEMA(model)
+        optimizer = build_optimizer(model, hyp, 2, 1)
+        scaler = torch.amp.GradScaler("cuda")
+        images = torch.rand(2, 3, 64, 64).to("cuda")
+        before = model.model[0].conv.weight.detach().clone()
+        with host_syncs() as waits:
+            with torch.amp.autocast("cuda"):
+                maps = model(images)
+            scaler.scale(loss(maps, TARGETS)[0]).backward()
+            scaler.unscale_(optimizer)
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 10.0)
+            scaler.step(optimizer)
+            scaler.update()
+            optimizer.zero_grad()
+            ema.update(model)
+        assert not torch.equal(before, model.model[0].conv.weight)
+        assert [wait.rpartition(" ")[2] for wait in waits] == ["aten._local_scalar_dense"]
+
+
+def test_suppression_waits_three_times_an_image():
+    # for the candidates, for those that are confident, and for those that stay
+    predictions = torch.rand(2, 50, 8)
+    predictions[..., :4] *= 64
+    expected = non_max_suppression(predictions, 0.1, 0.5, multi_label=True)
+    with fake_cuda(), host_syncs() as waits:
+        found = non_max_suppression(predictions.to("cuda", non_blocking=True), 0.1, 0.5, multi_label=True)
+        assert len(waits) == 2 * 3
+        assert all(torch.equal(a.cpu(), b) for a, b in zip(found, expected, strict=True))
+
+
+@pytest.mark.parametrize(
+    "mix",
+    [
+        lambda here, there: here + there,
+        lambda here, there: torch.cat((here, there)),
+        lambda here, there: torch.stack((here.sum(), there.sum())),
+        lambda here, there: there[here.long().abs().clamp(max=0)],
+        lambda here, there: here.numpy(),
+    ],
+)
+def test_the_pretended_device_refuses_what_cuda_does(mix):
+    with fake_cuda():
+        there = torch.randn(3)
+        here = there.to("cuda")
+        with pytest.raises((RuntimeError, TypeError)):
+            mix(here, there)
+
+
+def test_the_pretended_device_takes_what_cuda_does():
+    with fake_cuda():
+        there = torch.randn(3)
+        here = there.to("cuda")
+        assert torch.equal((here + there.sum()).cpu(), there + there.sum())
+        assert torch.equal(here[torch.tensor([2, 0])].cpu(), there[[2, 0]])
+        assert torch.zeros(2, device="cuda").device == torch.device("cuda", 0)
+        here[1:].fill_(4)
+        assert here.tolist() == [there[0].item(), 4, 4]
+
+
+@pytest.mark.parametrize(
+    ("wait", "count"),
+    [
+        (lambda x: x.sum().item(), 1),
+        (lambda x: x.tolist(), 1),
+        (lambda x: x[x > 0], 1),
+        (lambda x: (x > 0).nonzero(), 1),
+        (lambda x: torch.tensor([1.0], device=x.device), 1),
+        (lambda x: x.cpu(), 1),
+        (lambda x: x + torch.tensor(1.0), 0),
+        (lambda x: torch.tensor([1.0]).to(x.device, non_blocking=True) + x.new_zeros(4), 0),
+        (lambda x: x.where(x > 0, 0).sort(), 0),
+    ],
+)
+def test_waits_are_counted(wait, count):
+    with fake_cuda():
+        x = torch.randn(4).to("cuda")
+        with host_syncs() as waits:
+            wait(x)
+    assert len(waits) == count
+    assert all(line.startswith("tests/models/test_fake_cuda.py:") for line in waits)
