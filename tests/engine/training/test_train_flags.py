@@ -215,7 +215,11 @@ def test_sync_bn_needs_cuda(tiny_set, tmp_path):
 def restored_settings():
     """What --deterministic sets, as it was before, after the test."""
     cudnn = torch.backends.cudnn
-    before = torch.are_deterministic_algorithms_enabled(), cudnn.deterministic, os.environ.get("CUBLAS_WORKSPACE_CONFIG")
+    before = (
+        torch.are_deterministic_algorithms_enabled(),
+        cudnn.deterministic,
+        os.environ.get("CUBLAS_WORKSPACE_CONFIG"),
+    )
     yield
     torch.use_deterministic_algorithms(before[0])
     cudnn.deterministic = before[1]

@@ -8,6 +8,7 @@ import torch
 from models.yolo import BLOCKS
 from tests.helpers.models import WIDTH, block
 
+
 def close_on_average(found: torch.Tensor, expected: torch.Tensor, share: float) -> bool:
     """Single values may differ more, where a gate or a softmax turns over."""
     return (found.float() - expected).abs().mean() < share * expected.abs().mean()
