@@ -5,7 +5,7 @@ from pathlib import Path
 import yaml
 
 from utils.errors import UserError, shown
-from utils.files import require_file
+from utils.files import replacing, require_file
 
 # What a file may have: bytes; values, those that stand for an alias counted at every place; levels within one another;
 # characters of a number. Names of some ten thousand classes are within, and all that is within is read in seconds.

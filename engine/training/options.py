@@ -104,6 +104,9 @@ class TrainOptions(RunFolder, Plugins, BackboneFlags, SquareImages, Device, Work
         at_least=0,
         at_most=2**63 - 1,
     )
+    deterministic: bool = flag(
+        False, "the same bits in every run on CUDA, where PyTorch can: slower; warns where it cannot", "learning"
+    )
     resume: str | bool = flag(False, "go on with an unfinished run: its last.pt, or the newest", "learning", alone=True)
     evolve: int = flag(
         0,

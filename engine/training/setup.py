@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from engine.recipe.anchors import fit_anchors
 from engine.recipe.autobatch import find_batch_size
@@ -32,11 +31,12 @@ from engine.training.state import State
 from models.heads.protocol import Loss
 from models.load import detector_from
 from models.plugins import load_plugins
+from models.sync_bn import synchronize_batchnorm
 from models.yolo import DetectionModel
 from utils.checkpoint import Checkpoint
 from utils.data.config import prepare_data, read_data_yaml
 from utils.data.images import usable_imgsz
-from utils.device import describe_device, select_device
+from utils.device import be_deterministic, describe_device, select_device
 from utils.distributed import World
 from utils.paths import new_run_folder
 from utils.saved.schema import Entries, reading
@@ -68,6 +68,8 @@ def set_up(options: TrainOptions, hyp: dict[str, Any] | None = None, keep_record
     given = options
     if resumed:
         options = continued_options(options, resumed)
+    if options.deterministic:
+        be_deterministic()
     options = replace(options, plugins=load_plugins(options.plugins))
     check_together(options, world.size, device.type)
     hyp = saved_hyp(resumed) if resumed else hyp or read_run_hyp(options)
@@ -165,7 +167,7 @@ def build_learner(
     if idle and world.is_first:
         print(f"note: {len(idle)} parameters do not learn, since no gradient reaches them; the first: {idle[0]}")
     if options.sync_bn:
-        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        synchronize_batchnorm(model)
     amp = device.type == "cuda"
     return Learner(
         model=model,
