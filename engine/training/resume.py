@@ -78,7 +78,11 @@ def continued_options(options: TrainOptions, checkpoint: Checkpoint) -> TrainOpt
             "leave --size out, or begin a new run"
         )
     require_plugins(options, before, checkpoint.path)
-    return options.with_saved(before, **{name: getattr(options, name) for name in PRESENT})
+    changes = {name: getattr(options, name) for name in PRESENT}
+    # the way out for a run that diverges in the precision it began with
+    if options.amp != "auto":
+        changes["amp"] = options.amp
+    return options.with_saved(before, **changes)
 
 
 def require_plugins(options: TrainOptions, saved: dict[str, Any], file: Path) -> None:
