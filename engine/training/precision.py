@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from utils.data.images import letterbox, read_image, stack_images, to_float
-from utils.device import computes_bf16, keeping_random_state
+from utils.device import computes_bf16, describe_device, keeping_random_state
 from utils.distributed import World
 from utils.errors import UserError
 from utils.paths import ROOT
@@ -33,12 +33,14 @@ def choose_precision(asked: str, model: nn.Module, imgsz: int, world: World, bef
     """--amp → a name of DTYPES. ``before``: what a resumed run computed in, see ``precision_as_saved``.
 
     Of auto: float16 on CUDA, unless a trial finds fault with it in any of the processes, and off elsewhere. Raises
-    UserError for a precision that the kind of device doesn't have.
+    UserError for a precision that the device doesn't have.
     """
     device = world.device
     if asked != "auto":
         if asked != "off" and device.type not in ("cuda", "cpu"):
             raise UserError(f"--amp {asked}: mixed precision is for CUDA and the CPU; on {device.type} leave it out")
+        if asked == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
+            raise UserError(f"--amp bf16: {describe_device(device)} has no bfloat16; take --amp fp16")
         return asked
     kind, _, name = before.partition(" ")
     if kind == device.type and name in DTYPES:

@@ -102,7 +102,19 @@ def test_auto_is_float16_on_cuda_and_off_where_that_is_broken(model, monkeypatch
     # a resumed run keeps to what it began in, unless it began on another kind of device
     assert choose_precision("auto", model, 64, world, "cuda fp16") == "fp16"
     assert choose_precision("auto", model, 64, world, "cpu bf16") == "off"
-    assert choose_precision("bf16", model, 64, world, "cuda fp16") == "bf16"
+    assert choose_precision("off", model, 64, world, "cuda fp16") == "off"
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_bfloat16_on_cuda_where_the_gpu_has_it(there, model, monkeypatch):
+    """The answers of a driver."""
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: there)
+    monkeypatch.setattr(precision, "describe_device", lambda _: "CUDA:0 (GTX 1660, 6 GiB)")
+    if there:
+        assert choose_precision("bf16", model, 64, World(device=CUDA)) == "bf16"
+        return
+    with pytest.raises(UserError, match=r"--amp bf16: CUDA:0 \(GTX 1660, 6 GiB\) has no bfloat16; take --amp fp16"):
+        choose_precision("bf16", model, 64, World(device=CUDA))
 
 
 def test_all_processes_compute_alike(model, monkeypatch):
