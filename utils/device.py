@@ -125,6 +125,13 @@ def describe_device(device: torch.device) -> str:
     return f"CPU ({torch.get_num_threads()} threads)"
 
 
+def sent(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A tensor of the CPU on ``device``, without waiting for what that still has to do. Leave the original unchanged."""
+    # from memory that may be paged out even a copy that need not wait would
+    source = tensor.pin_memory() if device.type == "cuda" else tensor
+    return source.to(device, non_blocking=True)
+
+
 def synchronize(device: torch.device) -> None:
     """Wait until the device has done what it was asked, so that a clock read next includes it."""
     if device.type == "cuda":

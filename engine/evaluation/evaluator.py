@@ -50,7 +50,7 @@ def evaluate(
         found, maps = pipeline.detect(batch)
         targets = batch.targets
         if loss is not None:
-            tally.losses += loss(maps, targets.to(device, non_blocking=True))[1].cpu().numpy()
+            tally.losses += loss(maps, targets)[1].cpu().numpy()
         height, width = batch.images.shape[2:]
         size = torch.tensor([width, height, width, height])
         images = []

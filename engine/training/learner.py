@@ -43,7 +43,8 @@ class Learner:
     loss_factor: float = 1.0
 
     def step(self, images: torch.Tensor, targets: torch.Tensor, number: int, state: State) -> torch.Tensor:
-        """Learn from one batch: images [b, ch, h, w], 0..1, and targets [n, 6] → losses box, obj, cls [3], on the CPU.
+        """Learn from one batch: images [b, ch, h, w], 0..1, on the device, and targets [n, 6] on the CPU
+        → losses box, obj, cls [3], there, too.
 
         ``number`` counts the steps of the run. The weights change once gradients of enough images have added up, which
         ``state.last_update`` notes. Raises Diverged before anything that is not finite reaches the weights.

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from engine.recipe.anchors import fit_anchors
 from engine.recipe.autobatch import find_batch_size
@@ -34,6 +33,7 @@ from engine.training.resume import continued_options, find_unfinished
 from engine.training.state import State
 from models.heads.protocol import Loss
 from models.plugins import load_plugins
+from models.sync_bn import synchronize_batchnorm
 from models.yolo import DetectionModel
 from utils.data.config import prepare_data, read_data_yaml
 from utils.data.images import usable_imgsz
@@ -143,10 +143,12 @@ def try_steps(
     device = world.device
     with keeping_random_state(device):
         learner = build_learner(deepcopy(model), replace(options, batch_size=size), hyp, 1, imgsz, world, amp)
+        # at the usual scale of the loss the first gradients overflow, and nothing would be updated
+        learner.scaler = torch.amp.GradScaler(device.type, init_scale=1.0, enabled=learner.scaler.is_enabled())
         learner.parallel.train()
         images = torch.rand(size, model.yaml["ch"], imgsz, imgsz, device=device)
-        targets = torch.rand(size * TRIAL_BOXES, 6, device=device)
-        targets[:, 0] = torch.arange(len(targets), device=device) // TRIAL_BOXES
+        targets = torch.rand(size * TRIAL_BOXES, 6)
+        targets[:, 0] = torch.arange(len(targets)) // TRIAL_BOXES
         targets[:, 1] = 0
         state = State.at_start(model.nc)
         for _ in range(2):
@@ -183,7 +185,7 @@ def build_learner(
     if idle and world.is_first:
         print(f"note: {len(idle)} parameters do not learn, since no gradient reaches them; the first: {idle[0]}")
     if options.sync_bn:
-        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        synchronize_batchnorm(model)
     return Learner(
         model=model,
         parallel=world.wrap(model, bool(idle)),

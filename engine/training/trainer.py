@@ -115,7 +115,7 @@ class Trainer:
             images = to_float(batch.images, device)
             if self.options.multi_scale:
                 images = scaled_at_random(images, int(learner.model.stride.max()), rng)
-            losses = learner.step(images, batch.targets.to(device, non_blocking=True), number, state)
+            losses = learner.step(images, batch.targets, number, state)
 
             if state.epoch == 0:
                 self.records.batch(state.batches_done, batch)

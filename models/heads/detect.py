@@ -32,6 +32,8 @@ class Detect(Head):
         # in pixels until the strides are known, in grid units from then on
         self.register_buffer("anchors", torch.tensor(anchors).float().view(self.nl, -1, 2))
         self.register_buffer("stride", torch.ones(self.nl), persistent=False)
+        # the cells of a map are counted from it: whoever traces the model finds no device in the graph
+        self.register_buffer("one", torch.ones(1, 1), persistent=False)
         self.m = nn.ModuleList(nn.Conv2d(c, self.no * self.na, 1) for c in ch)
 
     @classmethod
@@ -62,8 +64,8 @@ class Detect(Head):
     def decode(self, raw: torch.Tensor, level: int) -> torch.Tensor:
         """Raw map [b, na, ny, nx, no] of one level → [b, na·ny·nx, no]: centre 2σ−0.5+cell, size (2σ)²·anchor."""
         b, _, ny, nx, _ = raw.shape
-        y, x = torch.meshgrid(torch.arange(ny, device=raw.device), torch.arange(nx, device=raw.device), indexing="ij")
-        cells = torch.stack((x, y), 2).to(raw.dtype) - 0.5
+        ones = self.one.expand(ny, nx)
+        cells = (torch.stack((ones.cumsum(1), ones.cumsum(0)), 2) - 1.5).to(raw.dtype)
         stride = self.stride[level]
         anchors = (self.anchors[level] * stride).view(1, self.na, 1, 1, 2).to(raw.dtype)
         xy, wh, scores = raw.sigmoid().split((2, 2, self.nc + 1), 4)

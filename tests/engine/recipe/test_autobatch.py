@@ -70,7 +70,7 @@ def test_a_measured_batch_size_trains_as_one_that_is_given(tiny_set, tmp_path, m
     assert given.state.last_update == measured.state.last_update
 
 
-@pytest.mark.parametrize(("flags", "side"), [({}, 64), ({"multi_scale": True}, 96)])
+@pytest.mark.parametrize(("flags", "side"), [({}, 64), ({"multi_scale": True, "amp": "fp16"}, 96)])
 def test_it_measures_the_largest_images_and_the_whole_step(flags, side, tiny_set, tmp_path, monkeypatch):
     sizes = driver_of(monkeypatch, per_image=100, free=350)
     done = []
