@@ -125,6 +125,18 @@ def describe_device(device: torch.device) -> str:
     return f"CPU ({torch.get_num_threads()} threads)"
 
 
+def be_deterministic() -> None:
+    """Let PyTorch take, from here on in this process, kernels that give the same bits in every run, where it has them.
+
+    Of an operation that has none it warns, once. To be called before anything was multiplied on a CUDA device: cuBLAS reads
+    its setting when it starts.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = True
+    torch.use_deterministic_algorithms(True, warn_only=True)
+
+
 def sent(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
     """A tensor of the CPU on ``device``, without waiting for what that still has to do. Leave the original unchanged."""
     # from memory that may be paged out even a copy that need not wait would

@@ -76,6 +76,9 @@ class TrainOptions(RunFolder, Plugins, BackboneFlags, SquareImages, Device, Work
     )
     sync_bn: bool = flag(False, "BatchNorm over the images of all processes (CUDA)", "learning")
     seed: int = flag(0, "of the initial weights and of augmentation (default: %(default)s)", "learning", at_least=0)
+    deterministic: bool = flag(
+        False, "the same bits in every run on CUDA, where PyTorch can: slower; warns where it cannot", "learning"
+    )
     resume: str | bool = flag(False, "go on with an unfinished run: its last.pt, or the newest", "learning", alone=True)
     evolve: int = flag(
         0,

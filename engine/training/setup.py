@@ -37,7 +37,7 @@ from models.sync_bn import synchronize_batchnorm
 from models.yolo import DetectionModel
 from utils.data.config import prepare_data, read_data_yaml
 from utils.data.images import usable_imgsz
-from utils.device import describe_device, keeping_random_state, select_device
+from utils.device import be_deterministic, describe_device, keeping_random_state, select_device
 from utils.distributed import World
 from utils.paths import new_run_folder
 
@@ -70,6 +70,8 @@ def set_up(options: TrainOptions, hyp: dict[str, Any] | None = None, keep_record
     path, resumed = find_unfinished(options, world)
     if resumed:
         options = continued_options(options, resumed)
+    if options.deterministic:
+        be_deterministic()
     options = replace(options, plugins=load_plugins(options.plugins))
     check_together(options, world.size, device.type)
     hyp = resumed.training["hyp"] if resumed else hyp or read_run_hyp(options)

@@ -102,18 +102,18 @@ class Trainer:
 
     def train_epoch(self) -> None:
         """One pass over the images, or over what a resumed run has left of it."""
-        state, learner, device = self.state, self.learner, self.world.device
+        state, learner, options, device = self.state, self.learner, self.options, self.world.device
         self.check_labels()
         state.begin_epoch()
-        # worth its while for images of one size: CUDA then tries its convolutions, and keeps to the fastest
-        torch.backends.cudnn.benchmark = not (self.options.multi_scale or self.options.rect)
+        # worth its while for images of one size: CUDA then tries its convolutions, and keeps to the fastest of this run
+        torch.backends.cudnn.benchmark = not (options.multi_scale or options.rect or options.deterministic)
         bar = self.batches_left()
         learner.parallel.train()
         for batch in bar:
             number = state.epoch * len(self.data.train_loader) + state.batches_done
-            rng = seed_step(self.options.seed, number, self.world.rank)
+            rng = seed_step(options.seed, number, self.world.rank)
             images = to_float(batch.images, device)
-            if self.options.multi_scale:
+            if options.multi_scale:
                 images = scaled_at_random(images, int(learner.model.stride.max()), rng)
             losses = learner.step(images, batch.targets, number, state)
 

@@ -22,7 +22,7 @@ from models.description.rows import Row
 class Loss(Protocol):
     """The maps of a head in training and targets → loss.
 
-    ``targets`` [n, 6]: image, class, x, y, w, h (0..1). Returns the scalar to go down by, which is summed over the images of
+    ``targets`` [n, 6], on the CPU: image, class, x, y, w, h (0..1). Returns the scalar to go down by, which is summed over the images of
     the batch, and its terms for box, objectness and class, [3], detached, means over the images; a loss that lacks one of
     them gives a zero there.
     """

@@ -19,7 +19,6 @@ from unittest import mock
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_flatten, tree_map_only, tree_unflatten
 
 CUDA = torch.device("cuda", 0)
 aten = torch.ops.aten
@@ -35,7 +34,8 @@ WAITING = OF_UNKNOWN_SIZE | {aten._local_scalar_dense, aten.equal, aten.bincount
 IN_HALF = {aten.convolution, aten.mm, aten.addmm, aten.bmm, aten.baddbmm}
 IN_FLOAT = {aten.sum, aten.prod, aten.cumsum, aten.pow, aten._softmax, aten._log_softmax, aten.exp, aten.log}
 IN_FLOAT |= {aten.native_layer_norm, aten.native_group_norm, aten.rsqrt, aten.binary_cross_entropy_with_logits}
-GRADIENTS = IN_HALF | {aten.convolution_backward}
+GRADIENTS = IN_HALF | {aten.convolution_backward, aten.native_layer_norm_backward, aten.native_group_norm_backward}
+FLOATING = (torch.float32, torch.float16, torch.bfloat16)
 
 
 class FakeCuda(torch.Tensor):
@@ -77,44 +77,67 @@ class _Factories(TorchDispatchMode):
         return compute(func, args, kwargs or {})
 
 
-class _Precision:
-    """What autocast is set to for the device."""
+class _Autocast:
+    """What mixed precision is set to for the device."""
 
     dtype: torch.dtype | None = None
 
 
 def compute(func, args: tuple, kwargs: dict):
     """Run an operation on the CPU's tensors, as the device would."""
-    flat, tree = tree_flatten((args, kwargs))
-    tensors = [t for t in flat if isinstance(t, torch.Tensor)]
     packet = func.overloadpacket
     # nothing is paged out here
     if packet in (aten.is_pinned, aten._pin_memory, aten.pin_memory):
         return packet is aten.is_pinned or args[0]
-    asked = kwargs.get("device")
-    here = any(isinstance(t, FakeCuda) for t in tensors)
-    if asked is not None:
-        before, here = here, torch.device(asked).type in ("cuda", "meta")
+    # PyTorch would choose among CUDA's own kernels, which are not there
+    if packet is aten._fused_sdp_choice:
+        return 0
+    tensors = list(_tensors((args, kwargs)))
+    here = was_here = any(type(t) is FakeCuda for t in tensors)
+    if packet is aten.copy_:
+        here = type(args[0]) is FakeCuda
+    elif (asked := kwargs.get("device")) is not None:
+        # meta: what PyTorch itself takes the device for
+        here = torch.device(asked).type in ("cuda", "meta")
     if here and packet not in COPIES:
         _refuse_two_devices(packet, args, tensors)
-    if on_sync:
-        _notice(packet, args, kwargs, tensors, here, asked is not None and before)
-    if packet is aten.copy_:
-        here = isinstance(args[0], FakeCuda)
-    plain = [t.held if isinstance(t, FakeCuda) else t for t in flat]
-    if here:
-        plain = _in_precision(packet, plain)
-    arguments, named = tree_unflatten(plain, tree)
-    if asked is not None:
-        named = named | {"device": torch.device("cpu") if here else asked}
-    # PyTorch would choose among CUDA's own kernels, which are not there
-    result = 0 if packet is aten._fused_sdp_choice else func(*arguments, **named)
+    if on_sync and _waits(packet, args, kwargs, was_here, here):
+        for tell in on_sync:
+            tell(str(packet))
+    dtype = _precision(packet, tensors) if here else None
+    result = func(*_plain(args, dtype), **_plain(kwargs, dtype))
     if not here:
         return result
     changed = [i for i, a in enumerate(func._schema.arguments) if a.alias_info is not None and a.alias_info.is_write]
     if changed and not isinstance(result, tuple):
         return args[changed[0]] if isinstance(result, torch.Tensor) else result
-    return tree_map_only(torch.Tensor, FakeCuda, result)
+    return _on_device(result)
+
+
+def _tensors(value) -> Iterator[torch.Tensor]:
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, (tuple, list, dict)):
+        for part in value.values() if type(value) is dict else value:
+            yield from _tensors(part)
+
+
+def _plain(value, dtype: torch.dtype | None):
+    """Arguments as the CPU takes them, what floats in ``dtype``."""
+    if isinstance(value, torch.Tensor):
+        held = value.held if type(value) is FakeCuda else value
+        return held if dtype is None or held.dtype not in FLOATING else held.to(dtype)
+    if isinstance(value, (tuple, list)):
+        return type(value)([_plain(part, dtype) for part in value])
+    if type(value) is dict:
+        return {key: _plain(part, dtype) for key, part in value.items()}
+    return torch.device("cpu") if isinstance(value, torch.device) else value
+
+
+def _on_device(value):
+    if isinstance(value, torch.Tensor):
+        return FakeCuda(value)
+    return [_on_device(part) for part in value] if isinstance(value, (tuple, list)) else value
 
 
 def _refuse_two_devices(packet, args: tuple, tensors: list[torch.Tensor]) -> None:
@@ -122,44 +145,35 @@ def _refuse_two_devices(packet, args: tuple, tensors: list[torch.Tensor]) -> Non
     if packet in INDEXED and isinstance(args[0], FakeCuda):
         strangers = [t for t in strangers if not any(t is index for index in args[1])]
     # numbers beside tensors become arguments of a kernel; to be joined they would have to be there
-    if packet is not aten.cat:
+    if packet not in (aten.cat, aten.stack):
         strangers = [t for t in strangers if t.dim()]
     if strangers and any(isinstance(t, FakeCuda) for t in tensors):
         raise RuntimeError(f"Expected all tensors to be on the same device: {packet} of cuda:0 and cpu")
 
 
-def _notice(packet, args, kwargs, tensors, here: bool, was_here: bool) -> None:
-    """Tell ``on_sync`` of an operation for which the host waits."""
-    waits = packet in WAITING and here or str(packet) == "torchvision.nms" and here
+def _waits(packet, args: tuple, kwargs: dict, was_here: bool, here: bool) -> bool:
+    """Whether the host waits for the device."""
     if packet is aten._to_copy:
-        waits = was_here != here and kwargs.get("device") is not None and not kwargs.get("non_blocking")
-    elif packet is aten.copy_:
-        to, source = (isinstance(t, FakeCuda) for t in args[:2])
-        # a number is filled in
+        return was_here != here and kwargs.get("device") is not None and not kwargs.get("non_blocking")
+    if packet is aten.copy_:
         blocking = not (len(args) > 2 and args[2]) and not kwargs.get("non_blocking")
-        waits = to != source and blocking
-    elif packet in INDEXED and isinstance(args[0], FakeCuda):
-        indices = [index for index in args[1] if index is not None]
-        waits = any(i.dtype in (torch.bool, torch.uint8) or not isinstance(i, FakeCuda) for i in indices)
-    elif packet is aten.repeat_interleave:
-        waits = here and kwargs.get("output_size") is None
-    if waits:
-        for tell in on_sync:
-            tell(str(packet))
+        return here != (type(args[1]) is FakeCuda) and blocking
+    if packet in INDEXED and here:
+        # of a mask the places are counted first; what lies on the CPU is brought
+        return any(i.dtype in (torch.bool, torch.uint8) or type(i) is not FakeCuda for i in args[1] if i is not None)
+    if packet is aten.repeat_interleave:
+        return here and kwargs.get("output_size") is None
+    return was_here and (packet in WAITING or str(packet) == "torchvision.nms")
 
 
-def _in_precision(packet, values: list) -> list:
-    """The arguments in the type that mixed precision gives them; a gradient's operands follow the gradient."""
-    dtype = None
+def _precision(packet, tensors: list[torch.Tensor]) -> torch.dtype | None:
+    """The type in which mixed precision computes an operation; a gradient's operands follow the gradient."""
     if torch._C._current_graph_task_id() != -1:
-        kinds = {v.dtype for v in values if isinstance(v, torch.Tensor)}
-        dtype = torch.float16 if packet in GRADIENTS and torch.float16 in kinds else None
-    elif _Precision.dtype is not None:
-        dtype = _Precision.dtype if packet in IN_HALF else torch.float32 if packet in IN_FLOAT else None
-    if dtype is None:
-        return values
-    floating = (torch.float32, torch.float16, torch.bfloat16)
-    return [v.to(dtype) if isinstance(v, torch.Tensor) and v.dtype in floating else v for v in values]
+        mixed = packet in GRADIENTS and any(t.dtype == torch.float16 for t in tensors)
+        return torch.float16 if mixed and packet in IN_HALF else torch.float32 if mixed else None
+    if _Autocast.dtype is not None:
+        return _Autocast.dtype if packet in IN_HALF else torch.float32 if packet in IN_FLOAT else None
+    return None
 
 
 @contextlib.contextmanager
@@ -169,19 +183,19 @@ def fake_cuda() -> Iterator[None]:
 
     def set_enabled(*said):
         if said[0] == "cuda":
-            _Precision.dtype = torch.get_autocast_dtype("cuda") if said[1] else None
+            _Autocast.dtype = torch.get_autocast_dtype("cuda") if said[1] else None
         else:
             enabled(*said)
 
     def get_enabled(*said):
-        return _Precision.dtype is not None if said == ("cuda",) else is_enabled(*said)
+        return _Autocast.dtype is not None if said == ("cuda",) else is_enabled(*said)
 
     def cast_first(convolution):
         # it compares the types of its arguments before the device sees them
         def cast(x, weight, bias=None, *rest, **named):
-            if _Precision.dtype is not None and isinstance(x, FakeCuda):
-                x, weight = x.to(_Precision.dtype), weight.to(_Precision.dtype)
-                bias = None if bias is None else bias.to(_Precision.dtype)
+            if _Autocast.dtype is not None and isinstance(x, FakeCuda):
+                x, weight = x.to(_Autocast.dtype), weight.to(_Autocast.dtype)
+                bias = None if bias is None else bias.to(_Autocast.dtype)
             return convolution(x, weight, bias, *rest, **named)
 
         return cast
@@ -206,6 +220,6 @@ def fake_cuda() -> Iterator[None]:
             with _Factories():
                 yield
         finally:
-            _Precision.dtype = None
+            _Autocast.dtype = None
             torch._C._set_only_lift_cpu_tensors(only_cpu)
             torch.__future__.set_overwrite_module_params_on_conversion(overwrite)

@@ -111,9 +111,14 @@ def test_running_out_of_memory_says_what_to_lower(amp, tiny_set, tmp_path):
     assert (", or add --amp fp16" in str(error.value)) is (amp == "off")
 
 
-@pytest.mark.parametrize(("flags", "fixed"), [({}, True), ({"multi_scale": True}, False), ({"rect": True}, False)])
+@pytest.mark.parametrize(
+    ("flags", "fixed"),
+    [({}, True), ({"multi_scale": True}, False), ({"rect": True}, False), ({"deterministic": True}, False)],
+)
 def test_convolutions_are_tried_out_where_images_have_one_size(flags, fixed, tiny_set, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
+    # it would hold for what comes after, too
+    monkeypatch.setattr("engine.training.setup.be_deterministic", lambda: None)
     trainer = trainer_of(tiny_set, tmp_path, **flags)
     seen = []
 

@@ -1,6 +1,8 @@
 """Every flag of train.py does what its help says: each test fails where the flag is without effect."""
 
+import os
 import sys
+import warnings
 from dataclasses import replace
 
 import cv2
@@ -207,6 +209,41 @@ def test_batch_size_on_a_cpu_has_a_word_and_a_number(tiny_set, tmp_path, capsys)
 def test_sync_bn_needs_cuda(tiny_set, tmp_path):
     with pytest.raises(UserError, match="BatchNorm between several CUDA processes only"):
         trainer_of(tiny_set, tmp_path, sync_bn=True)
+
+
+@pytest.fixture
+def restored_settings():
+    """What --deterministic sets, as it was before, after the test."""
+    cudnn = torch.backends.cudnn
+    before = (
+        torch.are_deterministic_algorithms_enabled(),
+        cudnn.deterministic,
+        os.environ.get("CUBLAS_WORKSPACE_CONFIG"),
+    )
+    yield
+    torch.use_deterministic_algorithms(before[0])
+    cudnn.deterministic = before[1]
+    os.environ.pop("CUBLAS_WORKSPACE_CONFIG", None)
+    if before[2] is not None:
+        os.environ["CUBLAS_WORKSPACE_CONFIG"] = before[2]
+
+
+def test_deterministic_warns_of_what_is_not(tiny_set, tmp_path, restored_settings):
+    unordered = torch.nn.MaxUnpool2d(2)
+    pooled, where = torch.nn.functional.max_pool2d(torch.rand(1, 1, 4, 4), 2, return_indices=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        trainer_of(tiny_set, tmp_path)
+        unordered(pooled, where)
+    trainer = trainer_of(tiny_set, tmp_path, deterministic=True)
+    with pytest.warns(UserWarning, match="does not have a deterministic implementation"):
+        unordered(pooled, where)
+    assert torch.backends.cudnn.deterministic
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    # a step has none of those on a CPU
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        trainer.train_epoch()
 
 
 def test_tensorboard_gets_the_figures(tiny_set, tmp_path):

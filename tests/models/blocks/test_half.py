@@ -5,20 +5,8 @@ from copy import deepcopy
 import pytest
 import torch
 
-from models.yolo import BLOCKS, find_class
-
-WIDTH = 64
-
-
-def block(name: str) -> torch.nn.Module:
-    """Any of BLOCKS that takes and gives 64 channels, or as many more as it makes of them."""
-    kind, rule = find_class(name), BLOCKS[name]
-    if rule == "plain":
-        return kind()
-    if rule == "keep":
-        return kind(WIDTH)
-    stride = (1,) if name == "ShuffleNetV2_InvertedResidual" else ()
-    return kind(WIDTH, WIDTH, *stride)
+from models.yolo import BLOCKS
+from tests.helpers.models import WIDTH, block
 
 
 def close_on_average(found: torch.Tensor, expected: torch.Tensor, share: float) -> bool:
