@@ -42,7 +42,7 @@ class ExportGraph(nn.Module):
         self.iou_thres = iou_thres
         self.max_det = max_det
         self.maps = maps
-        self.register_buffer("classes", torch.arange(model.detect.nc))
+        self.register_buffer("classes", torch.arange(model.detect.nc), persistent=False)
         if half:
             use_half(self.model)
 

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.helpers import fake_cuda
+from tests.helpers.fake_cuda import on_sync
 from tests.helpers.project import ROOT
 
 
@@ -25,11 +25,11 @@ def host_syncs() -> Iterator[list[str]]:
         place = f"{Path(frame.f_code.co_filename).relative_to(ROOT)}:{frame.f_lineno}" if frame else "PyTorch"
         found.append(f"{place}: {operation}")
 
-    fake_cuda.on_sync.append(note)
+    on_sync.append(note)
     try:
         yield found
     finally:
-        fake_cuda.on_sync.remove(note)
+        on_sync.remove(note)
 
 
 def _ours(file: str) -> bool:

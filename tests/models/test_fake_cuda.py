@@ -40,7 +40,8 @@ def narrow(path) -> DetectionModel:
 
 def assert_runs_on_cuda(model: DetectionModel) -> None:
     """A step in mixed precision, three views of test-time augmentation, and inference in half precision."""
-    side = int(model.stride.max())
+    # layers may be coarser than the head's coarsest level
+    side = max(int(model.stride.max()), 32)
     loss = model.detect.loss(read_hyp("hyp.scratch-low.yaml"), side)
     with fake_cuda():
         model.to("cuda", memory_format=torch.channels_last)

@@ -50,7 +50,7 @@ class DetectionLoss:
 
     Targets are matched on the CPU, while a GPU still works on the maps: give them there. Of a GPU nothing is then waited
     for, neither here nor in the backward pass. Every sum has its order, and where several targets fall to one cell its
-    objectness is that of the last: the same maps and targets give the same bits.
+    objectness is that of the last: on a CPU the same maps and targets give the same bits, by any number of threads.
 
     Where several processes share a batch, ``total`` sums a tensor over them. The terms are then means over the whole
     batch, and the mean of the processes' gradients is that of one process with all images.
@@ -139,11 +139,16 @@ class DetectionLoss:
 class Matches(NamedTuple):
     """Targets given to predictions of one level, in the order in which they count."""
 
-    places: torch.Tensor  # [m] the prediction's place in the map, counted through [b, na, ny, nx]
-    last: torch.Tensor  # [k] of the matches, for every place that occurs, its last
-    boxes: torch.Tensor  # [m, 4] as x, y relative to the cell and w, h, in grid units
-    anchors: torch.Tensor  # [m, 2]
-    classes: torch.Tensor  # [m]
+    # [m] the prediction's place in the map, counted through [b, na, ny, nx]
+    places: torch.Tensor
+    # [k] which of the matches is the last of its place, for every place that occurs
+    last: torch.Tensor
+    # [m, 4] as x, y relative to the cell and w, h, in grid units
+    boxes: torch.Tensor
+    # [m, 2]
+    anchors: torch.Tensor
+    # [m]
+    classes: torch.Tensor
 
     def to(self, device: torch.device) -> "Matches":
         """The same on ``device``, sent without waiting."""
