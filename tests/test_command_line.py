@@ -23,7 +23,7 @@ from utils.layouts.options import ConvertOptions
 # What users, their scripts and other people's programs rely on: every flag with its default; `=?v` may stand alone, for v.
 FLAGS = {
     "train": """
-        --albumentations=None=? --backbone-lr=1.0 --backbone-weights= --backbone= --batch-size=16 --cache==?ram --cfg=
+        --albumentations=None=? --amp=auto --backbone-lr=1.0 --backbone-weights= --backbone= --batch-size=16 --cache==?ram --cfg=
         --cos-lr=False --data=data/shapes.yaml --deterministic=False --device= --drop-path=None --epochs=100 --evolve=0=?300
         --exist-ok=False --freeze=[0] --hyp=data/hyps/hyp.scratch-low.yaml --image-weights=False
         --img/--img-size/--imgsz=640 --label-smoothing=0.0 --multi-scale=False --name=exp --noautoanchor=False

@@ -1,6 +1,8 @@
 """The device that computes."""
 
+import gc
 import os
+import re
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -10,6 +12,9 @@ from pathlib import Path
 import torch
 
 from utils.errors import UserError
+
+# torch.OutOfMemoryError of later releases is the same class, and is missing in 2.4
+OutOfMemory = torch.cuda.OutOfMemoryError
 
 
 def select_device(name: str = "") -> torch.device:
@@ -79,6 +84,49 @@ def normalising() -> Iterator[None]:
             "the smallest map of the model has one pixel here, and a batch of one image is not enough to normalise it; "
             "choose a larger --imgsz, or another --batch-size"
         ) from None
+
+
+def computes_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether the processor has instructions for bfloat16; False where the system does not say."""
+    try:
+        return bool(re.search(r"\b(avx512_|amx_)?bf16\b", cpuinfo.read_text()))
+    except OSError:
+        return False
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Bytes of a CUDA device that this process has or can have; None for other devices, which do not say."""
+    if device.type != "cuda":
+        return None
+    return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
+
+
+def peak_memory(call: Callable[[], object], device: torch.device) -> int:
+    """Bytes of a CUDA device that this process holds at most during ``call``."""
+    # what earlier calls have left in circles would count
+    gc.collect()
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats(device)
+    call()
+    return torch.cuda.max_memory_reserved(device)
+
+
+@contextmanager
+def keeping_random_state(device: torch.device) -> Iterator[None]:
+    """What is drawn of PyTorch's global generators within it does not change what is drawn after it."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        yield
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """Within it CUDA multiplies float32 as such. Else its convolutions may use TF32, which keeps 10 bits of 23."""
+    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
 
 
 def describe_device(device: torch.device) -> str:

@@ -66,6 +66,14 @@ def exit_on_user_error(run: Callable[[], T]) -> T:
     except UserError as e:
         print(f"error: {one_line(e)}", file=sys.stderr)
         raise SystemExit(2) from None
+    except RuntimeError as e:
+        # PyTorch's, which is not imported here
+        if type(e).__name__ != "OutOfMemoryError":
+            raise
+        print(
+            "error: the device is out of memory; lower --batch-size or --imgsz, or take --device cpu", file=sys.stderr
+        )
+        raise SystemExit(2) from None
     # The reader of our output (`| head`) has closed it: nothing more can be reported.
     except BrokenPipeError:
         sys.stderr.close()

@@ -13,7 +13,7 @@ import torch
 
 from engine.detection.detector import load_detector
 from engine.detection.options import DetectOptions
-from engine.detection.pipeline import EVERYDAY, INFERENCE, Pipeline, Thresholds, speed_line
+from engine.detection.pipeline import EVERYDAY, INFERENCE, Pipeline, Thresholds, speed_line, warm_up
 from engine.detection.results import describe
 from engine.detection.writer import Writer
 from models.plugins import load_plugins
@@ -68,7 +68,7 @@ class Predictor:
         found, _ = self.pipeline.detect(batch)
         self.count += 1
         self.shape = tuple(batch.images.shape[2:])
-        return found[0].cpu()
+        return found[0]
 
     @property
     def seconds(self) -> np.ndarray:
@@ -93,6 +93,7 @@ def predict(options: DetectOptions) -> Path:
     predictor = Predictor(weights, imgsz, options.device, thresholds, **how)
     if predictor.fixed and max(predictor.fixed) != max(imgsz):
         print(f"note: {weights[0]} takes {predictor.fixed[0]}×{predictor.fixed[1]} images only; --imgsz is not used")
+    warm_up(predictor.model, predictor.device, (1, 3, *predictor.imgsz))
     feature_maps = visualize(predictor) if options.visualize else None
     trained = predictor.model.trained_size
     if trained and trained != max(imgsz):

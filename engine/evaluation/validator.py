@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from engine.detection.detector import Detector, load_detector
-from engine.detection.pipeline import VALIDATION, Thresholds, speed_line
+from engine.detection.pipeline import VALIDATION, Thresholds, speed_line, warm_up
 from engine.evaluation.evaluator import evaluate
 from engine.evaluation.figures import Evaluation
 from engine.evaluation.options import ValOptions
@@ -138,6 +138,7 @@ def _evaluate(
     dataset = EvalSet(index.annotations, size, options.batch_size, stride, shape=model.fixed_size)
     workers = worker_count(options.workers, options.batch_size)
     loader = eval_loader(dataset, options.batch_size, workers, device.type == "cuda")
+    warm_up(model, device, (options.batch_size, 3, *(model.fixed_size or (size, size))))
     return evaluate(
         model,
         loader,

@@ -9,10 +9,12 @@ from engine.export.runtime import Runtime
 from engine.export.settings import Settings
 from models.yolo import DetectionModel
 from utils.data.images import letterbox, read_image, stack_images, to_float
+from utils.device import full_precision
 from utils.errors import UserError
 from utils.paths import ROOT
 
 
+@full_precision()
 @torch.inference_mode()
 def compare(model: DetectionModel, file: Path, settings: Settings) -> tuple[float, float]:
     """Worst absolute differences of a file's boxes (pixels) and scores to PyTorch's, on pictures of data/images.

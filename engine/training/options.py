@@ -131,6 +131,12 @@ class TrainOptions(RunFolder, Plugins, BackboneFlags, SquareImages, Device, Work
         alone="",
     )
 
+    amp: str = flag(
+        "auto",
+        "mixed precision; auto: fp16 on CUDA where a trial of it is sound, else off (default: %(default)s)",
+        "speed",
+        choices=("auto", "off", "fp16", "bf16"),
+    )
     cache: str = flag(
         "",
         "keep decoded images in memory or as .npy files beside the labels",

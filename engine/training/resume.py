@@ -95,6 +95,9 @@ def continued_options(options: TrainOptions, checkpoint: Checkpoint) -> TrainOpt
             "leave --size out, or begin a new run"
         )
     changes = {name: getattr(options, name) for name in PRESENT} | require_code(options, before, file)
+    # the way out for a run that diverges in the precision it began with
+    if options.amp != "auto":
+        changes["amp"] = options.amp
     return options.with_saved(before, file, **changes)
 
 

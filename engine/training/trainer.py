@@ -27,10 +27,11 @@ from engine.training.options import said_code
 from engine.training.records import in_half
 from engine.training.setup import Run, saved_arguments
 from engine.training.signals import Stopped, StopSignal, stopping_at_once
+from models.load import use_half
 from utils.checkpoint import read_checkpoint
 from utils.data.images import ImageError, to_float
 from utils.data.loader import Batch, WorkerDied, image_weights, watching_workers
-from utils.device import describe_device, normalising
+from utils.device import OutOfMemory, describe_device, normalising
 from utils.distributed import PeerLost
 from utils.errors import UserError, one_line
 from utils.metrics import fitness
@@ -104,18 +105,20 @@ class Trainer:
 
     def train_epoch(self) -> None:
         """One pass over the images, or over what a resumed run has left of it."""
-        state, learner, device = self.state, self.learner, self.world.device
+        state, learner, options, device = self.state, self.learner, self.options, self.world.device
         self.check_labels()
         state.begin_epoch()
+        # worth its while for images of one size: CUDA then tries its convolutions, and keeps to the fastest of this run
+        torch.backends.cudnn.benchmark = not (options.multi_scale or options.rect or options.deterministic)
         bar = self.batches_left()
         learner.parallel.train()
         for batch in bar:
             number = state.epoch * len(self.data.train_loader) + state.batches_done
-            rng = seed_step(self.options.seed, number, self.world.rank)
+            rng = seed_step(options.seed, number, self.world.rank)
             images = to_float(batch.images, device)
-            if self.options.multi_scale:
+            if options.multi_scale:
                 images = scaled_at_random(images, int(learner.model.stride.max()), rng)
-            losses = learner.step(images, batch.targets.to(device), number, state)
+            losses = learner.step(images, batch.targets, number, state)
 
             if state.epoch == 0:
                 self.records.batch(state.batches_done, batch)
@@ -150,9 +153,17 @@ class Trainer:
             with watching_workers(), normalising():
                 return stage()
         except Diverged as e:
+            first = "" if self.learner.amp == "off" else "add --amp off, "
             raise Diverged(
                 f"epoch {self.state.epoch}, batch {self.state.batches_done}: {e}; "
-                f"lower lr0 in {self.options.hyp}, or check the labels; {self.last_words()}"
+                f"{first}lower lr0 in {self.options.hyp}, or check the labels; {self.last_words()}"
+            ) from None
+        except OutOfMemory:
+            options, last = self.options, "" if self.learner.amp != "off" else ", or add --amp fp16"
+            raise UserError(
+                f"epoch {self.state.epoch}, batch {self.state.batches_done}: {describe_device(self.world.device)} is out "
+                f"of memory; lower --batch-size {options.batch_size} or --imgsz {self.data.imgsz}{last}; "
+                f"{self.last_words()}"
             ) from None
         except ImageError as e:
             self.save()
@@ -176,8 +187,13 @@ class Trainer:
 
     def validate(self) -> Evaluation:
         """The averaged model on the validation images."""
-        model = deepcopy(self.world.copy_first(self.learner.ema.model)).fuse()
         data, world = self.data, self.world
+        model = deepcopy(world.copy_first(self.learner.ema.model)).fuse()
+        # as precise as what it is trained in; the 8 bits of bfloat16 would cost accuracy
+        if world.device.type == "cuda" and self.learner.amp == "fp16":
+            use_half(model)
+        # images of many shapes
+        torch.backends.cudnn.benchmark = False
         evaluation = evaluate(model, data.val_loader, world.device, data.names, loss=self.val_loss, world=world)
         print(evaluation.table())
         return evaluation

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from tests.helpers.project import ROOT
+from utils.device import OutOfMemory
 from utils.errors import UserError, exit_on_user_error, one_line, shown
 
 
@@ -81,3 +82,14 @@ def test_ctrl_c_while_the_interpreter_ends_is_no_traceback():
     )
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert (result.returncode, result.stdout, result.stderr) == (-signal.SIGINT, "done\n", "")
+
+
+def test_a_device_that_runs_out_of_memory_is_one_line(capsys):
+    def run():
+        raise OutOfMemory("CUDA out of memory. Tried to allocate 20.00 MiB.\nGPU 0 has a total")
+
+    with pytest.raises(SystemExit) as end:
+        exit_on_user_error(run)
+    said = capsys.readouterr().err
+    assert end.value.code == 2 and said.startswith("error: the device is out of memory; lower --batch-size or --imgsz")
+    assert said.count("\n") == 1
