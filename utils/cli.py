@@ -16,6 +16,7 @@ No module of numbers is imported here: ``--help`` answers at once.
 
 import argparse
 import math
+import multiprocessing
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -209,12 +210,17 @@ class CpuUnlessAsked(Options):
     device: str = flag("cpu", "cpu, or a CUDA index such as 0 (default: %(default)s)", "speed")
 
 
+# Where processes are spawned and not forked (Windows, macOS), each imports PyTorch anew: seconds, and memory of its own. The
+# first of the methods is the system's usual one.
+DEFAULT_WORKERS = 8 if multiprocessing.get_all_start_methods()[0] == "fork" else 4
+
+
 @dataclass(frozen=True)
 class Workers(Options):
     """Processes that load images."""
 
     workers: int = flag(
-        8, "processes that load images, at most one per core (default: %(default)s)", "speed", at_least=0
+        DEFAULT_WORKERS, "processes that load images, at most one per core (default: %(default)s)", "speed", at_least=0
     )
 
 

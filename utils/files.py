@@ -1,10 +1,12 @@
 """Files that can be read, files that are there whole or not at all, and names for them that are not taken."""
 
+import csv
 import itertools
 import os
 import shutil
 import stat
-from collections.abc import Container, Iterator
+import time
+from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -48,9 +50,34 @@ def replacing(path: Path) -> Iterator[Path]:
         yield temporary
         if temporary.is_dir():
             remove(path)  # only files are replaced in one step
-        os.replace(temporary, path)
+        _move(temporary, path)
     finally:
         remove(temporary)
+
+
+def _move(temporary: Path, path: Path) -> None:
+    """os.replace, tried for a second: on Windows a file can't be replaced while another program, such as a scanner, reads it."""
+    for pause in (0.1, 0.3, 0.6):
+        try:
+            os.replace(temporary, path)
+            return
+        except PermissionError:
+            time.sleep(pause)
+    os.replace(temporary, path)
+
+
+def write_table(path: Path, rows: Iterable[Iterable]) -> bool:
+    """Put a CSV of ``rows`` in the place of ``path``. False, and one line, where another program keeps it open.
+
+    On Windows a spreadsheet does. Whoever has all rows writes them the next time.
+    """
+    try:
+        with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as f:
+            csv.writer(f).writerows(rows)
+    except PermissionError as e:
+        print(f"note: {path} can't be replaced now ({e.strerror}; is it open in another program?); close it there")
+        return False
+    return True
 
 
 def remove(path: Path) -> None:
