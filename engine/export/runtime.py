@@ -27,6 +27,8 @@ class Runtime:
     def __init__(self, weights: str | Path, device: torch.device | None = None, dnn: bool = False):
         self.file = Path(weights)
         self.reader = open_reader(self.file, device or torch.device("cpu"), dnn)
+        if self.reader.on_cpu and self.reader.device.type != "cpu":
+            print(f"note: {self.file} runs on the CPU, not on {self.reader.device}: {self.reader.on_cpu}")
         values = self.reader.metadata
         self.names: dict[int, str] = values["names"]
         self.nc = len(self.names)

@@ -20,6 +20,8 @@ from utils.yaml_file import write_yaml
 class Reader:
     """A folder …_openvino_model, by OpenVINO on the CPU."""
 
+    on_cpu = "OpenVINO runs it there"
+
     def __init__(self, file: Path, device: torch.device):
         openvino = load_extra("openvino", f"{file}: running it")
         graphs = sorted(file.glob("*.xml"))

@@ -3,7 +3,8 @@
 The file holds
 
     write(model, file, settings) -> Path     settings: engine.export.settings.Settings
-    Reader(file, device)                     runs the file: ``metadata`` as read_values gives it, ``run(images)``
+    Reader(file, device)                     runs the file: ``metadata`` as read_values gives it, ``run(images)``;
+                                             ``on_cpu`` says why it runs on the CPU whatever ``device`` is, or is empty
     OpenCVReader(file, device)               the same by OpenCV, where the row says ``dnn``
 
 The table itself needs no package: commands say in --help what is in it.
