@@ -51,6 +51,10 @@ def exit_on_user_error(run: Callable[[], T]) -> T:
 
     Any other exception is a bug of ours and keeps its traceback.
     """
+    for stream in (sys.stdout, sys.stderr):
+        # sent to a file, the output on Windows has an encoding that may lack letters: that is no reason to end
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     try:
         return run()
     except UserError as e:

@@ -1,5 +1,10 @@
 """What a message shows of what was read."""
 
+import os
+import subprocess
+import sys
+
+from tests.helpers.project import ROOT
 from utils.errors import UserError, one_line, shown
 
 
@@ -20,3 +25,14 @@ def test_objects_are_shown_however_deep_and_large():
     itself.append(itself)
     assert shown(itself).startswith("[[")
     assert shown(10**5000) == "a huge int"
+
+
+def test_letters_that_an_output_lacks_end_nothing():
+    """As on Windows, where what is sent to a file has the encoding of its country."""
+    code = (
+        "from utils.errors import UserError, exit_on_user_error\n"
+        "def run():\n    print('\u732b \u00d7 2')\n    raise UserError('\u72d7')\nexit_on_user_error(run)"
+    )
+    environment = os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, cwd=ROOT, env=environment)
+    assert (done.returncode, done.stdout.strip()) == (2, rb"\u732b \xd7 2") and b"error: \\u72d7" in done.stderr

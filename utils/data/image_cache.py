@@ -23,14 +23,17 @@ from utils.files import replacing
 Load = Callable[[str], tuple[np.ndarray, tuple[int, int]]]  # path → image [h, w, 3], native (h, w)
 
 
-def cached(load: Load, annotations: list[Annotation], size: int, mode: str, folder: Path, name: str) -> Load:
+def cached(
+    load: Load, annotations: list[Annotation], size: int, mode: str, folder: Path, name: str, copies: int = 1
+) -> Load:
     """``load``, answered from a cache of the images that ``annotations`` name, filled here.
 
     ``mode``: "ram", or "disk" for .npy files in ``folder``. Where memory or disk would not do, says so and returns
-    ``load`` itself. ``name`` stands for the kind of images ("train", "val"). Raises UserError where the folder can't be
-    written.
+    ``load`` itself. ``name`` stands for the kind of images ("train", "val"). ``copies``: how many processes of this machine
+    are about to fill a memory of their own. Raises UserError where the folder can't be written.
     """
     need = sum(round(h * w * (size / max(h, w)) ** 2) * 3 for h, w in (a.shape for a in annotations))
+    need *= copies if mode == "ram" else 1
     if mode == "disk":
         try:
             folder.mkdir(parents=True, exist_ok=True)

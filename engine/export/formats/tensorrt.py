@@ -74,7 +74,7 @@ def write(model: DetectionModel, file: Path, settings: Settings) -> Path:
     if settings.device.type != "cuda":
         raise UserError("TensorRT builds on the GPU that will run the engine; choose it with --device 0")
     # not beside the engine, where an .onnx of the user's may lie
-    with tempfile.TemporaryDirectory() as scratch, torch.cuda.device(settings.device):
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch, torch.cuda.device(settings.device):
         plan = build(trt, write_onnx(model, Path(scratch, "model.onnx"), settings), model, settings)
     with replacing(file) as temporary:
         temporary.write_bytes(plan)

@@ -45,7 +45,8 @@ def test_an_open_spreadsheet_costs_no_epoch(refusals, tiny_set, tmp_path, monkey
 
     monkeypatch.setattr(os, "replace", refuse)
     monkeypatch.setattr(time, "sleep", lambda _: None)
-    monkeypatch.setattr(records, "plot_evaluation", lambda *_: None)
+    for drawing in ("plot_evaluation", "plot_labels", "plot_images"):
+        monkeypatch.setattr(records, drawing, lambda *_: None)
     folder = trainer_of(tiny_set, tmp_path, epochs=2, noval=True, noplots=False).run()
     said = capsys.readouterr().out
     assert "2 epochs completed" in said and (folder / "weights" / "best.pt").exists()

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from tests.helpers.training import trainer_of
+from utils.data import image_cache
 from utils.data.albument import make_transform
 from utils.data.dataset import load_resized
 from utils.data.image_cache import cached
@@ -61,6 +62,17 @@ def test_every_image_has_room_in_memory(shape, size, tmp_path):
     annotations[0].shape = annotations[1].shape = (10, 1000)
     kept = cached(load, annotations, size, "ram", tmp_path, "train")
     assert np.array_equal(kept(path)[0], load(path)[0]) and kept(path)[1] == load(path)[1]
+
+
+@pytest.mark.parametrize(("copies", "fits"), [(1, True), (4, False)])
+def test_every_process_of_a_machine_needs_its_own_memory(copies, fits, tmp_path, monkeypatch, capsys):
+    path = str(tmp_path / "a.png")
+    cv2.imwrite(path, np.zeros((64, 64, 3), np.uint8))
+    monkeypatch.setattr(image_cache, "available_memory", lambda: 64 * 64 * 3 * 3)
+    load = partial(load_resized, size=64, training=True)
+    annotations = [Annotation(path, (64, 64), np.zeros((0, 5), np.float32), [])]
+    kept = image_cache.cached(load, annotations, 64, "ram", tmp_path, "train", copies)
+    assert (kept is not load) == fits == ("--cache ram needs" not in capsys.readouterr().out)
 
 
 class Pipeline:
