@@ -56,8 +56,8 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def _move(temporary: Path, path: Path) -> None:
-    """os.replace, tried for a second: on Windows a file can't be replaced while another program, such as a scanner, reads it."""
-    for pause in (0.1, 0.3, 0.6):
+    """os.replace, tried for two seconds: on Windows a file can't be replaced while another program, such as a scanner, reads it."""
+    for pause in (0.1, 0.4, 1.5):
         try:
             os.replace(temporary, path)
             return
