@@ -56,7 +56,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def _move(temporary: Path, path: Path) -> None:
-    """os.replace, tried for two seconds: on Windows a file can't be replaced while another program, such as a scanner, reads it."""
+    """os.replace, tried for two seconds: Windows replaces no file that another program, such as a scanner, is reading."""
     for pause in (0.1, 0.4, 1.5):
         try:
             os.replace(temporary, path)
