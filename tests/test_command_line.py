@@ -1,7 +1,9 @@
 """The command line of every command: frozen here, declared once in the command's options, checked by what they say."""
 
 import importlib
+import multiprocessing
 import re
+import runpy
 from dataclasses import FrozenInstanceError, dataclass, fields, replace
 from pathlib import Path
 from types import NoneType
@@ -16,7 +18,7 @@ from engine.studies.options import BenchmarkOptions
 from engine.training.options import TrainOptions
 from models.yolo import ModelOptions
 from tests.helpers.project import ROOT, command_here
-from utils.cli import Options, flag
+from utils.cli import DEFAULT_WORKERS, Options, flag
 from utils.errors import UserError
 from utils.layouts.options import ConvertOptions
 
@@ -92,7 +94,15 @@ def written(action) -> str:
 @pytest.mark.parametrize("name", FLAGS)
 def test_every_command_has_the_flags_and_defaults_it_had(name):
     actions = importlib.import_module(name).build_parser()._actions
-    assert sorted(written(a) for a in actions if a.dest != "help") == sorted(FLAGS[name].split())
+    flags = FLAGS[name].replace("--workers=8", f"--workers={DEFAULT_WORKERS}")
+    assert sorted(written(a) for a in actions if a.dest != "help") == sorted(flags.split())
+
+
+@pytest.mark.parametrize(("method", "workers"), [("fork", 8), ("spawn", 4), ("forkserver", 4)])
+def test_processes_that_are_not_forked_are_fewer(method, workers, monkeypatch):
+    """A stand-in for the system, which is asked when the flags are declared."""
+    monkeypatch.setattr(multiprocessing, "get_all_start_methods", lambda: [method, "other"])
+    assert runpy.run_path(str(ROOT / "utils" / "cli.py"))["DEFAULT_WORKERS"] == workers
 
 
 @pytest.mark.parametrize("name", COMMANDS)

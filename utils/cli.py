@@ -16,6 +16,7 @@ No module of numbers is imported here: ``--help`` answers at once.
 
 import argparse
 import math
+import multiprocessing
 import os
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field, fields, replace
@@ -267,12 +268,17 @@ class CpuUnlessAsked(Options):
     device: str | int = flag("cpu", "cpu, or a CUDA index such as 0 (default: %(default)s)", "speed", **INDEX)
 
 
+# Where processes are spawned and not forked (Windows, macOS), each imports PyTorch anew: seconds, and memory of its own. The
+# first of the methods is the system's usual one.
+DEFAULT_WORKERS = 8 if multiprocessing.get_all_start_methods()[0] == "fork" else 4
+
+
 @dataclass(frozen=True)
 class Workers(Options):
     """Processes that load images."""
 
     workers: int = flag(
-        8,
+        DEFAULT_WORKERS,
         "processes that load images, at most one per core (default: %(default)s)",
         "speed",
         at_least=0,

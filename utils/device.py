@@ -21,7 +21,8 @@ def select_device(name: str = "") -> torch.device:
     """``""``: CUDA where there is one, else MPS, else the CPU; ``"cpu"``, ``"mps"``, ``"0"``, ``"cuda:1"``.
 
     Of several processes started by torchrun each takes its own: of ``""`` the GPU of its local rank, of a list such as
-    ``"0,1,2,3"`` the one at its place. Raises UserError for a device this machine doesn't have.
+    ``"0,1,2,3"`` the one at its place. A GPU becomes the current one of the process: else what names none, such as the
+    pinning of batches, would take memory of the first. Raises UserError for a device this machine doesn't have.
     """
     name = str(name).strip().lower()
     rank = int(os.environ.get("LOCAL_RANK", 0))
@@ -44,6 +45,7 @@ def select_device(name: str = "") -> torch.device:
             f"--device {name or index}: this machine has {count} CUDA devices; "
             f"{'start fewer processes' if not name else 'use --device cpu or leave it out'}"
         )
+    torch.cuda.set_device(int(index))
     return torch.device("cuda", int(index))
 
 

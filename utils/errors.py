@@ -61,6 +61,10 @@ def exit_on_user_error(run: Callable[[], T]) -> T:
 
     So it is where the machine has too little memory or space. Any other exception is a bug of ours and keeps its traceback.
     """
+    for stream in (sys.stdout, sys.stderr):
+        # sent to a file, the output on Windows has an encoding that may lack letters: that is no reason to end
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     try:
         return run()
     except UserError as e:

@@ -1,5 +1,6 @@
 """Files that can be read, files that are there whole or not at all, and names for them that are not taken."""
 
+import csv
 import functools
 import itertools
 import os
@@ -8,8 +9,9 @@ import re
 import shutil
 import stat
 import threading
+import time
 import zlib
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -61,7 +63,7 @@ def replacing(path: Path) -> Iterator[Path]:
         yield temporary
         if temporary.is_dir():
             remove(path)  # only files are replaced in one step
-        os.replace(temporary, path)
+        _move(temporary, path)
     finally:
         remove(temporary)
 
@@ -97,6 +99,31 @@ def is_running(process: int) -> bool:
         return False
     except OSError:
         return True
+    return True
+
+
+def _move(temporary: Path, path: Path) -> None:
+    """os.replace, tried for two seconds: Windows replaces no file that another program, such as a scanner, is reading."""
+    for pause in (0.1, 0.4, 1.5):
+        try:
+            os.replace(temporary, path)
+            return
+        except PermissionError:
+            time.sleep(pause)
+    os.replace(temporary, path)
+
+
+def write_table(path: Path, rows: Iterable[Iterable]) -> bool:
+    """Put a CSV of ``rows`` in the place of ``path``. False, and one line, where another program keeps it open.
+
+    On Windows a spreadsheet does. Whoever has all rows writes them the next time.
+    """
+    try:
+        with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as f:
+            csv.writer(f).writerows(rows)
+    except PermissionError as e:
+        print(f"note: {path} can't be replaced now ({e.strerror}; is it open in another program?); close it there")
+        return False
     return True
 
 

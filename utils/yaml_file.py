@@ -25,6 +25,7 @@ REMEDIES = (
     ("but found ']'", "there is a closing bracket too many"),
     ("could not find expected ':'", "a row begins with a dash and a space, a setting reads `key: value`"),
     ("expected '<document start>'", "a colon is missing in the line above, or the indentation differs"),
+    ("found unknown escape character", "in double quotes a backslash has another meaning: write the path with slashes"),
     ("mapping values are not allowed", "a colon is missing in the line above, or the indentation differs"),
 )
 

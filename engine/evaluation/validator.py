@@ -1,5 +1,6 @@
 """What val.py does: one validation, a measurement of speed, or a study over image sizes."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -86,9 +87,9 @@ def study(weights: list[str | Path], config: DataConfig, device: torch.device, o
             figures = (evaluation.p, evaluation.r, evaluation.map50, evaluation.map50_95)
             rows.append([size, *figures, *evaluation.speed])
             evaluations.append(evaluation)
-        label = Path(path).stem if Path(path).stem not in curves else str(path)
+        label = Path(path).stem if Path(path).stem not in curves else Path(path).as_posix()
         curves[label] = np.array(rows)
-        file = folder / f"study_{config.file.stem}_{label.replace('/', '_')}.txt"
+        file = folder / f"study_{config.file.stem}_{re.sub(r'[/:]', '_', label)}.txt"
         header = "size P R mAP50 mAP50-95 pre-process_ms inference_ms NMS_ms"
         np.savetxt(file, curves[label], fmt="%10.4g", header=header)
     plot_study(curves, folder / "study.png")

@@ -43,6 +43,8 @@ class Runtime:
             size = sum(file.stat().st_size for file in files_of(self.file))
             try_out(self.file, size, lambda: _run_once(self.file, size, dnn))
         self.reader = open_reader(self.file, device or torch.device("cpu"), dnn)
+        if self.reader.on_cpu and self.reader.device.type != "cpu":
+            print(f"note: {self.file} runs on the CPU, not on {self.reader.device}: {self.reader.on_cpu}")
         values = self.reader.metadata
         self.names: dict[int, str] = values["names"]
         self.nc = len(self.names)

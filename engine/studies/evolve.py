@@ -23,7 +23,7 @@ from engine.training.signals import stopping_at_once
 from engine.training.trainer import Trainer
 from utils.cli import default_folder
 from utils.errors import UserError, shown
-from utils.files import replacing, require_file
+from utils.files import require_file, write_table
 from utils.paths import new_run_folder
 from utils.plots.runs import plot_evolution
 from utils.results import FIGURES, read_cells, row_fitness, write_cells
@@ -157,11 +157,9 @@ def read_rows(table: Path, start: dict) -> list[Generation]:
 
 
 def write_rows(table: Path, rows: list[Generation]) -> None:
-    """evolve.csv, whole, in one step."""
-    with replacing(table) as temporary, open(temporary, "w", newline="", encoding="utf-8") as f:
-        writer = csv.writer(f)
-        writer.writerow([*FIGURES, *rows[0][1]])
-        writer.writerows([*(figures[name] for name in FIGURES), *hyp.values()] for figures, hyp in rows)
+    """evolve.csv, whole, in one step; where it is open elsewhere, with the next generation."""
+    cells = ([*(figures[name] for name in FIGURES), *hyp.values()] for figures, hyp in rows)
+    write_table(table, [[*FIGURES, *rows[0][1]], *cells])
 
 
 def record_best(folder: Path, rows: list[Generation]) -> None:

@@ -93,3 +93,14 @@ def test_a_device_that_runs_out_of_memory_is_one_line(capsys):
     said = capsys.readouterr().err
     assert end.value.code == 2 and said.startswith("error: the device is out of memory; lower --batch-size or --imgsz")
     assert said.count("\n") == 1
+
+
+def test_letters_that_an_output_lacks_end_nothing():
+    """As on Windows, where what is sent to a file has the encoding of its country."""
+    code = (
+        "from utils.errors import UserError, exit_on_user_error\n"
+        "def run():\n    print('\u732b \u00d7 2')\n    raise UserError('\u72d7')\nexit_on_user_error(run)"
+    )
+    environment = os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, cwd=ROOT, env=environment)
+    assert (done.returncode, done.stdout.strip()) == (2, rb"\u732b \xd7 2") and b"error: \\u72d7" in done.stderr

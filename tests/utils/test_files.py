@@ -1,12 +1,13 @@
 """Files that are replaced whole or not at all, and names that are not taken."""
 
 import os
+import time
 from pathlib import Path
 
 import pytest
 
 from utils.errors import UserError
-from utils.files import replacing, require_file, system, unique_name
+from utils.files import replacing, require_file, system, unique_name, write_table
 
 
 def test_a_file_takes_the_place_of_the_one_before_in_one_step(tmp_path):
@@ -49,6 +50,45 @@ def test_a_file_never_takes_the_place_of_a_folder(tmp_path):
     with pytest.raises(OSError), replacing(folder) as temporary:
         temporary.write_text("cache")
     assert (folder / "a.txt").read_text() == "mine" and list(tmp_path.iterdir()) == [folder]
+
+
+def held_open(monkeypatch, name: str, times: int) -> list[str]:
+    """Let os.replace refuse to replace ``name`` so many times, as Windows does while another program has it open.
+
+    A stand-in: other systems never refuse that. Returns the refusals, which grow; nobody waits between them.
+    """
+    refused, replace = [], os.replace
+
+    def refuse(source, target):
+        if Path(target).name == name and len(refused) < times:
+            refused.append(str(target))
+            raise PermissionError(13, "Access is denied", str(target))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", refuse)
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    return refused
+
+
+def test_a_file_that_a_scanner_reads_is_replaced_a_moment_later(tmp_path, monkeypatch):
+    path = tmp_path / "last.pt"
+    path.write_text("old")
+    refused = held_open(monkeypatch, path.name, times=3)
+    with replacing(path) as temporary:
+        temporary.write_text("new")
+    assert len(refused) == 3 and path.read_text() == "new" and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_table_that_a_spreadsheet_holds_is_left_alone_with_one_line(tmp_path, monkeypatch, capsys):
+    path = tmp_path / "results.csv"
+    assert write_table(path, [["epoch"], [0]])
+    refused = held_open(monkeypatch, path.name, times=4)
+    assert not write_table(path, [["epoch"], [0], [1]])
+    assert len(refused) == 4 and path.read_text().split() == ["epoch", "0"] and list(tmp_path.iterdir()) == [path]
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith(f"note: {path} can't be replaced now (Access is denied")
+    assert write_table(path, [["epoch"], [0], [1], [2]])
+    assert path.read_text().split() == ["epoch", "0", "1", "2"]
 
 
 def test_names_that_are_taken_are_numbered_before_the_suffix():

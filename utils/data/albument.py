@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -35,14 +36,15 @@ def make_transform(file: str | None) -> Callable:
             raise UserError(f"--albumentations {shown(file)}: {shown(f'{type(e).__name__}: {e}')}") from None
     boxes = A.BboxParams(format="yolo", label_fields=["classes"], clip=True)
     pipeline = A.Compose(steps, bbox_params=boxes)
+    # not a function within this one: loading processes that are spawned are handed it
+    return partial(_transform, pipeline)
 
-    def transform(image: np.ndarray, labels: np.ndarray, rng: np.random.Generator):
-        pipeline.set_random_seed(int(rng.integers(2**31)))
-        new = pipeline(image=image, bboxes=labels[:, 1:], classes=labels[:, 0])
-        boxes, classes = np.array(new["bboxes"], np.float32).reshape(-1, 4), np.array(new["classes"], np.float32)
-        return new["image"], np.column_stack((classes, boxes)).astype(np.float32)
 
-    return transform
+def _transform(pipeline: Callable, image: np.ndarray, labels: np.ndarray, rng: np.random.Generator):
+    pipeline.set_random_seed(int(rng.integers(2**31)))
+    new = pipeline(image=image, bboxes=labels[:, 1:], classes=labels[:, 0])
+    boxes, classes = np.array(new["bboxes"], np.float32).reshape(-1, 4), np.array(new["classes"], np.float32)
+    return new["image"], np.column_stack((classes, boxes)).astype(np.float32)
 
 
 def _read_pipeline(file: str) -> dict[str, Any]:

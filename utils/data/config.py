@@ -44,6 +44,8 @@ def read_data_yaml(path: str | Path) -> DataConfig:
     | download | URL of an archive to unpack to ``path``, or a list of them, or a mapping: folder in ``path`` to these |
     | generate | ``shapes``: draw the set of utils/data/shapes.py |
 
+    Backslashes part folders as slashes do.
+
     A relative ``path`` (and without one: the entries) is tried against the YAML's folder, the current folder, the
     repository and the folder ``datasets`` beside the repository; the first where the images are is taken.
 
@@ -53,7 +55,11 @@ def read_data_yaml(path: str | Path) -> DataConfig:
     file = _find_yaml(path)
     data = read_yaml(file, "data YAML")
     names = _names(file, data)
-    entries = {split: _strings(file, split, data[split]) for split in ("train", "val", "test") if data.get(split)}
+    entries = {
+        split: list(map(_slashed, _strings(file, split, data[split])))
+        for split in ("train", "val", "test")
+        if data.get(split)
+    }
     for split in ("train", "val"):
         if split not in entries:
             raise UserError(f"{file}: no `{split}:`; name the folder (or .txt list) of the {split} images there")
@@ -236,6 +242,7 @@ def _find_root(file: Path, path: object, entries: list[str]) -> Path:
     """The folder that entries are relative to: the first candidate that has all of them, else any of them."""
     if path is not None and not isinstance(path, str):
         raise UserError(f"{file}: `path:` is {shown(repr(path))}; a folder was expected")
+    path = path and _slashed(path)
     bases = [file.parent, Path.cwd(), ROOT, ROOT.parent / "datasets"]
     if path is None:
         bases.pop()  # without a name of its own, a set is not looked for among all data sets
@@ -246,6 +253,11 @@ def _find_root(file: Path, path: object, entries: list[str]) -> Path:
                 return candidate
     # Nowhere: then this is where the data belongs. In the project's own YAMLs, `path` counts from the repository.
     return candidates[2] if file.is_relative_to(ROOT) else candidates[0]
+
+
+def _slashed(path: str) -> str:
+    """A path as every system reads it: data sets made on Windows may say images\\train."""
+    return path.replace("\\", "/")
 
 
 def _locate(root: Path, entry: str) -> str:
@@ -289,6 +301,8 @@ def _read_list(file: str) -> list[str]:
     folder = os.path.dirname(file)
     images = []
     for line in filter(None, map(str.strip, lines)):
+        if not os.path.exists(line):
+            line = _slashed(line)
         if line.startswith("./") or not os.path.exists(line):
             line = os.path.normpath(os.path.join(folder, line))
         images.append(os.path.abspath(line))

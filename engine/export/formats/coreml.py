@@ -14,7 +14,9 @@ from utils.files import replacing
 
 
 class Reader:
-    """An .mlpackage, by Core ML, which only macOS has."""
+    """An .mlpackage, by Core ML, which only macOS has, and which chooses what computes."""
+
+    on_cpu = ""
 
     def __init__(self, file: Path, device: torch.device):
         coremltools = load_extra("coremltools", f"{file}: running it")
@@ -36,6 +38,7 @@ def write(model: DetectionModel, file: Path, settings: Settings) -> Path:
     """Core ML's .mlpackage (an ML program: macOS 12, iOS 15 or later); ``half`` computes in float16."""
     coremltools = load_extra("coremltools", "the export to Core ML")
     precision = coremltools.precision.FLOAT16 if settings.half else coremltools.precision.FLOAT32
+    settings = settings.on_cpu()
     with replacing(file) as temporary, tracing():
         # by torch.export, not by a trace: its converter cannot take a trace's arithmetic on sizes
         program = torch.export.export(

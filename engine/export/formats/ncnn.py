@@ -18,6 +18,8 @@ from utils.yaml_file import write_yaml
 class Reader:
     """A folder …_ncnn_model, by ncnn on the CPU."""
 
+    on_cpu = "ncnn runs it there"
+
     def __init__(self, file: Path, device: torch.device):
         self.ncnn = load_extra("ncnn", f"{file}: running it")
         self.metadata = metadata.read_yaml_beside(file)
@@ -43,6 +45,7 @@ def write(model: DetectionModel, file: Path, settings: Settings) -> Path:
     if settings.batch > 1:
         raise UserError(f"--batch-size {settings.batch}: ncnn takes one image at a time")
     pnnx = load_extra("pnnx", "the export to ncnn")
+    settings = settings.on_cpu()
     with replacing(file) as folder, tracing():
         folder.mkdir()
         before = Path.cwd()

@@ -13,23 +13,34 @@ from utils.errors import UserError
 from utils.extras import library_errors, load_extra
 from utils.files import replacing
 
+CUDA = "CUDAExecutionProvider"
+
 
 class Reader:
     """An .onnx file, by ONNX Runtime."""
+
+    on_cpu = ""
 
     def __init__(self, file: Path, device: torch.device):
         ort = load_extra("onnxruntime", f"{file}: running it without --dnn")
         options = ort.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         options.log_severity_level = 3
-        wanted = ["CUDAExecutionProvider"] if device.type == "cuda" else []
-        providers = [p for p in wanted if p in ort.get_available_providers()]
-        if wanted and not providers:
-            print(f"note: this onnxruntime knows no CUDA (pip install onnxruntime-gpu); {file} runs on the CPU")
+        providers = [(CUDA, {"device_id": device.index or 0})] if CUDA in ort.get_available_providers() else []
+        providers = providers if device.type == "cuda" else []
         self.metadata, self.shape = describe(file)
         with library_errors(f"{file}: can't be read as ONNX"):
             self.session = ort.InferenceSession(str(file), options, providers=[*providers, "CPUExecutionProvider"])
             self.input = self.session.get_inputs()[0].name
+        if device.type != "cuda":
+            self.on_cpu = "ONNX Runtime is asked for CUDA or the CPU only"
+        elif not providers:
+            self.on_cpu = "this onnxruntime knows no CUDA (pip install onnxruntime-gpu)"
+        # what can't be loaded is left out without an exception
+        elif CUDA not in self.session.get_providers():
+            self.on_cpu = (
+                "ONNX Runtime can't load its part for CUDA: its release has to fit the CUDA and cuDNN installed"
+            )
         self.device = device
 
     def run(self, images: torch.Tensor) -> torch.Tensor:
@@ -39,6 +50,8 @@ class Reader:
 
 class OpenCVReader:
     """An .onnx file, by cv2.dnn, which comes with the project's own requirements."""
+
+    on_cpu = "OpenCV runs it there"
 
     def __init__(self, file: Path, device: torch.device):
         self.metadata, self.shape = describe(file)

@@ -20,6 +20,8 @@ from utils.yaml_file import write_yaml
 class Reader:
     """A folder …_openvino_model, by OpenVINO on the CPU."""
 
+    on_cpu = "OpenVINO runs it there"
+
     def __init__(self, file: Path, device: torch.device):
         openvino = load_extra("openvino", f"{file}: running it")
         graphs = sorted(file.glob("*.xml"))
@@ -42,7 +44,7 @@ def write(model: DetectionModel, file: Path, settings: Settings) -> Path:
     """OpenVINO's .xml and .bin in a folder. ``half`` keeps the weights in float16; ``int8`` quantises weights and
     activations by NNCF, with up to 300 training images of ``data`` to find their ranges. The head is left as it is."""
     openvino = load_extra("openvino", "the export to OpenVINO")
-    with replacing(file) as folder, tempfile.TemporaryDirectory() as scratch:
+    with replacing(file) as folder, tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
         folder.mkdir()
         # float16 is how OpenVINO stores; how it computes is chosen where it runs
         converted = openvino.convert_model(str(write_onnx(model, Path(scratch, "model.onnx"), settings.without_half())))

@@ -5,6 +5,7 @@ The file holds
     write(model, file, settings) -> Path     settings: engine.export.settings.Settings
     Reader(file, device)                     runs the file: ``metadata`` as read_values gives it, ``shape`` of the input that
                                              it declares (None: a side left open; () where it says nothing), ``run(images)``
+                                             ``on_cpu`` says why it runs on the CPU whatever ``device`` is, or is empty
     OpenCVReader(file, device)               the same by OpenCV, where the row says ``dnn``
 
 The table itself needs no package: commands say in --help what is in it.

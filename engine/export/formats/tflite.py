@@ -15,6 +15,8 @@ from utils.files import replacing
 class Reader:
     """A .tflite file, by LiteRT on the CPU."""
 
+    on_cpu = "LiteRT runs it there"
+
     def __init__(self, file: Path, device: torch.device):
         litert = load_extra("ai_edge_litert.interpreter", f"{file}: running it", "ai-edge-litert")
         self.metadata = metadata.read_zip(file)
@@ -35,6 +37,7 @@ class Reader:
 def write(model: DetectionModel, file: Path, settings: Settings) -> Path:
     """TensorFlow Lite, by LiteRT; images go in as [batch, ch, h, w], as everywhere here."""
     litert_torch = load_extra("litert_torch", "the export to TensorFlow Lite", "litert-torch")
+    settings = settings.on_cpu()
     with replacing(file) as temporary, tracing():
         litert_torch.convert(settings.graph(model), (settings.images(model),)).export(str(temporary))
         append_zip(temporary, settings.metadata(model))

@@ -16,6 +16,8 @@ from utils.files import replacing
 class Reader:
     """A .torchscript file, by PyTorch."""
 
+    on_cpu = ""
+
     def __init__(self, file: Path, device: torch.device):
         extra = {"config.txt": ""}
         warnings.filterwarnings("ignore", message=".*torch.jit.load.*deprecated", category=FutureWarning)

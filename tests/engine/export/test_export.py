@@ -1,6 +1,7 @@
 """export.py and the runtimes: every format that can be had here computes what the checkpoint computes."""
 
 import argparse
+import contextlib
 import json
 from pathlib import Path
 
@@ -226,7 +227,7 @@ class FakeTensorRT:
         return self
 
     def parse_from_file(self, file):
-        self.asked["onnx"] = file
+        self.asked["onnx"] = Path(file).read_bytes()
         return True
 
     def create_builder_config(self):
@@ -258,11 +259,14 @@ def test_tensorrt_gets_our_onnx_and_the_shapes(weights, tmp_path, monkeypatch):
     graph = Settings.graph
     monkeypatch.setattr(Settings, "graph", lambda self, model: graph(Settings(), model))  # there is no GPU to trace on
     monkeypatch.setattr(Settings, "images", lambda self, model: images(4, 64, 96))
+    monkeypatch.setattr(torch.cuda, "device", lambda device: contextlib.nullcontext())
+    (tmp_path / "best.onnx").write_text("the user's own")
     make(model, tmp_path / "best.engine", settings)
     assert (tmp_path / "best.engine").read_bytes() == b"plan"
     assert trt.asked["flags"] == 2  # 1 << STRONGLY_TYPED: the precisions are those of the ONNX
     assert trt.asked["shapes"] == ("images", *engine_shapes(model, settings))
-    properties = onnx.load(trt.asked["onnx"]).metadata_props
+    assert (tmp_path / "best.onnx").read_text() == "the user's own"
+    properties = onnx.load_from_string(trt.asked["onnx"]).metadata_props
     assert {p.key for p in properties} >= {"names", "stride", "task"}
     assert yaml.safe_load((tmp_path / "best.engine.yaml").read_text())["names"] == model.names
 

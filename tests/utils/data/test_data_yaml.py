@@ -223,6 +223,33 @@ def test_images_of_a_list(tmp_path, monkeypatch):
     assert image_files([str(tmp_path / "set/val.txt")]) == expected
 
 
+def test_backslashes_of_windows_part_folders(tmp_path, monkeypatch):
+    make_folders(tmp_path / "set")
+    touch(tmp_path / "set" / "images" / "train" / "a.jpg")
+    keys = {"path": ".\\set", "train": "images\\train", "val": ["images\\val"], "test": "images\\t*"}
+    config = read_data_yaml(write_yaml(tmp_path / "set.yaml", **keys))
+    folder = str(tmp_path / "set" / "images")
+    assert config.splits == {"train": [f"{folder}/train"], "val": [f"{folder}/val"], "test": [f"{folder}/t*"]}
+    file = tmp_path / "set" / "train.txt"
+    file.write_text(".\\images\\train\\a.jpg\nimages\\train\\a.jpg\n")
+    assert image_files([str(file)]) == [f"{folder}/train/a.jpg"] * 2
+    # the list's folder, not the current one, as for ./
+    monkeypatch.chdir(tmp_path)
+    touch(tmp_path / "images" / "train" / "a.jpg")
+    assert image_files([str(file)])[0] == f"{folder}/train/a.jpg"
+    # a file of that very name is taken
+    odd = tmp_path / "set" / "b\\c.jpg"
+    touch(odd)
+    file.write_text(f"{odd}\n")
+    assert image_files([str(file)]) == [str(odd)]
+
+
+def test_backslashes_in_double_quotes_are_explained(tmp_path):
+    file = write_yaml(tmp_path / "set.yaml")
+    file.write_text(file.read_text() + 'path: "C:\\data\\cats"\n')
+    assert "write the path with slashes" in error_of(file)
+
+
 def test_images_that_are_not_there(tmp_path):
     with pytest.raises(UserError, match="gone: no such folder, list or image"):
         image_files([str(tmp_path), str(tmp_path / "gone")])
