@@ -11,10 +11,13 @@ from utils.data.index import Index, index_images
 from utils.data.labels import label_path
 from utils.download import download_archive, is_url
 from utils.errors import UserError
+from utils.files import require_file
 from utils.paths import ROOT
 from utils.yaml_file import read_yaml
 
 DATA = ROOT / "data"
+# bytes of a list of images: millions of paths
+MOST_LIST = 256 << 20
 
 
 @dataclass
@@ -115,7 +118,7 @@ def image_files(entries: list[str]) -> list[str]:
     for entry in entries:
         if os.path.isdir(entry):
             images += _images_below(entry)
-        elif os.path.isfile(entry):
+        elif os.path.lexists(entry):
             images += [entry] if is_image(entry) else _read_list(entry)
         elif matches := sorted(glob.glob(entry, recursive=True)):
             images += filter(is_image, matches)
@@ -264,7 +267,7 @@ def _images_below(folder: str) -> list[str]:
 def _read_list(file: str) -> list[str]:
     """The images that a .txt list names, one a line."""
     try:
-        lines = Path(file).read_text(encoding="utf-8-sig").splitlines()
+        lines = require_file(file, "list of images", MOST_LIST).read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as e:
         raise UserError(f"{file}: neither an image nor a list of images in UTF-8 text (byte {e.start})") from None
     folder = os.path.dirname(file)

@@ -136,7 +136,7 @@ def test_other_refusals_name_their_reason(tmp_path):
     assert read_image(tmp_path / "a.png").shape == (10, 10, 3)
     with pytest.raises(ImageError, match="no such file"):
         read_image(tmp_path / "b.jpg")
-    with pytest.raises(ImageError, match="directory"):
+    with pytest.raises(ImageError, match="is a folder"):
         read_image(tmp_path)
 
 
