@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import re
 import shutil
 import stat
 from collections.abc import Container, Iterator
@@ -65,3 +66,20 @@ def unique_name(stem: str, taken: Container[str], suffix: str = "") -> str:
     """``stem`` and ``suffix``, numbered where that is among the names ``taken``: a.jpg, a-2.jpg, a-3.jpg."""
     numbers = itertools.chain([""], (f"-{number}" for number in itertools.count(2)))
     return next(name for number in numbers if (name := f"{stem}{number}{suffix}") not in taken)
+
+
+# bytes of a name: what file systems take, 255, less a number, a suffix, and what marks a temporary file
+MOST_NAME = 200
+RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
+
+
+def short_name(text: str) -> str:
+    """The beginning of ``text`` that can be part of a file's name."""
+    return os.fsencode(text)[:MOST_NAME].decode(errors="ignore") if len(os.fsencode(text)) > MOST_NAME else text
+
+
+def safe_name(text: str) -> str:
+    """``text`` as the name of one file or folder, on every system; itself where it is one."""
+    name = "".join("_" if c in '\\/:*?"<>|' or not c.isprintable() else c for c in text)
+    name = short_name(name).rstrip(". ")
+    return f"_{name}" if not name or RESERVED.fullmatch(name) else name

@@ -116,7 +116,9 @@ def _parse_row(columns: list[str], nc: int) -> tuple[float, ...]:
     for i, value in enumerate(coordinates):
         if not -ROUNDING <= value <= 1 + ROUNDING:
             name = "xywh"[i] if len(columns) == 5 else f"{'xy'[i % 2]}{i // 2 + 1}"
-            raise _RowError("coordinate", f"{name} is {shown(columns[i + 1], 20)}, outside 0..1 (fractions of the image size)")
+            raise _RowError(
+                "coordinate", f"{name} is {shown(columns[i + 1], 20)}, outside 0..1 (fractions of the image size)"
+            )
     row = (cls, *(min(max(value, 0.0), 1.0) for value in coordinates))
     width, height = _box(row)[2:]
     if width <= 0 or height <= 0:

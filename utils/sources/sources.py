@@ -5,14 +5,13 @@ import os
 import re
 import tempfile
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
-from urllib.parse import unquote, urlsplit
+from pathlib import Path
 
 import cv2
 
 from utils.data.config import image_files
 from utils.data.images import ImageError, is_image, is_video, read_image
-from utils.download import download_file, is_url
+from utils.download import download_file, is_url, url_name
 from utils.errors import UserError
 from utils.sources.frame import Frame
 from utils.sources.streams import Streams, display_name, is_live
@@ -104,8 +103,7 @@ def fetch(url: str, folder: str | Path) -> Path:
 
     Raises UserError where it can't be had.
     """
-    name = PurePosixPath(unquote(urlsplit(url).path)).name
-    file = Path(folder) / (re.sub(r"[^\w. -]", "_", name).lstrip(".") or "download")
+    file = Path(folder) / (re.sub(r"[^\w. -]", "_", url_name(url)).lstrip(".") or "download")
     return download_file(url, file, "download it by other means and name the file instead")
 
 

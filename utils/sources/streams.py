@@ -16,6 +16,8 @@ import cv2
 import numpy as np
 
 from utils.data.images import is_image, is_video
+from utils.download import without_login
+from utils.errors import shown
 from utils.files import unique_name
 from utils.sources.capture import CaptureError, check_screen, open_capture
 from utils.sources.frame import Frame
@@ -44,7 +46,7 @@ def is_live(source: str) -> bool:
 
 def display_name(source: str | int | Path) -> str:
     """A source as it may be shown and logged: without the user and password of a URL."""
-    return re.sub(r"//[^/@]*@", "//", str(source))
+    return shown(without_login(source))
 
 
 class Stream(threading.Thread):
