@@ -18,23 +18,27 @@ def require_file(path: str | Path, what: str, most: int | None = None) -> Path:
     Raises UserError for anything else, before a byte is read: where there is nothing, for a folder, for a pipe, device or
     socket, which may never end, and for a path that the system can't take.
     """
-    path = Path(path)
+    if reason := why_unreadable(path, what, most):
+        raise UserError(f"{shown(str(path))}: {reason}")
+    return Path(path)
+
+
+def why_unreadable(path: str | Path, what: str, most: int | None = None) -> str:
+    """The reason for which ``require_file`` refuses ``path``, empty where it doesn't: for files that are passed over."""
     try:
-        found = path.stat()
+        found = os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
-        raise UserError(f"{shown(str(path))}: no such {what}") from None
+        return f"no such {what}"
     # ValueError: a NUL byte or half a surrogate pair within the path
     except (OSError, ValueError) as e:
-        raise UserError(f"{shown(str(path))}: can't be a {what}: {getattr(e, 'strerror', None) or e}") from None
+        return f"can't be a {what}: {getattr(e, 'strerror', None) or e}"
     if stat.S_ISDIR(found.st_mode):
-        raise UserError(f"{shown(str(path))}: is a folder, a {what} was expected")
+        return f"is a folder, a {what} was expected"
     if not stat.S_ISREG(found.st_mode):
-        raise UserError(f"{shown(str(path))}: is a pipe, device or socket; a {what} is a regular file")
+        return f"is a pipe, device or socket; a {what} is a regular file"
     if most is not None and found.st_size > most:
-        raise UserError(
-            f"{shown(str(path))}: has {found.st_size:,} bytes; a {what} of more than {most:,} bytes is not read"
-        )
-    return path
+        return f"has {found.st_size:,} bytes; a {what} of more than {most:,} bytes is not read"
+    return ""
 
 
 @contextmanager

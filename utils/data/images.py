@@ -16,8 +16,8 @@ from utils.data.headers import (
     check_whole,
     most_pixels,
 )
-from utils.errors import UserError, shown
-from utils.files import require_file
+from utils.errors import UserError
+from utils.files import why_unreadable
 
 # fmt: off
 IMAGE_SUFFIXES = {".avif", ".bmp", ".dib", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".mpo", ".pbm", ".pgm", ".png",
@@ -78,8 +78,10 @@ def read_image(path: str | Path) -> np.ndarray:
 
 def _read_bytes(path: str | Path) -> bytes:
     """All of a file that begins as an image does. Raises ImageError."""
+    if reason := why_unreadable(path, "file", MOST_BYTES):
+        raise ImageError(reason)
     try:
-        with open(require_file(path, "file", MOST_BYTES), "rb") as file:
+        with open(path, "rb") as file:
             head = file.read(HEAD)
             if not head:
                 raise ImageError("empty file")
@@ -87,10 +89,6 @@ def _read_bytes(path: str | Path) -> bytes:
                 raise ImageError("not an image, or a damaged one")
             file.seek(0)
             return file.read()
-    except ImageError:
-        raise
-    except UserError as e:
-        raise ImageError(str(e).removeprefix(f"{shown(str(path))}: ")) from None
     except OSError as e:
         raise ImageError(e.strerror or str(e)) from None
 

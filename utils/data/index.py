@@ -13,8 +13,8 @@ import numpy as np
 from tqdm import tqdm
 
 from utils.data.images import MIN_SIDE, ImageError, read_image
-from utils.data.labels import Annotation, Fault, label_path, parse_label_text, read_label_text
-from utils.errors import UserError, shown
+from utils.data.labels import Annotation, Fault, LabelError, label_path, parse_label_text, read_label_text
+from utils.errors import UserError
 from utils.files import replacing
 
 CACHE_VERSION = 1  # raise it whenever the checks or the layout of the cache change
@@ -110,9 +110,8 @@ def _check(image: str, nc: int) -> tuple[Annotation | None, list[Fault], str]:
     except UnicodeDecodeError as e:
         detail = f"not UTF-8 text (byte {e.start}); its image is left out"
         return None, [Fault("not UTF-8", str(file), None, detail)], ""
-    except UserError as e:
-        reason = str(e).removeprefix(f"{shown(str(file))}: ")
-        return None, [Fault("label file unreadable", str(file), None, f"{reason}; its image is left out")], ""
+    except LabelError as e:
+        return None, [Fault("label file unreadable", str(file), None, f"{e}; its image is left out")], ""
     if text is None:
         return Annotation(image, shape, no_labels, []), [], "missing"
     if not text.removeprefix("\ufeff").strip():

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.errors import MOST_SAID, UserError, shown
-from utils.files import require_file
+from utils.errors import MOST_SAID, shown
+from utils.files import why_unreadable
 
 MOST_BYTES = 16 << 20  # of a label file: hundreds of thousands of boxes
 ROUNDING = 1e-3  # label tools round: so far outside 0..1 a coordinate is clipped, beyond it is a fault
@@ -50,17 +50,23 @@ def label_path(image_path: str | Path) -> Path:
     return Path(*folders, f"{path.stem}.txt")
 
 
+class LabelError(Exception):
+    """A label file that can't be read; the message is the short reason, without the path."""
+
+
 def read_label_text(file: Path) -> str | None:
     """The text of a label file; None where there is none.
 
-    Raises UserError for one that can't be read, UnicodeDecodeError where it is not UTF-8.
+    Raises LabelError with the reason for one that can't be read, UnicodeDecodeError where it is not UTF-8.
     """
     if not os.path.lexists(file):
         return None
+    if reason := why_unreadable(file, "label file", MOST_BYTES):
+        raise LabelError(reason)
     try:
-        return require_file(file, "label file", MOST_BYTES).read_text(encoding="utf-8")
+        return file.read_text(encoding="utf-8")
     except OSError as e:
-        raise UserError(e.strerror or str(e)) from None
+        raise LabelError(e.strerror or str(e)) from None
 
 
 class _RowError(Exception):

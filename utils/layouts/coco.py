@@ -150,10 +150,11 @@ def write_coco(found: Collection, dest: Path, link: bool) -> None:
     name_apart(found.pictures)
     for split in found.splits:
         images, annotations = [], []
+        taken: set[int] = set()
         for picture in (p for p in found.pictures if p.split == split):
             file = place_image(picture, dest / "images" / split, link)
             width, height = picture.size
-            own = image_id(picture.stem)
+            own = image_id(picture.stem, taken)
             images.append({"id": own, "file_name": file.name, "width": width, "height": height})
             for box in picture.boxes:
                 w, h = box.x2 - box.x1, box.y2 - box.y1

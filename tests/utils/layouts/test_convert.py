@@ -250,12 +250,12 @@ def test_real_photographs_to_coco_and_back(tmp_path):
 
 def test_numbers_agree_with_the_results_of_detection(tmp_path):
     """What to-coco writes and what --save-json writes name images and classes alike, so that COCO's tools fit them."""
-    from utils.data.coco import coco_results
+    from utils.data.coco import coco_results, image_id
 
     yaml = make_set(tmp_path / "set", train=1, val=2)
     convert.run("to-coco", yaml, tmp_path / "coco")
     made = json.loads((tmp_path / "coco/annotations/instances_val.json").read_text())
-    results = coco_results("1", [[0, 0, 9, 9, 0.5, 1]], {0: "rectangle", 1: "disc"})
+    results = coco_results(image_id("1", set()), [[0, 0, 9, 9, 0.5, 1]], {0: "rectangle", 1: "disc"})
     assert results[0]["image_id"] in {i["id"] for i in made["images"]}
     assert {c["id"]: c["name"] for c in made["categories"]}[results[0]["category_id"]] == "disc"
 
