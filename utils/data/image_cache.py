@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from utils.data.dataset import resized_shape
 from utils.data.labels import Annotation
 from utils.device import available_memory
 from utils.errors import UserError
@@ -42,15 +43,24 @@ def cached(load: Load, annotations: list[Annotation], size: int, mode: str, fold
     paths = [a.image for a in annotations]
     store = {path: str(folder / f"{Path(path).stem}-{_digest(path, size, name)}.npy") for path in paths}
 
-    def load_disk(path: str) -> tuple[np.ndarray, tuple[int, int]]:
+    def kept(path: str, mapped: bool) -> np.ndarray | None:
+        """What the cache has of an image, in memory or ``mapped``; None where there is nothing, or nothing that fits."""
+        if not os.path.isfile(store[path]):
+            return None
         try:
-            return np.load(store[path], allow_pickle=False), shapes[path]
-        # Missing or truncated: read the image itself.
-        except (OSError, ValueError, EOFError):
-            return load(path)
+            image = np.load(store[path], mmap_mode="r" if mapped else None, allow_pickle=False)
+        # truncated or not written by us
+        except Exception:
+            return None
+        fits = image.dtype == np.uint8 and image.shape == (*resized_shape(shapes[path], size), 3)
+        return image if fits else None
+
+    def load_disk(path: str) -> tuple[np.ndarray, tuple[int, int]]:
+        image = kept(path, mapped=False)
+        return load(path) if image is None else (image, shapes[path])
 
     def fill_disk(path: str) -> None:
-        if os.path.exists(store[path]):
+        if kept(path, mapped=True) is not None:
             return
         try:
             with replacing(Path(store[path])) as temporary:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from utils.data.labels import Fault
-from utils.errors import UserError
+from utils.errors import UserError, shown
 from utils.files import replacing, unique_name
 
 PRINTED = 20  # of what was dropped; all of it is in dropped.txt
@@ -58,7 +58,7 @@ class Collection:
             own = [p for p in self.pictures if p.split == split]
             boxes, empty = sum(len(p.boxes) for p in own), sum(not p.boxes for p in own)
             lines.append(f"{split}: {len(own)} images, {boxes} boxes, {empty} images without boxes")
-        lines.append("classes: " + ", ".join(f"{i} {name}" for i, name in enumerate(self.names)))
+        lines.append("classes: " + ", ".join(f"{i} {shown(name)}" for i, name in enumerate(self.names)))
         counts = Counter(f.kind for f in self.faults).most_common()
         lines.append("dropped or changed: " + (", ".join(f"{n} × {kind}" for kind, n in counts) or "nothing"))
         return "\n".join(lines)
@@ -68,7 +68,7 @@ def keep_box(box: Box, size: tuple[int, int], file: str, where: str, faults: lis
     """The box, clipped to the image; None where nothing of it is left. What is done is added to ``faults``."""
     width, height = size
     corners = f"{box.x1:g} {box.y1:g} {box.x2:g} {box.y2:g}"
-    place = f"{where} ({box.name}, {corners})"
+    place = f"{where} ({shown(box.name)}, {corners})"
     if not all(np.isfinite((box.x1, box.y1, box.x2, box.y2))) or box.x2 <= box.x1 or box.y2 <= box.y1:
         faults.append(Fault("degenerate box", file, None, f"{place}: has no width or no height; dropped"))
         return None
