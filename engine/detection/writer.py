@@ -121,7 +121,9 @@ class Writer:
             save_crop(folder, f"{name}_{i}", crop_box(frame.image, box))
 
     def _write_csv(self, frame: Frame, detections: torch.Tensor) -> None:
-        with open(self.folder / "predictions.csv", "a", newline="", encoding="utf-8") as f:
+        # a name of a file need not be text
+        file = self.folder / "predictions.csv"
+        with open(file, "a", newline="", encoding="utf-8", errors="backslashreplace") as f:
             writer = csv.writer(f)
             if f.tell() == 0:
                 writer.writerow(["Image Name", "Prediction", "Confidence", "x1", "y1", "x2", "y2", "Frame"])

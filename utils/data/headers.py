@@ -52,7 +52,7 @@ def announced_size(data: bytes) -> tuple[int, int]:
         if re.match(signature, data[:HEAD], re.DOTALL):
             try:
                 return read(data)
-            except (struct.error, IndexError, ValueError):
+            except (struct.error, IndexError, ValueError, OverflowError):
                 raise HeaderError("damaged header") from None
     raise HeaderError("not an image, or a damaged one")
 

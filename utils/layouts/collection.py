@@ -9,7 +9,7 @@ import numpy as np
 
 from utils.data.labels import Fault
 from utils.errors import UserError, shown
-from utils.files import replacing, unique_name
+from utils.files import replacing, safe_name, unique_name
 
 PRINTED = 20  # of what was dropped; all of it is in dropped.txt
 
@@ -36,7 +36,9 @@ class Picture:
     stem: str = ""  # the name its files get in the new layout; its own unless that is taken
 
     def __post_init__(self):
-        self.stem = self.stem or self.image.stem
+        stem = self.stem or self.image.stem
+        # what is no text, or breaks a line, can stand in no list and in no XML
+        self.stem = stem if stem.isprintable() else safe_name(stem)
 
 
 @dataclass

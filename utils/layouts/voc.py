@@ -73,7 +73,7 @@ def _find_images(folder: Path, beside: Path) -> dict[str, Path]:
 def _splits(source: Path, files: dict[str, Path]) -> dict[str, list[str]]:
     lists = source / "ImageSets" / "Main"
     for group in (SPLITS, ("trainval",)):
-        found = {s: lists / f"{s}.txt" for s in group if (lists / f"{s}.txt").is_file()}
+        found = {s: lists / f"{s}.txt" for s in group if (lists / f"{s}.txt").exists()}
         if found:
             return {s: [words[0] for line in _lines(p) if (words := line.split())] for s, p in found.items()}
     return {"train": list(files)}
