@@ -10,7 +10,16 @@ from utils.data.images import is_image
 from utils.data.labels import Fault
 from utils.errors import UserError, shown
 from utils.files import require_file
-from utils.layouts.collection import Box, Collection, Picture, keep_box, name_apart, place_image, require_empty
+from utils.layouts.collection import (
+    Box,
+    Collection,
+    Picture,
+    keep_box,
+    name_apart,
+    place_image,
+    require_empty,
+    usable_image,
+)
 
 NUMBER = (int, float)
 MOST_BYTES = 4 << 30  # of a COCO file
@@ -107,10 +116,12 @@ def _pictures(
         if name.is_absolute() or ".." in name.parts or not is_image(name.name):
             faults.append(Fault("no image", str(path), None, f"{said}: no name of an image in the folder; dropped"))
             continue
-        # os.path: Path.is_file raises for names that the system can't take
-        file = next((f / name for f in folders if os.path.isfile(f / name)), None)
+        # os.path: Path.exists raises for names that the system can't take
+        file = next((f / name for f in folders if os.path.exists(f / name)), None)
         if file is None:
             faults.append(Fault("no image", str(path), None, f"{said}: the file was not found; dropped"))
+            continue
+        if not usable_image(file, faults):
             continue
         if not all(1 <= entry[side] <= MOST_PIXELS for side in ("width", "height")):
             size = f"{shown(entry['width'])}x{shown(entry['height'])}"

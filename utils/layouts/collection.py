@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from utils.data.images import MOST_BYTES
 from utils.data.labels import Fault
 from utils.errors import UserError, shown
-from utils.files import replacing, safe_name, unique_name
+from utils.files import replacing, safe_name, unique_name, why_unreadable
 
 PRINTED = 20  # of what was dropped; all of it is in dropped.txt
 
@@ -81,6 +82,13 @@ def keep_box(box: Box, size: tuple[int, int], file: str, where: str, faults: lis
     if clipped != box:
         faults.append(Fault("box clipped", file, None, f"{place}: reaches beyond {width}x{height} px; clipped"))
     return clipped
+
+
+def usable_image(image: Path, faults: list[Fault]) -> bool:
+    """Whether an image can be copied: a file of the size of one. What can't is added to ``faults``."""
+    if reason := why_unreadable(image, "file", MOST_BYTES):
+        faults.append(Fault("image refused", str(image), None, f"{reason}; dropped"))
+    return not reason
 
 
 def require_empty(folder: Path) -> None:

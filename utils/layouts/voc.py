@@ -9,7 +9,16 @@ from utils.data.images import ImageError, is_image, read_image
 from utils.data.labels import Fault
 from utils.errors import UserError, shown
 from utils.files import require_file, why_unreadable
-from utils.layouts.collection import Box, Collection, Picture, keep_box, name_apart, place_image, require_empty
+from utils.layouts.collection import (
+    Box,
+    Collection,
+    Picture,
+    keep_box,
+    name_apart,
+    place_image,
+    require_empty,
+    usable_image,
+)
 
 SPLITS = ("train", "val", "test")
 MOST_BYTES = 16 << 20  # of an XML file
@@ -53,7 +62,12 @@ def read_voc(
     for picture in found.pictures:
         for box in picture.boxes:
             if box.name not in found.names:
-                _drop(found, "other class", files[picture.stem], f"{shown(box.name)!r} is not among --names; dropped")
+                _drop(
+                    found,
+                    "other class",
+                    files.get(picture.stem, picture.image),
+                    f"{shown(box.name)!r} is not among --names; dropped",
+                )
         picture.boxes = [box for box in picture.boxes if box.name in found.names]
     return found
 
@@ -119,6 +133,8 @@ def _read_file(
     image = images.get(path.stem) or images.get(Path(root.findtext("filename") or "").stem)
     if image is None:
         faults.append(Fault("no image", str(path), None, "there is no image of its name; dropped"))
+        return None
+    if not usable_image(image, faults):
         return None
     size = tuple(_whole(root.findtext(f"size/{side}")) for side in ("width", "height"))
     if min(size) < 1:  # some tools leave it out or write 0

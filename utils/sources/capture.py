@@ -1,6 +1,7 @@
 """What OpenCV calls a capture: cameras, network streams, and the screen."""
 
 import time
+from pathlib import Path
 from types import ModuleType
 
 import cv2
@@ -9,6 +10,7 @@ import numpy as np
 from utils.data.headers import LIMIT_VARIABLE, most_pixels
 from utils.errors import UserError, shown
 from utils.extras import load_extra
+from utils.files import why_unreadable
 
 TIMEOUT = 10  # seconds without a connection or a picture after which a network stream counts as broken
 
@@ -30,27 +32,40 @@ def open_capture(source: str) -> "cv2.VideoCapture | ScreenCapture":
     """
     if source.startswith("screen"):
         return ScreenCapture(*map(int, source.split()[1:]))
-    if source.isdecimal():
-        # of more digits OpenCV takes no number
-        number = int(source) if len(source) < 10 else -1
-        capture, why = cv2.VideoCapture(number), "no such camera, or another program is using it"
-    else:
-        limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, TIMEOUT * 1000, cv2.CAP_PROP_READ_TIMEOUT_MSEC, TIMEOUT * 1000]
-        capture, why = cv2.VideoCapture(source, cv2.CAP_FFMPEG, limits), "no answer, or not a video stream"
-    if not capture.isOpened():
-        raise CaptureError(why)
-    require_frame_size(capture)
+    if not source.isdecimal():
+        return _open_address(source, "no answer, or not a video stream")
+    # OpenCV takes no number of more digits
+    capture = cv2.VideoCapture(int(source)) if len(source) < 10 else None
+    if capture is None or not capture.isOpened():
+        raise CaptureError("no such camera, or another program is using it")
     return capture
 
 
-def require_frame_size(capture: cv2.VideoCapture) -> None:
-    """Raise CaptureError where the frames of a video or stream have more pixels than are decoded of an image."""
+def open_video(path: Path) -> cv2.VideoCapture:
+    """Open a video file. Raises CaptureError with the reason where that can't be."""
+    if reason := why_unreadable(path, "video"):
+        raise CaptureError(reason)
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        # OpenCV crashes
+        raise CaptureError("its path is not UTF-8 text; rename it") from None
+    return _open_address(str(path), "not a video that can be read")
+
+
+def _open_address(address: str, why: str) -> cv2.VideoCapture:
+    """What FFmpeg opens, a file or URL, which has to begin within TIMEOUT: a file can be empty for terabytes."""
+    limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, TIMEOUT * 1000, cv2.CAP_PROP_READ_TIMEOUT_MSEC, TIMEOUT * 1000]
+    capture = cv2.VideoCapture(address, cv2.CAP_FFMPEG, limits)
+    if not capture.isOpened():
+        raise CaptureError(why)
     width, height = capture.get(cv2.CAP_PROP_FRAME_WIDTH), capture.get(cv2.CAP_PROP_FRAME_HEIGHT)
     if width * height > most_pixels():
         raise CaptureError(
             f"frames of {width:g}x{height:g} pixels: more than {most_pixels():,} are not decoded; "
             f"shrink it, or set {LIMIT_VARIABLE} to a higher number"
         )
+    return capture
 
 
 def frame_rate(capture: "cv2.VideoCapture | ScreenCapture") -> float:

@@ -13,8 +13,8 @@ from utils.data.config import MOST_LIST, image_files
 from utils.data.images import ImageError, is_image, is_video, read_image
 from utils.download import download_file, is_url, url_name
 from utils.errors import MOST_SAID, UserError, shown
-from utils.files import require_file, why_unreadable
-from utils.sources.capture import CaptureError, frame_rate, require_frame_size
+from utils.files import require_file
+from utils.sources.capture import CaptureError, frame_rate, open_video
 from utils.sources.frame import Frame
 from utils.sources.streams import Streams, display_name, is_live
 
@@ -66,12 +66,8 @@ class Sources:
                 self._skip(file, str(e))
 
     def _video(self, path: Path, place: str) -> Iterator[Frame]:
-        if reason := why_unreadable(path, "video"):
-            self._skip(path, reason)
-            return
-        video = cv2.VideoCapture(str(path))
         try:
-            require_frame_size(video)
+            video = open_video(path)
         except CaptureError as e:
             self._skip(path, str(e))
             return
