@@ -17,6 +17,7 @@ import runpy
 import shutil
 import signal
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Callable
@@ -130,6 +131,8 @@ def _live(case: Case, folder: Path, home: Path) -> None:
         sys.stderr = os.fdopen(2, "w", buffering=1, errors="backslashreplace")
         os.chdir(folder)
         os.environ |= {"HOME": str(home), "TMPDIR": str(home), "XDG_CACHE_HOME": str(home / "cache")}
+        # asked for before, it would be what it was in the parent
+        tempfile.tempdir = None
         script, *rest = case.argv
         sys.argv = [str(ROOT / script), *rest]
         _guard(folder)

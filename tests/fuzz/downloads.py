@@ -68,10 +68,10 @@ def prepare(sound: Path) -> None:
     # each piece of both formats stands for itself, so one of zeros is packed once
     for suffix, pack in (("gz", gzip.compress), ("xz", lzma.compress)):
         (sound / f"bomb.tar.{suffix}").write_bytes(pack(info.tobuf()) + pack(zeros) * count)
-    with zipfile.ZipFile(sound / "bomb.zip", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as zipped:
-        with zipped.open("a.txt", "w") as file:
-            for _ in range(count):
-                file.write(zeros)
+    packed = zipfile.ZipFile(sound / "bomb.zip", "w", zipfile.ZIP_DEFLATED, compresslevel=1)
+    with packed, packed.open("a.txt", "w") as file:
+        for _ in range(count):
+            file.write(zeros)
 
 
 def make(rng: random.Random, folder: Path, sound: Path) -> Case:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from utils.errors import UserError
-from utils.files import replacing, require_file, unique_name
+from utils.files import replacing, require_file, safe_name, unique_name
 
 
 def test_a_file_takes_the_place_of_the_one_before_in_one_step(tmp_path):
@@ -79,3 +79,14 @@ def test_only_regular_files_are_read(tmp_path):
         assert len(str(refused.value)) < 400
     with pytest.raises(UserError, match="has 5 bytes; a data file of more than 4"):
         require_file(file, "data file", most=4)
+
+
+def test_names_that_every_system_takes():
+    kept = ["a", "a b", "猫", "a.jpg", "..a", "-rf", "console", "x" * 200]
+    assert [safe_name(name) for name in kept] == kept
+    for name, safe in (
+        ("..", "_"), (".", "_"), ("", "_"), ("a/../b", "a_.._b"), ("C:\\x", "C__x"), ("a. ", "a"),
+        ("CON", "_CON"), ("nul.txt", "_nul.txt"),
+        ("a\0b\n\x1b", "a_b__"), ("\udcff", "_"), ("x" * 300, "x" * 200), ("图" * 100, "图" * 66),
+    ):  # fmt: skip
+        assert safe_name(name) == safe
