@@ -19,6 +19,7 @@ from tests.fuzz.arena import Case
 from tests.fuzz.documents import damaged
 from tests.fuzz.images import tiny_weights
 from tests.helpers.sets import make_set
+from utils.sources.streams import is_live
 
 # by which cases name the server
 HERE = "http://127.0.0.1:{port}"
@@ -99,10 +100,14 @@ def picture(rng: random.Random, folder: Path, sound: Path, port: int) -> tuple[l
     body = (sound / "image.png").read_bytes()
     name = rng.choice(("a.png", "a.jpg", "a.mp4", "b.gif"))
     os.mkfifo(folder / "pipe")
+    address = url(rng, folder, port, name)
+    # streams are waited for
+    while is_live(address):
+        address = url(rng, folder, port, name)
     words = [
         "detect.py",
         "--source",
-        url(rng, folder, port, name),
+        address,
         "--weights",
         str(sound / "weights.pt"),
         "--imgsz",

@@ -259,14 +259,16 @@ def hostile_set(rng: random.Random, folder: Path, sound: Path) -> Path:
         for _ in range(rng.choice((0, 1, 2))):
             path = put_image(rng, images, sound)
             name = labels / f"{rng.choice(('0', '1', path.stem))}.txt"
+            if name.is_file():
+                name.unlink()
+            if os.path.lexists(name):
+                continue
             how = rng.randrange(6)
             if how == 0:
-                name.unlink(missing_ok=True)
                 os.mkfifo(name)
             elif how == 1:
-                name.unlink(missing_ok=True)
                 name.mkdir()
-            elif name.parent.is_dir() and not name.is_dir() and not name.is_fifo():
+            else:
                 name.write_bytes(label_text(rng))
     if rng.random() < 0.2:
         how, cache = rng.randrange(3), root / "labels" / "val.cache"

@@ -252,10 +252,11 @@ def _missing(config: DataConfig, splits: list[str]) -> list[str]:
 def _images_below(folder: str) -> list[str]:
     """All images in a folder and below, sorted; links are followed, hidden files and folders left out."""
     images = []
-    visited = set()
+    visited, top = set(), os.path.realpath(folder)
     for parent, folders, files in os.walk(folder, followlinks=True):
         real = os.path.realpath(parent)
-        if real in visited:  # a link that leads back up
+        # a link that leads back up: to what was seen, or to a folder that holds all of the set and more
+        if real in visited or (parent != folder and os.path.commonpath([real, top]) == real):
             folders.clear()
             continue
         visited.add(real)

@@ -159,12 +159,10 @@ def _unusable(entry: dict, pictures: dict, categories: dict) -> str | None:
     if entry.get("iscrowd"):
         return "crowd"
     box = entry.get("bbox")
-    # written so that what is not a number is none of these
-    if (
-        not isinstance(box, list)
-        or len(box) != 4
-        or not all(isinstance(v, NUMBER) and abs(v) <= MOST_PIXELS for v in box)
-    ):
+    if not isinstance(box, list) or len(box) != 4 or not all(isinstance(v, NUMBER) for v in box):
+        return "no box"
+    # integers of any length, which no float can take; what is no number has its own word later
+    if any(abs(v) > MOST_PIXELS for v in box):
         return "no box"
     return None
 

@@ -280,3 +280,11 @@ def test_lists_that_are_no_lists_are_named(tmp_path):
     assert len(odd) == 3 and odd[2] == f"{tmp_path}/c.jpg"
     with pytest.raises(UserError, match="none of 3 images is usable; .*can't be a file"):
         index_images(odd, 1, None, "val")
+
+
+def test_a_link_to_a_folder_above_the_set_is_not_followed(tmp_path):
+    touch(tmp_path / "elsewhere" / "b.jpg", tmp_path / "set" / "a.jpg")
+    (tmp_path / "set" / "up.jpg").symlink_to(tmp_path)
+    (tmp_path / "set" / "root").symlink_to("/")
+    (tmp_path / "set" / "beside").symlink_to(tmp_path / "elsewhere")
+    assert image_files([str(tmp_path / "set")]) == [str(tmp_path / "set" / name) for name in ("a.jpg", "beside/b.jpg")]

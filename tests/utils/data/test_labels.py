@@ -307,7 +307,7 @@ def test_a_cache_that_was_made_up_is_not_believed(tmp_path):
         ("labels", good["labels"].astype(np.float64)),
         ("label_counts", np.array([-1, 3])),
         ("point_counts", np.array([1 << 40])),
-        ("segment_counts", np.array([1, 0])),
+        ("segment_counts", np.array([0, 5])),
         ("rest", np.frombuffer(b"[" * 5000, np.uint8)),
         ("rest", np.frombuffer(b'{"faults": 1}', np.uint8)),
     ):

@@ -294,7 +294,7 @@ def test_a_destination_that_can_not_be_written(tmp_path):
     ("arguments", "words"),
     [
         (("voc", "nowhere"), "nowhere: holds no XML files"),
-        (("coco", "nowhere.json"), "nowhere.json: can't be read"),
+        (("coco", "nowhere.json"), "nowhere.json: no such COCO file"),
         (("coco", "bad.json"), "bad.json: not JSON"),
         (("coco", "list.json"), "list.json: no COCO file: its JSON is no mapping"),
         (("coco", "odd.json"), "odd.json: no COCO file of boxes: `images` must be .* width"),
@@ -321,7 +321,10 @@ def test_the_command_line(tmp_path):
     result = command("data/convert.py", "voc", tmp_path / "voc", tmp_path / "out", *flags)
     assert result.returncode == 0, result.stderr
     assert "train: 1 images, 2 boxes" in result.stdout and "classes: 0 cat, 1 dog" in result.stdout
-    assert_user_error(command_here("data/convert.py", "coco", tmp_path / "voc", tmp_path / "x"), "can't be read")
+    assert_user_error(
+        command_here("data/convert.py", "coco", tmp_path / "voc", tmp_path / "x"),
+        "is a folder, a COCO file was expected",
+    )
 
 
 def test_numbers_and_names_of_a_coco_file_are_checked(tmp_path):
@@ -329,11 +332,11 @@ def test_numbers_and_names_of_a_coco_file_are_checked(tmp_path):
     images[1]["width"], images[2]["height"] = float("nan"), 10**400
     images[3]["file_name"], images[4]["file_name"] = "x" * 5000 + ".jpg", "a\0.jpg"
     boxes = [[1, 2, 3, 4], [1, 2, float("inf"), 4], [10**400, 2, 3, 4], [float("nan"), 2, 3, 4]]
-    annotations = [{"id": i, "image_id": 0, "category_id": 1, "bbox": box} for i, box in enumerate(boxes)]
+    annotations = [{"id": i, "image_id": 0, "category_id": 5, "bbox": box} for i, box in enumerate(boxes)]
     path = write_coco_file(tmp_path / "val.json", images=images, annotations=annotations)
     picture(tmp_path / "val" / "a.jpg")
     found = convert.run("coco", [path], tmp_path / "out")
-    assert kinds(found) == ["no box"] * 3 + ["no image"] * 2 + ["no size"] * 2
+    assert kinds(found) == ["degenerate box"] + ["no box"] * 2 + ["no image"] * 2 + ["no size"] * 2
     assert len(found.pictures) == 1 and len(found.pictures[0].boxes) == 1
     for name in ("\ud800", "a\nb"):
         path = write_coco_file(tmp_path / "val.json", categories=[{"id": 1, "name": name}])
