@@ -34,18 +34,20 @@ def backbone(
     "imagenet", a file, or none."""
     from engine.detection.hub import load_hub_backbone
 
-    model = load_hub_backbone(name, cfg, weights, classes, autoshape, device)
-    if _verbose:
-        print(f"{name}: {len(model.names)} classes, strides {model.stride.int().tolist()}")
-    return model
+    return _told(name, load_hub_backbone(name, cfg, weights, classes, autoshape, device), _verbose)
 
 
 def _load(path, _verbose: bool, **options) -> nn.Module:
     from engine.detection.hub import load_hub_model
 
-    model = load_hub_model(path, **options)
-    if _verbose:
-        print(f"{path}: {len(model.names)} classes, strides {model.stride.int().tolist()}")
+    return _told(path, load_hub_model(path, **options), _verbose)
+
+
+def _told(name, model: nn.Module, verbose: bool) -> nn.Module:
+    if verbose:
+        # a number of AutoShape, one per level of a bare model
+        strides = model.stride if isinstance(model.stride, int) else model.stride.int().tolist()
+        print(f"{name}: {len(model.names)} classes, stride {strides}")
     return model
 
 

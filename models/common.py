@@ -14,6 +14,18 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from utils.extras import handed_on
+
+# for programs written for stock
+__getattr__ = handed_on(
+    __name__,
+    {
+        "AutoShape": "engine.detection.autoshape",
+        "DetectMultiBackend": "engine.detection.backend",
+        "Detections": "engine.detection.results",
+    },
+)
+
 
 def autopad(kernel, padding=None, dilation=1):
     """Padding that keeps the size at stride 1: half of the dilated kernel, for an int or a pair of ints."""

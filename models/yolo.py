@@ -307,6 +307,10 @@ class DetectionModel(nn.Module):
         return "\n".join(lines)
 
 
+# the name in programs written for stock
+Model = DetectionModel
+
+
 def check_all(files: list[Path]) -> None:
     """Build and run every YAML in ``files`` on a small image. Raises UserError naming those that fail."""
     failures = []

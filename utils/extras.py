@@ -1,7 +1,9 @@
-"""Packages that only some features need: imported when they are used, asked for by name where they are missing."""
+"""What is imported only when it is used: packages that some features need, and stock's names for what stands elsewhere."""
 
 import importlib
+from collections.abc import Callable
 from types import ModuleType
+from typing import Any
 
 from utils.errors import UserError
 
@@ -15,3 +17,17 @@ def load_extra(module: str, purpose: str, package: str | None = None) -> ModuleT
         return importlib.import_module(module)
     except ImportError:
         raise UserError(f"{purpose} needs a package that is not installed: pip install {package or module}") from None
+
+
+def handed_on(module: str, names: dict[str, str]) -> Callable[[str], Any]:
+    """The ``__getattr__`` of a module that hands on ``names`` {name: module it stands in}, each imported when it is asked for.
+
+    Programs written for stock find these names there.
+    """
+
+    def hand_on(name: str) -> Any:
+        if name not in names:
+            raise AttributeError(f"module {module!r} has no attribute {name!r}")
+        return getattr(importlib.import_module(names[name]), name)
+
+    return hand_on

@@ -113,8 +113,9 @@ def letterbox(
     auto: bool = True,
     scaleup: bool = True,
     stride: int = 32,
+    color: tuple[int, int, int] = PADDING_COLOUR,
 ) -> tuple[np.ndarray, tuple[float, float], tuple[float, float]]:
-    """Resize an image [h, w, 3] to fit into ``new_shape`` (h, w), keeping its proportions, and pad the rest with grey.
+    """Resize an image [h, w, 3] to fit into ``new_shape`` (h, w), keeping its proportions, and pad the rest with ``color``.
 
     With ``auto`` the padding goes only to the next multiple of ``stride``, so the result may be smaller than
     ``new_shape``; without it the result has exactly that shape. Without ``scaleup`` small images are not enlarged.
@@ -135,9 +136,7 @@ def letterbox(
     if (inner_height, inner_width) != (height, width):
         image = cv2.resize(image, (inner_width, inner_height), interpolation=cv2.INTER_LINEAR)
     left, top = pad_width // 2, pad_height // 2
-    image = cv2.copyMakeBorder(
-        image, top, pad_height - top, left, pad_width - left, cv2.BORDER_CONSTANT, value=PADDING_COLOUR
-    )
+    image = cv2.copyMakeBorder(image, top, pad_height - top, left, pad_width - left, cv2.BORDER_CONSTANT, value=color)
     return image, (ratio, ratio), (pad_width / 2, pad_height / 2)
 
 

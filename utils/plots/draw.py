@@ -1,46 +1,25 @@
-"""Drawing on images: class colours, boxes with labels, text in any language, and writing the result to a file."""
+"""Drawing on images: class colours, boxes with labels, and writing the result to a file."""
 
-from collections.abc import Iterator
-from functools import lru_cache
 from pathlib import Path
 
 import cv2
-import matplotlib
 import numpy as np
-from matplotlib.ft2font import FT2Font
 
 from utils.errors import UserError
+from utils.plots.text import printable, text_mask
 
-# Chosen to lie far apart in OKLab, none near white, black or grey; the first eight also look well together.
+# Far apart in OKLab for usual eyes and for those that confuse red and green (deuteranopia and protanopia as simulated by
+# Machado et al., 2009), none near white, black or grey; the first seven are those of Okabe and Ito.
 # fmt: off
 PALETTE = (
-    (230, 57, 63), (31, 119, 224), (47, 179, 68), (255, 159, 28),
-    (142, 68, 214), (18, 181, 176), (240, 82, 180), (242, 210, 27),
-    (225, 180, 255), (135, 60, 105), (0, 105, 60), (150, 90, 0),
-    (150, 255, 195), (150, 255, 30), (225, 135, 150), (120, 180, 255),
-    (165, 165, 75), (75, 45, 225), (75, 75, 150), (165, 0, 150),
-    (165, 120, 195), (0, 240, 255), (225, 120, 255), (195, 15, 105),
+    (213, 94, 0), (0, 114, 178), (0, 158, 115), (230, 159, 0),
+    (204, 121, 167), (86, 180, 233), (240, 228, 66), (120, 0, 15),
+    (0, 60, 120), (0, 0, 255), (135, 210, 165), (90, 135, 255),
+    (45, 60, 180), (90, 210, 225), (105, 30, 75), (15, 105, 240),
+    (120, 180, 120), (195, 210, 105), (105, 150, 225), (60, 75, 210),
+    (75, 195, 180), (150, 195, 105), (180, 150, 60), (60, 0, 165),
 )
 # fmt: on
-
-# Families with Chinese glyphs as Linux, Windows and macOS call them, sans-serif first.
-CJK_FAMILIES = (
-    "Noto Sans CJK SC",
-    "Noto Sans SC",
-    "Noto Sans CJK",
-    "Source Han Sans",
-    "Microsoft YaHei",
-    "PingFang",
-    "Hiragino Sans GB",
-    "WenQuanYi",
-    "SimHei",
-    "Heiti",
-    "STHeiti",
-    "Droid Sans Fallback",
-    "Arial Unicode",
-    "Noto Serif CJK",
-    "SimSun",
-)
 
 
 MOST_JPEG = 65_500  # pixels of a side, that the encoder of JPEG takes
@@ -76,19 +55,54 @@ def draw_boxes(
 
     order = range(len(corners)) if scores is None else np.argsort(scores, kind="stable")
     for i in order:
-        _draw_frame(image, corners[i], line_width, class_color(classes[i]))
+        draw_frame(image, corners[i], line_width, class_color(classes[i]))
+    taken = corners
     for i in order:  # after all frames, whose lines would cross the text
         if labels is not None:
             label = labels[i]
         else:
             label = f"{names.get(int(classes[i]), int(classes[i]))}" + ("" if scores is None else f" {scores[i]:.2f}")
         if label:
-            left, top = corners[i, :2] - line_width // 2
-            draw_tag(image, label, left, top, text_size, class_color(classes[i]), above=True)
+            size = tag_size(label, text_size)
+            x, y = free_place(corners[i], size, line_width // 2, np.delete(taken, i, 0), (height, width))
+            draw_tag(image, label, x, y, text_size, class_color(classes[i]))
+            taken = np.vstack([taken, [x, y, x + size[0], y + size[1]]])
     return image
 
 
-def _draw_frame(image: np.ndarray, box: np.ndarray, line_width: int, color: tuple[int, int, int]) -> None:
+def free_place(
+    box: np.ndarray, size: tuple[int, int], edge: int, others: np.ndarray, shape: tuple[int, int]
+) -> tuple[int, int]:
+    """Where the tag of a box hides least: its top left corner, for a tag of ``size`` (width, height).
+
+    Above the box where nothing is there, else below or beside it. ``others``: boxes and tags [n, 4] that are drawn; ``edge``
+    is half of the line, ``shape`` (h, w) that of the image, in which the tag has to lie.
+    """
+    (x1, y1, x2, y2), (width, height) = box, size
+    most_x, most_y = max(shape[1] - width, 0), max(shape[0] - height, 0)
+    left, right = min(max(x1 - edge, 0), most_x), min(max(x2 + edge - width, 0), most_x)
+    top, above, below = min(max(y1 - edge, 0), most_y), y1 - edge - height, y2 + edge
+    places = [(left, above), (left, below), (right, above), (right, below), (x2 + edge, top), (x1 - edge - width, top)]
+    # within the box last, which a box as large as the image leaves as the only one
+    places = [(x, y) for x, y in places if 0 <= x <= most_x and 0 <= y <= most_y] + [(left, top)]
+    corners = np.array(places)
+    hidden = np.minimum(corners[:, None] + size, others[None, :, 2:]) - np.maximum(
+        corners[:, None], others[None, :, :2]
+    )
+    # what lies on the box itself hides what it is drawn for
+    own = np.minimum(corners + size, [x2, y2]) - np.maximum(corners, [x1, y1])
+    cost = hidden.clip(0).prod(2).sum(1) + 2 * own.clip(0).prod(1)
+    x, y = corners[cost.argmin()]
+    return int(x), int(y)
+
+
+def tag_size(text: str, size: int) -> tuple[int, int]:
+    """(width, height) in pixels of the tag that ``draw_tag`` makes of ``text``."""
+    ink = text_mask(printable(text), size)
+    return ink.shape[1] + 2 * max(2, size // 4), ink.shape[0]
+
+
+def draw_frame(image: np.ndarray, box: np.ndarray, line_width: int, color: tuple[int, int, int]) -> None:
     """Draw a frame whose line is centred on the edges of ``box`` (integers x1 y1 x2 y2).
 
     Four filled strips: cv2.rectangle rounds the corners of thick lines and is off by half a pixel for even widths.
@@ -111,7 +125,7 @@ def draw_tag(
     (x, y) is the tag's top left corner, or its bottom left one where ``above``; the tag is moved as far as needed to
     lie inside the image. ``size`` is the height of the font in pixels. The text is black or white, what reads better.
     """
-    ink = _text_mask(printable(text), size)
+    ink = text_mask(printable(text), size)
     margin = max(2, size // 4)
     height, width = image.shape[:2]
     tag_height, tag_width = min(ink.shape[0], height), min(ink.shape[1] + 2 * margin, width)
@@ -133,88 +147,6 @@ def _contrasting(color: tuple[int, int, int]) -> tuple[int, int, int]:
     luminance = linear @ (0.2126, 0.7152, 0.0722)
     # Contrast by the formula is equal at 0.18, but on saturated colours white reads better than the formula says.
     return (255, 255, 255) if luminance < 0.30 else (0, 0, 0)
-
-
-@lru_cache(maxsize=1024)
-def _text_mask(text: str, size: int) -> np.ndarray:
-    """One line of printable text as opacity, uint8 [1.25·size, w]; the baseline depends on the size alone."""
-    font = _open_font(font_for(text))
-    font.set_size(size, 72)
-    font.set_text(text, 0.0)
-    font.draw_glyphs_to_bitmap(antialiased=True)
-    ink = np.asarray(font.get_image())
-    mask = np.zeros((round(1.25 * size), ink.shape[1]), np.uint8)
-    # The bitmap ends one pixel of padding below the lowest glyph. Accents and descenders too tall for the line are cut.
-    first_row = round(0.96 * size) - (ink.shape[0] - 1 - round(font.get_descent() / 64))
-    ink = ink[max(-first_row, 0) :]
-    first_row = max(first_row, 0)
-    visible = min(ink.shape[0], mask.shape[0] - first_row)
-    mask[first_row : first_row + visible] = ink[:visible]
-    mask.flags.writeable = False
-    return mask
-
-
-def printable(text: str) -> str:
-    """``text`` on one line, with every character that its font lacks replaced by «□»: it draws without a warning."""
-    text = " ".join(text.split())
-    font = _open_font(font_for(text))
-    substitute = "□" if font.get_char_index(ord("□")) else "?"
-    shown = "".join(c if font.get_char_index(ord(c)) else substitute for c in text)
-    # Without the replaced characters another font may be the best one, with other gaps.
-    return text if shown == text else printable(shown)
-
-
-def font_for(text: str) -> str:
-    """Path of a font for ``text``: matplotlib's DejaVu Sans, or the installed one with most of its glyphs."""
-    font = _open_font(_dejavu())
-    special = frozenset(c for c in text if not c.isascii() and not c.isspace())
-    return _dejavu() if all(font.get_char_index(ord(c)) for c in special) else _font_with(special)
-
-
-@lru_cache(maxsize=256)
-def _font_with(characters: frozenset[str]) -> str:
-    """Path of the installed font with the most of these characters, DejaVu Sans where none has more."""
-    best, best_found = "", -1
-    for path in (_dejavu(), *_installed_fonts()):
-        try:
-            font = FT2Font(path)
-        except (OSError, RuntimeError):  # uninstalled since matplotlib listed it, or not readable
-            continue
-        # Digits and Latin letters stand beside the name in the same label.
-        if not all(font.get_char_index(ord(c)) for c in "Az09.?"):
-            continue
-        found = sum(font.get_char_index(ord(c)) > 0 for c in characters)
-        if found > best_found:
-            best, best_found = path, found
-        if best_found == len(characters):
-            break
-    return best
-
-
-def _installed_fonts() -> Iterator[str]:
-    """Paths of the system's fonts: known Chinese families first, then upright ones of normal weight."""
-    # Here and not above: importing it looks through the system's fonts, which takes long the first time.
-    from matplotlib.font_manager import fontManager, weight_dict
-
-    def rank(entry) -> tuple:
-        family = next((i for i, name in enumerate(CJK_FAMILIES) if entry.name.startswith(name)), len(CJK_FAMILIES))
-        weight = weight_dict.get(entry.weight, entry.weight)
-        return family, entry.style != "normal", abs(int(weight) - 400), entry.name, entry.fname
-
-    for entry in sorted(fontManager.ttflist, key=rank):
-        # These two kinds have a "glyph" for every character, a placeholder or nothing at all.
-        if not entry.name.lstrip(".").startswith(("Last Resort", "LastResort", "Adobe Blank")):
-            yield entry.fname
-
-
-@lru_cache(maxsize=1)
-def _dejavu() -> str:
-    return str(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"))
-
-
-@lru_cache(maxsize=32)
-def _open_font(path: str) -> FT2Font:
-    return FT2Font(path)
 
 
 def save_image(path: str | Path, image: np.ndarray) -> Path:

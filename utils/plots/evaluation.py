@@ -1,5 +1,6 @@
 """Curves of one evaluation, and its confusion matrix."""
 
+import csv
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from matplotlib.axes import Axes
 from utils.plots.figure import class_ticks, new_figure, plot_color, save_figure, show_names, shown_name
 
 MAX_NAMED = 20  # classes told apart by colour in one plot
+ENDS = 5  # of more than these, so many of the best and as many of the worst are drawn
 
 
 def plot_pr_curve(
@@ -25,7 +27,7 @@ def plot_pr_curve(
     """
     labels = [f"{shown_name(names, c, 24)} {ap:.3f}" for c, ap in zip(classes, ap50, strict=True)]
     mean = f"all classes {np.mean(ap50):.3f} mAP@0.5" if len(classes) else "no classes"
-    return _plot_curves(recall_grid, precision, path, classes, labels, mean, "recall", "precision")
+    return _plot_curves(recall_grid, precision, path, classes, labels, ap50, mean, "recall", "precision")
 
 
 def plot_metric_curve(
@@ -40,12 +42,13 @@ def plot_metric_curve(
 
     conf_grid: [k]. values: [nc_present, k]. classes: the class indices of these rows. ylabel: name of the metric.
     """
-    labels = [shown_name(names, c, 24) for c in classes]
+    best = np.max(values, 1) if len(classes) else np.zeros(0)
+    labels = [f"{shown_name(names, c, 24)} {value:.2f}" for c, value in zip(classes, best, strict=True)]
     mean = "no classes"
     if len(classes):
         curve = np.mean(values, 0)
         mean = f"all classes {curve.max():.2f} at {conf_grid[curve.argmax()]:.2f}"
-    return _plot_curves(conf_grid, values, path, classes, labels, mean, "confidence", ylabel)
+    return _plot_curves(conf_grid, values, path, classes, labels, np.mean(values, 1), mean, "confidence", ylabel)
 
 
 def _plot_curves(
@@ -54,6 +57,7 @@ def _plot_curves(
     path: str | Path,
     classes: Sequence[int],
     labels: list[str],
+    merits: np.ndarray,
     mean_label: str,
     xlabel: str,
     ylabel: str,
@@ -62,11 +66,18 @@ def _plot_curves(
     axes = figure.subplots()
     mean = np.mean(curves, 0) if len(classes) else np.full(len(x), np.nan)
     axes.plot(x, mean, linewidth=3, color="black", label=mean_label, zorder=3)
-    for c, curve, label in zip(classes, curves, labels, strict=True):
-        if len(classes) <= MAX_NAMED:
+    if len(classes) <= MAX_NAMED:
+        for c, curve, label in zip(classes, curves, labels, strict=True):
             axes.plot(x, curve, linewidth=1.2, color=plot_color(c), label=label)
-        else:
-            axes.plot(x, curve, linewidth=0.8, color="0.75")
+    else:
+        ranked = np.argsort(-np.asarray(merits), kind="stable")
+        ends = [(f"best {ENDS} of {len(classes)}", ranked[:ENDS], "-"), (f"worst {ENDS}", ranked[-ENDS:], "--")]
+        for number, (title, chosen, style) in enumerate(ends):
+            # a line of the legend without a curve
+            axes.plot([], [], " ", label=title)
+            for place, i in enumerate(chosen):
+                color = plot_color(number * ENDS + place)
+                axes.plot(x, curves[i], style, linewidth=1.2, color=color, label=labels[i])
     axes.set(xlabel=xlabel, ylabel=ylabel, xlim=(0, 1), ylim=(0, 1.01), title=f"{ylabel} over {xlabel}")
     axes.grid(alpha=0.25)
     legend = axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0, frameon=False, fontsize=9)
@@ -77,7 +88,8 @@ def _plot_curves(
 def plot_confusion_matrix(matrix: np.ndarray, names: dict[int, str], path: str | Path) -> Path:
     """Which class is predicted for which, as a share of each true class (confusion_matrix.png).
 
-    matrix: [nc + 1, nc + 1] counts; rows are predicted, columns true classes, the last of both is the background.
+    matrix: [nc + 1, nc + 1] counts; rows are predicted, columns true classes, the last of both is the background. The counts
+    stand beside it, in a .csv of the same name.
     """
     matrix = np.asarray(matrix, np.float64)
     nc = len(matrix) - 1
@@ -96,7 +108,17 @@ def plot_confusion_matrix(matrix: np.ndarray, names: dict[int, str], path: str |
     show_names([*axes.get_xticklabels(), *axes.get_yticklabels()])
     if nc < 30:
         _write_shares(axes, shares)
+    _write_counts(matrix, names, Path(path).with_suffix(".csv"))
     return save_figure(figure, path)
+
+
+def _write_counts(matrix: np.ndarray, names: dict[int, str], path: Path) -> None:
+    """The counts as a table with the names of the classes; whole numbers."""
+    words = [*(names.get(i, str(i)) for i in range(len(matrix) - 1)), "background"]
+    with open(path, "w", newline="", encoding="utf-8-sig") as file:
+        writer = csv.writer(file)
+        writer.writerow(["predicted \\ true", *words])
+        writer.writerows([word, *map(int, row)] for word, row in zip(words, matrix, strict=True))
 
 
 def _write_shares(axes: Axes, shares: np.ndarray) -> None:

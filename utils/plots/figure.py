@@ -12,7 +12,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from utils.plots.draw import class_color, font_for, printable, save_image
+from utils.plots.draw import class_color, save_image
+from utils.plots.text import fonts_for, open_font, printable
 
 DPI = 200
 MAX_TICKS = 100  # more names cannot be read
@@ -49,9 +50,9 @@ def shortened(text: str, longest: int) -> str:
 
 
 def show_names(texts: Iterable[Text]) -> None:
-    """Give each text a font that has its glyphs, and take its dollar signs for what they are."""
+    """Give each text the fonts that have its glyphs, and take its dollar signs for what they are."""
     for text in texts:
-        text.get_fontproperties().set_file(font_for(text.get_text()))
+        text.get_fontproperties().set_family([open_font(path).family_name for path in fonts_for(text.get_text())])
         text.set_parse_math(False)
 
 

@@ -8,8 +8,8 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 
 from utils.errors import UserError
-from utils.plots.draw import printable
 from utils.plots.figure import new_figure, plot_color, save_figure, shortened
+from utils.plots.text import printable
 from utils.results import PANELS
 
 

@@ -122,7 +122,7 @@ def test_batches_of_different_sizes(model, image):
 
 def test_the_common_shape_of_a_batch(model):
     images = [np.zeros((480, 640, 3), np.uint8), np.zeros((300, 100, 3), np.uint8)]
-    pipeline = Pipeline(model.model, model.device, Thresholds())
+    pipeline = Pipeline(model.model.model, model.device, Thresholds())
     batch = pipeline.prepare(images, common_shape(images, 320, 32))
     assert batch.images.shape == (2, 3, 320, 320) and batch.natives == [(480, 640), (300, 100)]
     assert batch.ratios[0][0] == pytest.approx(0.5) and batch.pads[0] == (0, 40)
@@ -278,7 +278,7 @@ def test_initial_weights_other_classes_and_the_bare_model(weights):
     more = load_hub_model(weights, classes=5, autoshape=False, device="cpu")
     own = read_checkpoint(weights).model
     assert more.nc == 5 and torch.equal(more.state_dict()["model.0.conv.weight"], own["model.0.conv.weight"])
-    assert load_hub_model("yolov5s-ghost.yaml", device="cpu").model.name == "yolov5s-ghost"
+    assert load_hub_model("yolov5s-ghost.yaml", device="cpu").model.model.name == "yolov5s-ghost"
 
 
 def test_a_backbone_by_name_is_an_entry():

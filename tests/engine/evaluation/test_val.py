@@ -71,7 +71,14 @@ def test_the_row_the_speed_and_the_pictures(tiny_weights, tiny_set, tmp_path):
     assert row[1:3] == ["4", "8"] and len(row) == 7
     assert "ms pre-process" in result.stdout and "ms inference" in result.stdout and "ms NMS" in result.stdout
     names = {p.name for p in (tmp_path / "runs" / "exp").iterdir()}
-    pictures = {"PR_curve.png", "F1_curve.png", "P_curve.png", "R_curve.png", "confusion_matrix.png"}
+    pictures = {
+        "PR_curve.png",
+        "F1_curve.png",
+        "P_curve.png",
+        "R_curve.png",
+        "confusion_matrix.png",
+        "confusion_matrix.csv",
+    }
     assert names == pictures | {"val_batch0_labels.jpg", "val_batch0_pred.jpg"}
     assert read_image(tmp_path / "runs" / "exp" / "val_batch0_pred.jpg").std() > 10
 
