@@ -24,23 +24,27 @@ def require_file(path: str | Path, what: str, most: int | None = None) -> Path:
     Raises UserError for anything else, before a byte is read: where there is nothing, for a folder, for a pipe, device or
     socket, which may never end, and for a path that the system can't take.
     """
-    path = Path(path)
+    if reason := why_unreadable(path, what, most):
+        raise UserError(f"{shown(str(path))}: {reason}")
+    return Path(path)
+
+
+def why_unreadable(path: str | Path, what: str, most: int | None = None) -> str:
+    """The reason for which ``require_file`` refuses ``path``, empty where it doesn't: for files that are passed over."""
     try:
-        found = path.stat()
+        found = os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
-        raise UserError(f"{shown(str(path))}: no such {what}") from None
+        return f"no such {what}"
     # ValueError: a NUL byte or half a surrogate pair within the path
     except (OSError, ValueError) as e:
-        raise UserError(f"{shown(str(path))}: can't be a {what}: {getattr(e, 'strerror', None) or e}") from None
+        return f"can't be a {what}: {getattr(e, 'strerror', None) or e}"
     if stat.S_ISDIR(found.st_mode):
-        raise UserError(f"{shown(str(path))}: is a folder, a {what} was expected")
+        return f"is a folder, a {what} was expected"
     if not stat.S_ISREG(found.st_mode):
-        raise UserError(f"{shown(str(path))}: is a pipe, device or socket; a {what} is a regular file")
+        return f"is a pipe, device or socket; a {what} is a regular file"
     if most is not None and found.st_size > most:
-        raise UserError(
-            f"{shown(str(path))}: has {found.st_size:,} bytes; a {what} of more than {most:,} bytes is not read"
-        )
-    return path
+        return f"has {found.st_size:,} bytes; a {what} of more than {most:,} bytes is not read"
+    return ""
 
 
 # folders that need not be looked through again
@@ -139,3 +143,20 @@ def unique_name(stem: str, taken: Container[str], suffix: str = "") -> str:
     """``stem`` and ``suffix``, numbered where that is among the names ``taken``: a.jpg, a-2.jpg, a-3.jpg."""
     numbers = itertools.chain([""], (f"-{number}" for number in itertools.count(2)))
     return next(name for number in numbers if (name := f"{stem}{number}{suffix}") not in taken)
+
+
+# bytes of a name: what file systems take, 255, less a number, a suffix, and what marks a temporary file
+MOST_NAME = 200
+RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
+
+
+def short_name(text: str) -> str:
+    """The beginning of ``text`` that can be part of a file's name."""
+    return os.fsencode(text)[:MOST_NAME].decode(errors="ignore") if len(os.fsencode(text)) > MOST_NAME else text
+
+
+def safe_name(text: str) -> str:
+    """``text`` as the name of one file or folder, on every system; itself where it is one."""
+    name = "".join("_" if c in '\\/:*?"<>|' or not c.isprintable() else c for c in text)
+    name = short_name(name).rstrip(". ")
+    return f"_{name}" if not name or RESERVED.fullmatch(name) else name

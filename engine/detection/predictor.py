@@ -20,7 +20,7 @@ from models.plugins import load_plugins
 from utils.cli import require_share
 from utils.data.images import fit_size
 from utils.device import describe_device, select_device
-from utils.errors import UserError
+from utils.errors import MOST_SAID, UserError, shown
 from utils.paths import new_run_folder, newest_weights
 from utils.plots.display import show_image, why_no_display
 from utils.plots.feature_maps import FeatureMaps
@@ -129,7 +129,8 @@ def look_at(frame: Frame, predictor: Predictor, writer: Writer, show: bool) -> b
     drawn = writer.write(frame, detections, draw=show)
     height, width = predictor.shape
     took = (predictor.seconds[INFERENCE] - before) * 1e3
-    print(f"{frame.place} {frame.path}: {height}x{width} {describe(detections, predictor.names)}, {took:.1f} ms")
+    path = shown(str(frame.path), MOST_SAID)
+    print(f"{frame.place} {path}: {height}x{width} {describe(detections, predictor.names)}, {took:.1f} ms")
     if not show:
         return True
     return show_image(str(frame.path), drawn, wait=1 if frame.number else 0)

@@ -134,6 +134,8 @@ def _live(case: Case, folder: Path, home: Path) -> None:
         # the parent has settled on a folder for temporary files already
         tempfile.tempdir = None
         os.environ |= {"HOME": str(home), "TMPDIR": str(home), "XDG_CACHE_HOME": str(home / "cache")}
+        # asked for before, it would be what it was in the parent
+        tempfile.tempdir = None
         script, *rest = case.argv
         sys.argv = [str(ROOT / script), *rest]
         _guard(folder)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from utils.errors import UserError
-from utils.files import replacing, require_file, system, unique_name, write_table
+from utils.files import replacing, require_file, safe_name, system, unique_name, write_table
 
 
 def test_a_file_takes_the_place_of_the_one_before_in_one_step(tmp_path):
@@ -135,3 +135,14 @@ def test_what_killed_processes_have_left_is_cleared_away(tmp_path):
     with replacing(tmp_path / "table.csv") as temporary:
         temporary.write_text("whole")
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted([*kept, "table.csv"])
+
+
+def test_names_that_every_system_takes():
+    kept = ["a", "a b", "猫", "a.jpg", "..a", "-rf", "console", "x" * 200]
+    assert [safe_name(name) for name in kept] == kept
+    for name, safe in (
+        ("..", "_"), (".", "_"), ("", "_"), ("a/../b", "a_.._b"), ("C:\\x", "C__x"), ("a. ", "a"),
+        ("CON", "_CON"), ("nul.txt", "_nul.txt"),
+        ("a\0b\n\x1b", "a_b__"), ("\udcff", "_"), ("x" * 300, "x" * 200), ("图" * 100, "图" * 66),
+    ):  # fmt: skip
+        assert safe_name(name) == safe

@@ -11,12 +11,15 @@ from utils.data.index import Index, index_images
 from utils.data.labels import label_path
 from utils.download import download_archive, is_url
 from utils.errors import UserError, shown
+from utils.files import require_file
 from utils.paths import ROOT
 from utils.yaml_file import read_yaml
 
 DATA = ROOT / "data"
 # of a class name and of an entry, characters; folders of any depth in a glob, each of which multiplies the walk
 MOST_NAME, MOST_PATH, MOST_ANY_DEPTH = 200, 4096, 2
+# bytes of a list of images: millions of paths
+MOST_LIST = 256 << 20
 
 
 @dataclass
@@ -128,7 +131,7 @@ def image_files(entries: list[str]) -> list[str]:
     for entry in entries:
         if os.path.isdir(entry):
             images += _images_below(entry)
-        elif os.path.isfile(entry):
+        elif os.path.lexists(entry):
             images += [entry] if is_image(entry) else _read_list(entry)
         elif matches := sorted(glob.glob(entry, recursive=True)):
             images += filter(is_image, matches)
@@ -280,10 +283,11 @@ def _missing(config: DataConfig, splits: list[str]) -> list[str]:
 def _images_below(folder: str) -> list[str]:
     """All images in a folder and below, sorted; links are followed, hidden files and folders left out."""
     images = []
-    visited = set()
+    visited, top = set(), os.path.realpath(folder)
     for parent, folders, files in os.walk(folder, followlinks=True):
         real = os.path.realpath(parent)
-        if real in visited:  # a link that leads back up
+        # a link that leads back up: to what was seen, or to a folder that holds all of the set and more
+        if real in visited or (parent != folder and os.path.commonpath([real, top]) == real):
             folders.clear()
             continue
         visited.add(real)
@@ -295,7 +299,7 @@ def _images_below(folder: str) -> list[str]:
 def _read_list(file: str) -> list[str]:
     """The images that a .txt list names, one a line."""
     try:
-        lines = Path(file).read_text(encoding="utf-8-sig").splitlines()
+        lines = require_file(file, "list of images", MOST_LIST).read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as e:
         raise UserError(f"{file}: neither an image nor a list of images in UTF-8 text (byte {e.start})") from None
     folder = os.path.dirname(file)

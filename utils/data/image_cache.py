@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from utils.data.dataset import resized_shape
 from utils.data.labels import Annotation
 from utils.device import available_memory
 from utils.errors import UserError
@@ -95,30 +96,40 @@ class RamImages:
 
 
 class DiskImages:
-    """``load``, answered from .npy files in ``folder``."""
+    """``load``, answered from .npy files in ``folder``, of which those that are damaged or another's are written anew."""
 
     def __init__(self, load: Load, annotations: list[Annotation], size: int, folder: Path, name: str):
         self.load = load
+        self.size = size
         self.folder = folder
         self.shapes = {a.image: a.shape for a in annotations}
         self.files = {path: str(folder / f"{Path(path).stem}-{_digest(path, size, name)}.npy") for path in self.shapes}
 
     def __call__(self, path: str) -> tuple[np.ndarray, tuple[int, int]]:
-        try:
-            return np.load(self.files[path], allow_pickle=False), self.shapes[path]
-        # Missing or truncated: read the image itself.
-        except (OSError, ValueError, EOFError):
-            return self.load(path)
+        image = self._kept(path, mapped=False)
+        return self.load(path) if image is None else (image, self.shapes[path])
 
     def fill(self, path: str) -> None:
         """Write an image's file unless it is there. Raises UserError where the folder can't be written."""
-        if os.path.exists(self.files[path]):
+        if self._kept(path, mapped=True) is not None:
             return
         try:
             with replacing(Path(self.files[path])) as temporary:
                 np.save(temporary, self.load(path)[0])
         except OSError as e:
             raise UserError(f"--cache disk: {self.folder} can't be written ({e.strerror}); free some space") from None
+
+    def _kept(self, path: str, mapped: bool) -> np.ndarray | None:
+        """What its file has of an image, in memory or ``mapped``; None where there is nothing, or nothing that fits."""
+        if not os.path.isfile(self.files[path]):
+            return None
+        try:
+            image = np.load(self.files[path], mmap_mode="r" if mapped else None, allow_pickle=False)
+        # truncated or not written by us
+        except Exception:
+            return None
+        fits = image.dtype == np.uint8 and image.shape == (*resized_shape(self.shapes[path], self.size), 3)
+        return image if fits else None
 
 
 def _digest(path: str, size: int, name: str) -> str:

@@ -290,7 +290,7 @@ def test_coco_results(weights, images, tmp_path):
     boxes = np.concatenate((corners[:, :2], corners[:, 2:] - corners[:, :2]), 1)
     np.testing.assert_allclose([r["bbox"] for r in own], boxes, atol=0.01)
     np.testing.assert_allclose([r["score"] for r in own], lines[:, 5], atol=1e-4)
-    assert coco_results("7", [[0, 0, 1, 1, 0.5, 79]], dict(enumerate(COCO_NAMES)))[0]["category_id"] == 90
+    assert coco_results(7, [[0, 0, 1, 1, 0.5, 79]], dict(enumerate(COCO_NAMES)))[0]["category_id"] == 90
 
 
 def drawing(weights, images, tmp_path, **changes):

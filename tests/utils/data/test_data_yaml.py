@@ -8,6 +8,7 @@ import yaml
 
 from tests.helpers.sets import make_zip
 from utils.data.config import DATA, image_files, prepare_data, read_data_yaml
+from utils.data.index import index_images
 from utils.download import is_url
 from utils.errors import UserError
 
@@ -325,3 +326,25 @@ def test_generated_set(tmp_path):
     config = prepare_data(read_data_yaml(write_yaml(tmp_path / "set.yaml", **{**keys, "path": "drawn"})))
     assert config.root == tmp_path / "drawn"
     assert len(image_files(config.splits["train"])) > len(image_files(config.splits["val"])) > 0
+
+
+def test_lists_that_are_no_lists_are_named(tmp_path):
+    os.mkfifo(tmp_path / "pipe.txt")
+    with open(tmp_path / "endless.txt", "wb") as file:
+        file.truncate(1 << 40)
+    for name, words in (("pipe.txt", "is a pipe"), ("endless.txt", "is not read")):
+        with pytest.raises(UserError, match=f"{name}: .*{words}"):
+            image_files([str(tmp_path / name)])
+    (tmp_path / "odd.txt").write_bytes(b"a\0b.jpg\n" + b"x" * 100_000 + b".jpg\n./c.jpg\n")
+    odd = image_files([str(tmp_path / "odd.txt")])
+    assert len(odd) == 3 and odd[2] == f"{tmp_path}/c.jpg"
+    with pytest.raises(UserError, match="none of 3 images is usable; .*can't be a file"):
+        index_images(odd, 1, None, "val")
+
+
+def test_a_link_to_a_folder_above_the_set_is_not_followed(tmp_path):
+    touch(tmp_path / "elsewhere" / "b.jpg", tmp_path / "set" / "a.jpg")
+    (tmp_path / "set" / "up.jpg").symlink_to(tmp_path)
+    (tmp_path / "set" / "root").symlink_to("/")
+    (tmp_path / "set" / "beside").symlink_to(tmp_path / "elsewhere")
+    assert image_files([str(tmp_path / "set")]) == [str(tmp_path / "set" / name) for name in ("a.jpg", "beside/b.jpg")]
