@@ -70,14 +70,6 @@ def exit_on_user_error(run: Callable[[], T]) -> T:
     except UserError as e:
         print(f"error: {one_line(e)}", file=sys.stderr)
         raise SystemExit(2) from None
-    except RuntimeError as e:
-        # PyTorch's, which is not imported here
-        if type(e).__name__ != "OutOfMemoryError":
-            raise
-        print(
-            "error: the device is out of memory; lower --batch-size or --imgsz, or take --device cpu", file=sys.stderr
-        )
-        raise SystemExit(2) from None
     # The reader of our output (`| head`) has closed it: nothing more can be reported.
     except BrokenPipeError:
         sys.stderr.close()
@@ -92,9 +84,14 @@ def exit_on_user_error(run: Callable[[], T]) -> T:
         print(f"error: {file}: could not be read or written: {e.strerror}; {REMEDIES[e.errno]}", file=sys.stderr)
         raise SystemExit(2) from None
     except Exception as e:
-        if not (isinstance(e, MemoryError) or any(words in str(e) for words in NO_MEMORY)):
+        # PyTorch's, which is not imported here
+        if type(e).__name__ == "OutOfMemoryError":
+            said = "the device is out of memory; lower --batch-size or --imgsz, or take --device cpu"
+        elif isinstance(e, MemoryError) or any(words in str(e) for words in NO_MEMORY):
+            said = "there is not enough memory for this; try a smaller --batch-size or --imgsz"
+        else:
             raise
-        print("error: there is not enough memory for this; try a smaller --batch-size or --imgsz", file=sys.stderr)
+        print(f"error: {said}", file=sys.stderr)
         raise SystemExit(2) from None
     finally:
         # all is done or said: one more Ctrl-C while the interpreter tidies up just ends it

@@ -11,8 +11,8 @@ import zipfile
 from pathlib import Path
 
 from tests.fuzz.arena import Case
-from tests.fuzz.damage import DEEP, NUMBERS, TEXTS, VALUES, damage, damage_numbers, nonsense
-from tests.fuzz.onnx_graphs import damage_graph
+from tests.fuzz.parts.damage import DEEP, NUMBERS, TEXTS, VALUES, damage, damage_numbers, nonsense
+from tests.fuzz.parts.onnx_graphs import damage_graph
 
 MODEL = """
 nc: 2

@@ -5,7 +5,7 @@ import random
 import struct
 from pathlib import Path
 
-from tests.fuzz.damage import FLOATS, NUMBERS, TEXTS, nonsense
+from tests.fuzz.parts.damage import FLOATS, NUMBERS, TEXTS, nonsense
 
 
 def damage_graph(rng: random.Random, file: Path) -> None:
