@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from models.backbones.backbone import Backbone
-from models.backbones.pretrained import load_pretrained
+from models.backbones.pretrained import load_pretrained, saved_normalization
 from models.description.rows import UnknownBlock
 from models.yolo import DetectionModel
 from utils.checkpoint import Checkpoint
@@ -106,6 +106,6 @@ def load_backbone(model: DetectionModel, source: str | Path) -> str:
 
 def _expect_input_of(model: DetectionModel, checkpoint: Checkpoint) -> None:
     """The normalisation goes with the weights that were trained with it."""
-    if normalize := (checkpoint.yaml or {}).get("normalize"):
+    if normalize := saved_normalization(checkpoint):
         model.model[0].normalize(**normalize)
         model.yaml |= model.model[0].description()

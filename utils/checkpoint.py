@@ -106,15 +106,12 @@ def _read_pickled(path: Path, saved: Saved, model: PickledObject, tree: dict) ->
         )
     yaml = Entries({"yaml": yaml}).description("yaml")
     names = saved.plain(model.get("names"))
+    if not isinstance(names, list | tuple | dict) or not names:
+        names = list(range(Entries(yaml).whole("nc", least=1, most=MOST_CLASSES)))
     training = {k: v for k, v in tree.items() if isinstance(k, str) and isinstance(v, int | float | str | None)}
-    entries = Entries(
-        {
-            "names": names
-            if isinstance(names, list | tuple | dict) and names
-            else list(range(Entries(yaml).whole("nc", least=1, most=MOST_CLASSES)))
-        }
+    return Checkpoint(
+        str(path), _state_dict(saved, model), yaml, Entries({"names": names}).class_names("names"), training
     )
-    return Checkpoint(str(path), _state_dict(saved, model), yaml, entries.class_names("names"), training)
 
 
 def _state_dict(saved: Saved, model: PickledObject) -> dict[str, torch.Tensor]:
