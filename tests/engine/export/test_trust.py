@@ -152,3 +152,10 @@ def test_only_regular_files_are_read(tmp_path):
         (folder / str(i)).touch()
     with pytest.raises(UserError, match=f"holds {MOST_FILES + 1} files"):
         files_of(folder)
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="an administrator may read everything")
+def test_a_file_that_may_not_be_read_is_one_error(tmp_path):
+    (tmp_path / "a.onnx").touch(mode=0)
+    with pytest.raises(UserError, match="a.onnx: this model file may not be read"):
+        Runtime(tmp_path / "a.onnx", trust=True)
