@@ -1,4 +1,4 @@
-"""URLs, servers and archives: what detect.py --source, `download:` of a data YAML and names of released weights fetch."""
+"""URLs, servers and archives: what detect.py --source and `download:` of a data YAML fetch."""
 
 import contextlib
 import gzip
@@ -9,6 +9,7 @@ import random
 import socket
 import tarfile
 import threading
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -80,7 +81,7 @@ def make(rng: random.Random, folder: Path, sound: Path) -> Case:
     # bound here, so that the command line can name its port; the child inherits it
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]
-    way = rng.choice((picture, archive, archive, archive, weights))
+    way = rng.choice((picture, archive, archive, archive, local_archive))
     case, body, name = way(rng, folder, sound, port)
     answers = [answer(rng, body, f"http://127.0.0.1:{port}", name) for _ in range(3)]
 
@@ -116,11 +117,12 @@ def picture(rng: random.Random, folder: Path, sound: Path, port: int) -> tuple[l
     return [*words, "--device", "cpu", "--project", "runs"], body if rng.random() < 0.6 else damaged(rng, body), name
 
 
-def weights(rng: random.Random, folder: Path, sound: Path, port: int) -> tuple[list[str], bytes, str]:
+def local_archive(rng: random.Random, folder: Path, sound: Path, port: int) -> tuple[list[str], bytes, str]:
     """A data YAML whose archive is a local file, put there by hand or named by a file URL."""
     name = rng.choice(("a.zip", "a.tar.gz", "..zip", "data.yaml"))
     body = archive_bytes(rng, sound)
-    if rng.random() < 0.1:
+    # that of the YAML itself is taken
+    if name != "data.yaml" and rng.random() < 0.1:
         os.mkfifo(folder / name)
     elif name != "data.yaml":
         (folder / name).write_bytes(body)
@@ -176,7 +178,8 @@ def hostile_zip(rng: random.Random) -> bytes:
             info.filename = info.orig_filename = name.encode("utf-8", "replace").decode()
             if rng.random() < 0.1:
                 info.external_attr = rng.choice((0o120777, 0o20666, 0o10666, 0o40755, 0xFFFF)) << 16
-            with contextlib.suppress(Exception):
+            with contextlib.suppress(Exception), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
                 zipped.writestr(info, rng.randbytes(rng.randrange(50)))
     data = bytearray(file.getvalue())
     # fields of the directory at the end: flags (encrypted), method, sizes, names, that differ from those before each member
