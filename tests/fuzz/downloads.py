@@ -1,4 +1,4 @@
-"""URLs, servers and archives: what detect.py --source and `download:` of a data YAML fetch."""
+"""URLs, servers and archives: what detect.py --source, `download:` of a data YAML, and names of released weights fetch."""
 
 import contextlib
 import gzip
@@ -20,6 +20,7 @@ from tests.fuzz.arena import Case
 from tests.fuzz.documents import damaged
 from tests.fuzz.images import tiny_weights
 from tests.helpers.sets import make_set
+from utils.checkpoint import RELEASE_VARIABLE
 from utils.sources.streams import is_live
 
 # by which cases name the server
@@ -81,11 +82,14 @@ def make(rng: random.Random, folder: Path, sound: Path) -> Case:
     # bound here, so that the command line can name its port; the child inherits it
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]
-    way = rng.choice((picture, archive, archive, archive, local_archive))
+    way = rng.choice((picture, archive, archive, archive, local_archive, released))
     case, body, name = way(rng, folder, sound, port)
     answers = [answer(rng, body, f"http://127.0.0.1:{port}", name) for _ in range(3)]
 
+    release = url(rng, folder, port, "").rstrip("/")
+
     def before() -> None:
+        os.environ[RELEASE_VARIABLE] = release
         threading.Thread(target=serve, args=(listener, answers), daemon=True).start()
 
     return Case(case, before)
@@ -115,6 +119,17 @@ def picture(rng: random.Random, folder: Path, sound: Path, port: int) -> tuple[l
         "32",
     ]
     return [*words, "--device", "cpu", "--project", "runs"], body if rng.random() < 0.6 else damaged(rng, body), name
+
+
+def released(rng: random.Random, folder: Path, sound: Path, port: int) -> tuple[list[str], bytes, str]:
+    """Weights that are asked for by the name of a release."""
+    body = (sound / "weights.pt").read_bytes()
+    words = ["detect.py", "--source", str(sound / "image.png"), "--weights", "yolov5n.pt", "--imgsz", "32"]
+    return (
+        [*words, "--device", "cpu", "--project", "runs"],
+        body if rng.random() < 0.5 else damaged(rng, body),
+        "yolov5n.pt",
+    )
 
 
 def local_archive(rng: random.Random, folder: Path, sound: Path, port: int) -> tuple[list[str], bytes, str]:
