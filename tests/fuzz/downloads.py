@@ -1,4 +1,4 @@
-"""URLs, servers and archives: what detect.py --source, `download:` of a data YAML and names of released weights fetch."""
+"""URLs, servers and archives: what detect.py --source, `download:` of a data YAML, and names of released weights fetch."""
 
 import contextlib
 import gzip
@@ -9,6 +9,7 @@ import random
 import socket
 import tarfile
 import threading
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from tests.fuzz.arena import Case
 from tests.fuzz.images import tiny_weights
 from tests.fuzz.parts.documents import damaged
 from tests.helpers.sets import make_set
+from utils.checkpoint import RELEASE_VARIABLE
 from utils.sources.streams import is_live
 
 # by which cases name the server
@@ -80,11 +82,14 @@ def make(rng: random.Random, folder: Path, sound: Path) -> Case:
     # bound here, so that the command line can name its port; the child inherits it
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]
-    way = rng.choice((picture, archive, archive, archive, weights))
+    way = rng.choice((picture, archive, archive, archive, local_archive, released))
     case, body, name = way(rng, folder, sound, port)
     answers = [answer(rng, body, f"http://127.0.0.1:{port}", name) for _ in range(3)]
 
+    release = url(rng, folder, port, "").rstrip("/")
+
     def before() -> None:
+        os.environ[RELEASE_VARIABLE] = release
         threading.Thread(target=serve, args=(listener, answers), daemon=True).start()
 
     return Case(case, before)
@@ -116,11 +121,23 @@ def picture(rng: random.Random, folder: Path, sound: Path, port: int) -> tuple[l
     return [*words, "--device", "cpu", "--project", "runs"], body if rng.random() < 0.6 else damaged(rng, body), name
 
 
-def weights(rng: random.Random, folder: Path, sound: Path, port: int) -> tuple[list[str], bytes, str]:
+def released(rng: random.Random, folder: Path, sound: Path, port: int) -> tuple[list[str], bytes, str]:
+    """Weights that are asked for by the name of a release."""
+    body = (sound / "weights.pt").read_bytes()
+    words = ["detect.py", "--source", str(sound / "image.png"), "--weights", "yolov5n.pt", "--imgsz", "32"]
+    return (
+        [*words, "--device", "cpu", "--project", "runs"],
+        body if rng.random() < 0.5 else damaged(rng, body),
+        "yolov5n.pt",
+    )
+
+
+def local_archive(rng: random.Random, folder: Path, sound: Path, port: int) -> tuple[list[str], bytes, str]:
     """A data YAML whose archive is a local file, put there by hand or named by a file URL."""
     name = rng.choice(("a.zip", "a.tar.gz", "..zip", "data.yaml"))
     body = archive_bytes(rng, sound)
-    if rng.random() < 0.1:
+    # that of the YAML itself is taken
+    if name != "data.yaml" and rng.random() < 0.1:
         os.mkfifo(folder / name)
     elif name != "data.yaml":
         (folder / name).write_bytes(body)
@@ -176,7 +193,8 @@ def hostile_zip(rng: random.Random) -> bytes:
             info.filename = info.orig_filename = name.encode("utf-8", "replace").decode()
             if rng.random() < 0.1:
                 info.external_attr = rng.choice((0o120777, 0o20666, 0o10666, 0o40755, 0xFFFF)) << 16
-            with contextlib.suppress(Exception):
+            with contextlib.suppress(Exception), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
                 zipped.writestr(info, rng.randbytes(rng.randrange(50)))
     data = bytearray(file.getvalue())
     # fields of the directory at the end: flags (encrypted), method, sizes, names, that differ from those before each member

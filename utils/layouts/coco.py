@@ -8,6 +8,7 @@ from typing import Any
 from utils.data.coco import category_ids, image_id
 from utils.data.images import is_image
 from utils.data.labels import Fault
+from utils.device import available_memory
 from utils.errors import UserError, shown
 from utils.files import require_file
 from utils.layouts.collection import (
@@ -73,8 +74,10 @@ def split_name(path: Path) -> str:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
+    # as Python's objects it takes several times its size
+    most = min(MOST_BYTES, (available_memory() or MOST_BYTES * 4) // 4)
     try:
-        data = json.loads(require_file(path, "COCO file", MOST_BYTES).read_text(encoding="utf-8-sig"))
+        data = json.loads(require_file(path, "COCO file", most).read_text(encoding="utf-8-sig"))
     except OSError as e:
         raise UserError(f"{path}: can't be read ({e.strerror})") from None
     # ValueError: not UTF-8, not JSON, or an integer of thousands of digits
