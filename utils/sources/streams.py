@@ -17,7 +17,7 @@ import numpy as np
 
 from utils.data.images import is_image, is_video
 from utils.download import without_login
-from utils.errors import shown
+from utils.errors import MOST_SAID, shown
 from utils.files import short_name, unique_name
 from utils.sources.capture import CaptureError, check_screen, frame_rate, open_capture
 from utils.sources.frame import Frame
@@ -45,7 +45,7 @@ def is_live(source: str) -> bool:
 
 def display_name(source: str | int | Path) -> str:
     """A source as it may be shown and logged: without the user and password of a URL."""
-    return shown(without_login(source))
+    return shown(without_login(source), MOST_SAID)
 
 
 class Stream(threading.Thread):
