@@ -35,7 +35,8 @@ class Format:
     """``suffix`` follows the checkpoint's stem, ``packages`` pip install, ``flags`` change what the file computes.
 
     ``folder``: it is a folder of files. ``program``: running a file can do whatever a program can. ``dnn``: OpenCV runs it,
-    too. ``module``: the name of its file in engine/export/formats/, where it is not ``name``.
+    too. ``checkpoint``: it is read as one, by utils/checkpoint.py. ``module``: the name of its file in engine/export/formats/,
+    where it is not ``name``.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Format:
     folder: bool = False
     program: bool = False
     dnn: bool = False
+    checkpoint: bool = False
     module: str = ""
 
     def load(self) -> ModuleType:
@@ -79,13 +81,15 @@ FORMATS = {
         Format("coreml", ".mlpackage", "coremltools", ("half",), folder=True),
         Format("tflite", ".tflite", "litert-torch"),
         Format("ncnn", "_ncnn_model", "pnnx ncnn", ("half",), folder=True),
+        Format("stock", "_stock.pt", checkpoint=True),
     )
 }
 
 
 def format_of(path: str | Path) -> Format | None:
-    """The format of a file, by its name; None where export.py does not write such files."""
-    return next((kind for kind in FORMATS.values() if Path(path).name.endswith(kind.suffix)), None)
+    """The format of a file, by its name; None for a checkpoint, and where export.py does not write such files."""
+    found = (kind for kind in FORMATS.values() if not kind.checkpoint)
+    return next((kind for kind in found if Path(path).name.endswith(kind.suffix)), None)
 
 
 def is_exported(path: str | Path) -> bool:
@@ -100,7 +104,7 @@ def require_exported(file: Path, dnn: bool) -> Format:
     """
     kind = format_of(file)
     if kind is None:
-        known = " ".join(kind.suffix for kind in FORMATS.values())
+        known = " ".join(kind.suffix for kind in FORMATS.values() if not kind.checkpoint)
         raise UserError(f"{file}: no model that can be run; known are .pt and {known}")
     if dnn and not kind.dnn:
         raise UserError(f"--dnn: runs ONNX files, and {file} is not one; make it: export.py --include onnx")
@@ -128,9 +132,11 @@ class Variant:
 
 
 def variants() -> dict[str, Variant]:
-    """Every format, each followed by its other ways: onnx-dnn, openvino-int8."""
+    """Every format but checkpoints, each followed by its other ways: onnx-dnn, openvino-int8."""
     found = {}
     for name, kind in FORMATS.items():
+        if kind.checkpoint:
+            continue
         found[name] = Variant(kind)
         if kind.dnn:
             found[f"{name}-dnn"] = Variant(kind, dnn=True)
@@ -143,7 +149,7 @@ def describe_formats() -> str:
     """The table of --help: a line per format, with the file it makes of best.pt."""
     rows = [("--include", "file", "pip install", "flags")]
     for kind in FORMATS.values():
-        folder = "/" if kind.suffix.startswith("_") else ""
+        folder = "/" if kind.folder else ""
         flags = " ".join(f"--{flag}" for flag in SHOWN_FLAGS if flag in kind.flags)
         rows.append((kind.name, f"best{kind.suffix}{folder}", kind.packages, flags))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

@@ -7,11 +7,13 @@ import zipfile
 import pytest
 import torch
 
+import export
+from engine.detection.detector import load_detector
 from engine.export.formats.stock import write
 from engine.export.settings import Settings
 from models.load import detector_from
 from models.yolo import DetectionModel
-from tests.helpers.models import lively
+from tests.helpers.models import lively, make_weights
 from tests.helpers.project import shared
 from utils.checkpoint import read_checkpoint
 from utils.errors import UserError
@@ -109,3 +111,13 @@ def test_what_others_do_not_know_is_refused(model, word, tmp_path):
     with pytest.raises(UserError, match=word):
         write(model(), tmp_path / "m.pt", Settings())
     assert not list(tmp_path.iterdir())
+
+
+def test_the_command_writes_one_beside_the_checkpoint_and_compares_it(tmp_path):
+    weights = make_weights(tmp_path / "best.pt", seed=0)
+    (result,) = export.run(weights=str(weights), include=["stock"], imgsz=[64])
+    assert result.ok and result.file == tmp_path / "best_stock.pt"
+    # the weights of the one are rounded to half precision
+    assert 0 < result.difference[0] < 1 and 0 < result.difference[1] < 0.02
+    detector = load_detector(result.file, torch.device("cpu"))
+    assert detector.names == {0: "rectangle", 1: "disc"}
