@@ -118,6 +118,6 @@ def test_the_command_writes_one_beside_the_checkpoint_and_compares_it(tmp_path):
     (result,) = export.run(weights=str(weights), include=["stock"], imgsz=[64])
     assert result.ok and result.file == tmp_path / "best_stock.pt"
     # the weights of the one are rounded to half precision
-    assert 0 < result.difference[0] < 1 and 0 < result.difference[1] < 0.02
+    assert 0 < result.difference[0] < 1 and result.difference[1] < 0.02
     detector = load_detector(result.file, torch.device("cpu"))
     assert detector.names == {0: "rectangle", 1: "disc"}

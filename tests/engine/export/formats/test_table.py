@@ -47,7 +47,7 @@ def test_a_row_and_a_file_are_a_format(toy, tmp_path):
     parser = export.build_parser()
     assert parser.parse_args(["--include", "toy"]).include == ["toy"]
     (row,) = (line for line in parser.format_help().splitlines() if line.startswith("| toy "))
-    assert [cell.strip() for cell in row.strip("|").split("|")] == ["toy", "best_toy/", "toybox", "--half"]
+    assert [cell.strip() for cell in row.strip("|").split("|")] == ["toy", "best_toy", "toybox", "--half"]
     weights = make_weights(tmp_path / "best.pt", seed=0)
     (result,) = export.run(weights=str(weights), include=["toy"], imgsz=[64])
     assert result.ok and result.file == tmp_path / "best_toy" and is_exported(result.file)
