@@ -10,9 +10,9 @@ import torch
 
 from utils.boxes import xyxy2xywh
 from utils.extras import load_extra
-from utils.files import unique_name
+from utils.files import short_name, unique_name
 from utils.paths import ROOT, new_run_folder
-from utils.plots.crops import crop_box, save_crop
+from utils.plots.crops import crop_box, crop_folders, save_crop
 from utils.plots.display import show_image, why_no_display
 from utils.plots.draw import draw_boxes, save_image
 
@@ -115,13 +115,14 @@ class Detections:
         [h, w, 3] in OpenCV's order BGR, as YOLOv5's has it.
         """
         folder = _folder(save_dir, exist_ok) / "crops" if save else None
+        folders = crop_folders(self.names)
         crops = []
         for file, im, found in zip(unique_names(self.files), self.ims, self.pred, strict=True):
             for i, (*box, conf, cls) in enumerate(found, 1):
                 name = self.names[int(cls)]
                 cut = crop_box(im, [float(v) for v in box])
                 if folder is not None:
-                    save_crop(folder, name, f"{Path(file).stem}_{i}", cut)
+                    save_crop(folder / folders[int(cls)], f"{Path(file).stem}_{i}", cut)
                 row = {"box": box, "conf": conf, "cls": cls, "label": f"{name} {float(conf):.2f}"}
                 crops.append(row | {"im": np.ascontiguousarray(cut[..., ::-1])})
         if folder is not None:
@@ -164,7 +165,7 @@ def unique_names(files: list[str]) -> list[str]:
     """File names, those that occur before numbered: a.jpg, a-2.jpg."""
     names: list[str] = []
     for file in files:
-        names.append(unique_name(Path(file).stem, names, Path(file).suffix))
+        names.append(unique_name(short_name(Path(file).stem), names, Path(file).suffix))
     return names
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import cv2
@@ -9,13 +10,15 @@ import numpy as np
 import torch
 
 from engine.detection.options import DetectOptions
-from utils.data.coco import coco_results
+from utils.data.coco import coco_results, image_id
 from utils.data.labels import text_line
-from utils.errors import UserError
-from utils.files import unique_name
-from utils.plots.crops import crop_box, save_crop
-from utils.plots.draw import draw_boxes, save_image
+from utils.files import short_name, unique_name
+from utils.plots.crops import crop_box, crop_folders, save_crop
+from utils.plots.draw import MOST_JPEG, draw_boxes, save_image
 from utils.sources.frame import Frame
+
+# pixels of a side, that the encoder of videos takes; larger ones are shrunk
+MOST_VIDEO = 8190
 
 
 class Writer:
@@ -26,9 +29,11 @@ class Writer:
         self.names = names
         self.options = options
         self.boxes = 0
-        self.outputs: dict[Path, str] = {}  # source file → the name that all its results bear
+        self.outputs = OutputNames()
         self.videos: dict[Path, tuple[cv2.VideoWriter, tuple[int, int]]] = {}  # of one file, or of all live sources
         self.coco: list[dict] = []
+        self.numbers: set[int] = set()  # of the images in COCO's results so far
+        self.crop_folders = crop_folders(names)
 
     def __enter__(self) -> "Writer":
         return self
@@ -52,12 +57,12 @@ class Writer:
         if options.save_csv:
             self._write_csv(frame, detections)
         if options.save_json:
-            self.coco += coco_results(name, detections.tolist(), self.names)
+            self.coco += coco_results(image_id(name, self.numbers), detections.tolist(), self.names)
         return drawn
 
     def name(self, frame: Frame) -> str:
         """What the results of a frame are called: as its file, with the number of the frame where it has one."""
-        stem = self._stem(frame)
+        stem = self.outputs.stem(frame)
         return f"{stem}_{frame.number}" if frame.number else stem
 
     def _draw(self, frame: Frame, detections: torch.Tensor) -> np.ndarray:
@@ -71,21 +76,20 @@ class Writer:
             frame.image, found[:, :4], found[:, 5], self.names, found[:, 4], self.options.line_thickness, labels
         )
 
-    def _stem(self, frame: Frame) -> str:
-        """The name of a source file's results: its own stem, numbered where two sources share one."""
-        if frame.path not in self.outputs:
-            self.outputs[frame.path] = unique_name(frame.path.stem, self.outputs.values())
-        return self.outputs[frame.path]
-
     def _write_picture(self, frame: Frame, drawn: np.ndarray) -> None:
         if not frame.number:
-            save_image(self.folder / f"{self._stem(frame)}{_picture_suffix(frame.path)}", drawn)
+            save_image(self.folder / f"{self.name(frame)}{_picture_suffix(frame.path, drawn)}", drawn)
             return
         if frame.path not in self.videos:
             if not frame.live:  # files come one after the other, live sources all at once
                 self._close_videos()
-            self.videos[frame.path] = self._open_video(self.folder / f"{self._stem(frame)}.mp4", drawn, frame.fps)
+            self.videos[frame.path] = self._open_video(
+                self.folder / f"{self.outputs.stem(frame)}.mp4", drawn, frame.fps
+            )
         video, size = self.videos[frame.path]
+        if not video.isOpened():
+            save_image(self.folder / f"{self.name(frame)}.jpg", drawn)
+            return
         bgr = cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR)
         if size != (bgr.shape[1], bgr.shape[0]):  # a camera may come back with another size; a video has one
             bgr = cv2.resize(bgr, size)
@@ -93,10 +97,11 @@ class Writer:
             video.write(bgr)
 
     def _open_video(self, path: Path, first: np.ndarray, fps: float) -> tuple[cv2.VideoWriter, tuple[int, int]]:
-        size = (first.shape[1], first.shape[0])
+        shrink = min(MOST_VIDEO / max(first.shape), 1)
+        size = (max(int(first.shape[1] * shrink), 2), max(int(first.shape[0] * shrink), 2))
         video = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), fps, size)
         if not video.isOpened():
-            raise UserError(f"{path}: the video can't be written (is the folder writable, and its name plain ASCII?)")
+            print(f"warning: {path}: OpenCV can't write this video; its frames are written as pictures")
         return video, size
 
     def _close_videos(self) -> None:
@@ -112,10 +117,13 @@ class Writer:
 
     def _write_crops(self, name: str, frame: Frame, detections: torch.Tensor) -> None:
         for i, (*box, _, cls) in enumerate(detections.tolist(), 1):
-            save_crop(self.folder / "crops", self.names[int(cls)], f"{name}_{i}", crop_box(frame.image, box))
+            folder = self.folder / "crops" / self.crop_folders[int(cls)]
+            save_crop(folder, f"{name}_{i}", crop_box(frame.image, box))
 
     def _write_csv(self, frame: Frame, detections: torch.Tensor) -> None:
-        with open(self.folder / "predictions.csv", "a", newline="", encoding="utf-8") as f:
+        # a name of a file need not be text
+        file = self.folder / "predictions.csv"
+        with open(file, "a", newline="", encoding="utf-8", errors="backslashreplace") as f:
             writer = csv.writer(f)
             if f.tell() == 0:
                 writer.writerow(["Image Name", "Prediction", "Confidence", "x1", "y1", "x2", "y2", "Frame"])
@@ -124,6 +132,48 @@ class Writer:
                 writer.writerow([frame.path.name, self.names[int(cls)], f"{conf:.2f}", *corners, frame.number or ""])
 
 
-def _picture_suffix(path: Path) -> str:
-    """The suffix to draw a picture under: its own where OpenCV writes that format with certainty, else .jpg."""
-    return path.suffix if path.suffix.lower() in {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"} else ".jpg"
+class OutputNames:
+    """A name for the results of every source file: its own stem, numbered where results of another have it.
+
+    Frame 2 of clip.mp4 is called clip_2, and so is a picture clip_2.jpg: whichever comes later is numbered.
+    ``name in names`` tells whether a picture's results would overwrite others.
+    """
+
+    def __init__(self):
+        self.stems: dict[Path, str] = {}
+        self.used: set[str] = set()  # the stems
+        self.frames: dict[str, int] = {}  # stem of a video or stream → its last frame so far
+        self.numbered: set[str] = set()  # «clip» of pictures such as clip_2
+
+    def stem(self, frame: Frame) -> str:
+        """The name that all results of the frame's file share."""
+        if frame.path not in self.stems:
+            taken = self.used | self.numbered if frame.number else self
+            stem = unique_name(short_name(frame.path.stem), taken)
+            self.stems[frame.path] = stem
+            self.used.add(stem)
+            if not frame.number:
+                self.numbered.add(_frame_of(stem)[0])
+        stem = self.stems[frame.path]
+        if frame.number:
+            self.frames[stem] = frame.number
+        return stem
+
+    def __contains__(self, name: str) -> bool:
+        video, number = _frame_of(name)
+        return name in self.used or 0 < number <= self.frames.get(video, 0)
+
+
+def _frame_of(name: str) -> tuple[str, int]:
+    """What ``name`` would be the frame of, and its number; 0 where it is like no frame's."""
+    found = re.fullmatch(r"(.*)_([1-9][0-9]*)", name)
+    return (found[1], int(found[2])) if found else (name, 0)
+
+
+def _picture_suffix(path: Path, picture: np.ndarray) -> str:
+    """The suffix to draw a picture under: its own where OpenCV writes that format with certainty, else .jpg, or .png
+    where that is too large.
+    """
+    if path.suffix.lower() in {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}:
+        return path.suffix
+    return ".jpg" if max(picture.shape) <= MOST_JPEG else ".png"

@@ -7,9 +7,10 @@ import numpy as np
 import torch
 
 from engine.evaluation.figures import Evaluation
-from utils.data.coco import coco_results
+from utils.data.coco import coco_results, image_id
 from utils.data.labels import text_line
 from utils.data.loader import Batch
+from utils.files import short_name, unique_name
 from utils.metrics import CONFIDENCE_GRID
 from utils.plots.evaluation import plot_confusion_matrix, plot_metric_curve, plot_pr_curve
 from utils.plots.grid import plot_images
@@ -49,16 +50,21 @@ class Recorder:
         self.save_txt = save_txt
         self.save_conf = save_conf
         self.json: list[dict] | None = [] if save_json else None
+        # of the images so far: two folders may hold a file of the same name
+        self.stems: set[str] = set()
+        self.numbers: set[int] = set()
         if save_txt:
             (folder / "labels").mkdir(exist_ok=True)
 
     def image(self, path: str, native: tuple[int, int], detections: torch.Tensor) -> None:
         """Record the detections [m, 6] of one image, in its own pixels."""
+        stem = unique_name(short_name(Path(path).stem), self.stems)
+        self.stems.add(stem)
         if self.save_txt:
             lines = [text_line(d, native, self.save_conf) for d in detections.tolist()]
-            (self.folder / "labels" / f"{Path(path).stem}.txt").write_text("".join(lines), encoding="utf-8")
+            (self.folder / "labels" / f"{stem}.txt").write_text("".join(lines), encoding="utf-8")
         if self.json is not None:
-            self.json += coco_results(Path(path).stem, detections.tolist(), self.names)
+            self.json += coco_results(image_id(stem, self.numbers), detections.tolist(), self.names)
 
     def batch(self, number: int, batch: Batch, native_detections: list[torch.Tensor]) -> None:
         """Draw the labels and the detections of one of the first batches."""

@@ -36,7 +36,7 @@ def build_optimizer(
     if apart:
         groups += [group | {"factor": factor} for group in _parameter_groups(model, decay, lambda p: id(p) in apart)]
     if name == "SGD":
-        return torch.optim.SGD(groups, lr=hyp["lr0"], momentum=hyp["momentum"], nesterov=True)
+        return torch.optim.SGD(groups, lr=hyp["lr0"], momentum=hyp["momentum"], nesterov=hyp["momentum"] > 0)
     adam = {"Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW}[name]
     return adam(groups, lr=hyp["lr0"], betas=(hyp["momentum"], 0.999))
 

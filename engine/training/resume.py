@@ -56,11 +56,19 @@ def require_run_folder(path: Path) -> None:
 
 
 def find_unfinished(options: TrainOptions, world: World) -> tuple[Path, Checkpoint] | tuple[None, None]:
-    """The checkpoint to go on from and what it holds: that of --resume, or of a restart by torchrun; or two None."""
-    if options.resume:
-        return find_resumable(options.resume)
-    own = find_restarted(options, world.launch) if world.restarted else None
-    return find_resumable(own) if own else (None, None)
+    """The checkpoint to go on from and what it holds: that of --resume, or of a restart by torchrun; or two None.
+
+    The first process looks, and gives what it has found to the others: on another machine they may not see its files, and
+    nothing there bears the name of its launch.
+    """
+
+    def find() -> tuple[Path, Checkpoint] | tuple[None, None]:
+        if options.resume:
+            return find_resumable(options.resume)
+        own = find_restarted(options, world.launch) if world.restarted else None
+        return find_resumable(own) if own else (None, None)
+
+    return world.from_first(find)
 
 
 def find_restarted(options: TrainOptions, launch: str) -> Path | None:
@@ -95,10 +103,10 @@ def continued_options(options: TrainOptions, checkpoint: Checkpoint) -> TrainOpt
             "leave --size out, or begin a new run"
         )
     changes = {name: getattr(options, name) for name in PRESENT} | require_code(options, before, file)
-    try:
-        return options.with_saved(before, **changes)
-    except UserError as e:
-        raise UserError(f"{file}: holds options that no run has: {e}") from None
+    # the way out for a run that diverges in the precision it began with
+    if options.amp != "auto":
+        changes["amp"] = options.amp
+    return options.with_saved(before, file, **changes)
 
 
 def _newest_first(folder: Path) -> list[Path]:

@@ -35,9 +35,9 @@ class State:
     results: list[dict[str, float]] = field(default_factory=list)
 
     @classmethod
-    def at_start(cls, nc: int, device: torch.device) -> "State":
+    def at_start(cls, nc: int) -> "State":
         """Of a run over ``nc`` classes that has not begun."""
-        return cls(np.zeros(nc), torch.zeros(3, device=device))
+        return cls(np.zeros(nc), torch.zeros(3))
 
     def begin_epoch(self) -> None:
         """Forget the losses of the epoch before, unless a resumed run stands within this one."""

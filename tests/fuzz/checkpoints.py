@@ -15,9 +15,9 @@ from pathlib import Path
 
 import torch
 
-from tests.fuzz import pickles
 from tests.fuzz.arena import Case
-from tests.fuzz.tampering import damaged, nasty, tampered
+from tests.fuzz.parts import pickles
+from tests.fuzz.parts.tampering import damaged, nasty, tampered
 from tests.helpers.sets import make_set
 
 NETWORK = "shufflenet_v2_x0_5"

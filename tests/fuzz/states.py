@@ -10,7 +10,7 @@ import torch
 
 from tests.fuzz.arena import Case
 from tests.fuzz.checkpoints import TINY, saved
-from tests.fuzz.tampering import damaged, tampered
+from tests.fuzz.parts.tampering import damaged, tampered
 from tests.helpers.sets import make_set
 
 # where a change is likely to matter; the empty way is anywhere

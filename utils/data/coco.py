@@ -18,17 +18,23 @@ def category_ids(names: dict[int, str]) -> list[int]:
     return COCO_IDS if list(names.values()) == COCO_NAMES else list(names)
 
 
-def image_id(stem: str) -> int | str:
-    """The number or name of an image in COCO's formats, from its file's name without the suffix."""
-    return int(stem) if stem.isdecimal() else stem
+def image_id(stem: str, taken: set[int]) -> int | str:
+    """The number or name of an image in COCO's formats, from its file's name without the suffix.
+
+    A number is added to those that are ``taken``, and not given again: 007.jpg beside 7.jpg is «007».
+    """
+    if not stem.isdecimal() or int(stem) in taken:
+        return stem
+    taken.add(int(stem))
+    return int(stem)
 
 
-def coco_results(stem: str, detections: list[list[float]], names: dict[int, str]) -> list[dict]:
+def coco_results(image: int | str, detections: list[list[float]], names: dict[int, str]) -> list[dict]:
     """The detections of an image (x1, y1, x2, y2 in its pixels, confidence, class) in COCO's results format."""
     ids = category_ids(names)
     return [
         {
-            "image_id": image_id(stem),
+            "image_id": image,
             "category_id": ids[int(cls)],
             "bbox": [round(v, 3) for v in (x1, y1, x2 - x1, y2 - y1)],
             "score": round(conf, 5),

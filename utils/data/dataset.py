@@ -51,12 +51,18 @@ def load_resized(path: str, size: int, training: bool) -> tuple[np.ndarray, tupl
         image = read_image(path)
     except ImageError as e:
         raise ImageError(f"{path}: {e}") from None
-    height, width = image.shape[:2]
-    ratio = size / max(height, width)
-    if ratio != 1:
-        how = cv2.INTER_LINEAR if training or ratio > 1 else cv2.INTER_AREA
-        image = cv2.resize(image, (math.ceil(width * ratio), math.ceil(height * ratio)), interpolation=how)
-    return image, (height, width)
+    native = image.shape[:2]
+    height, width = resized_shape(native, size)
+    if size != max(native):
+        how = cv2.INTER_LINEAR if training or size > max(native) else cv2.INTER_AREA
+        image = cv2.resize(image, (width, height), interpolation=how)
+    return image, native
+
+
+def resized_shape(native: tuple[int, int], size: int) -> tuple[int, int]:
+    """The (h, w) of an image of ``native`` (h, w) once its longer side is ``size``."""
+    ratio = size / max(native)
+    return math.ceil(native[0] * ratio), math.ceil(native[1] * ratio)
 
 
 class TrainSet(Dataset):

@@ -1,15 +1,23 @@
 """Images: which files are images, reading one, fitting one into a network's input shape, and what a network takes."""
 
 import math
-import re
-import zlib
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
 
+from utils.data.headers import (
+    HEAD,
+    LIMIT_VARIABLE,
+    HeaderError,
+    announced_size,
+    begins_as_image,
+    check_whole,
+    most_pixels,
+)
 from utils.errors import UserError
+from utils.files import why_unreadable
 
 # fmt: off
 IMAGE_SUFFIXES = {".avif", ".bmp", ".dib", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".mpo", ".pbm", ".pgm", ".png",
@@ -18,6 +26,7 @@ VIDEO_SUFFIXES = {".3gp", ".asf", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv
                   ".mts", ".ogv", ".ts", ".vob", ".webm", ".wmv"}
 # fmt: on
 
+MOST_BYTES = 1 << 30  # of an image file
 MIN_SIDE = 10  # pixels; anything smaller is a broken thumbnail or a spacer, and vanishes at stride 32
 PADDING_COLOUR = (114, 114, 114)  # the grey that YOLOv5's weights have seen around every image
 
@@ -46,32 +55,51 @@ def read_image(path: str | Path) -> np.ndarray:
     0..255. A file cut off in transfer is refused: decoders fill the missing part with grey, and a network would learn
     that as background.
 
-    Raises ImageError with the reason when the file is missing, empty, cut off, not an image, or has a side under 10 px.
+    Raises ImageError with the reason when the file is missing, no regular file, empty, cut off, not an image, has a side
+    under 10 px, or announces more pixels than most_pixels(): such a file is not decoded.
     """
     # Bytes first, decoding second: cv2.imread can't open every path that has non-ASCII letters in it.
+    data = _read_bytes(path)
     try:
-        data = Path(path).read_bytes()
-    except FileNotFoundError:
-        raise ImageError("no such file") from None
-    except OSError as e:
-        raise ImageError(e.strerror or str(e)) from None
-    if not data:
-        raise ImageError("empty file")
-    if data.startswith(b"\xff\xd8") and not _jpeg_complete(data):
-        raise ImageError("truncated JPEG")
-    if data.startswith(b"\x89PNG\r\n\x1a\n"):
-        _check_png(data)
-
-    encoded = np.frombuffer(data, np.uint8)
+        check_whole(data)
+        width, height = announced_size(data)
+    except HeaderError as e:
+        raise ImageError(str(e)) from None
+    if width * height > most_pixels():
+        raise ImageError(
+            f"{width}x{height} pixels: more than {most_pixels():,} are not decoded; "
+            f"shrink it, or set {LIMIT_VARIABLE} to a higher number"
+        )
     try:
-        image = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
-        if image is None:  # TIFFs of float or 32-bit samples have no 8-bit reading
-            image = cv2.imdecode(encoded, cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH)
+        return _decode(np.frombuffer(data, np.uint8))
     except (cv2.error, MemoryError) as e:
         raise ImageError(f"not decodable: {' '.join(str(e).split())}") from None
+
+
+def _read_bytes(path: str | Path) -> bytes:
+    """All of a file that begins as an image does. Raises ImageError."""
+    if reason := why_unreadable(path, "file", MOST_BYTES):
+        raise ImageError(reason)
+    try:
+        with open(path, "rb") as file:
+            head = file.read(HEAD)
+            if not head:
+                raise ImageError("empty file")
+            if not begins_as_image(head):
+                raise ImageError("not an image, or a damaged one")
+            file.seek(0)
+            return file.read()
+    except OSError as e:
+        raise ImageError(e.strerror or str(e)) from None
+
+
+def _decode(encoded: np.ndarray) -> np.ndarray:
+    """Bytes of an image file, uint8 [n] → uint8 [h, w, 3] RGB. Raises ImageError, cv2.error and MemoryError."""
+    image = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
+    if image is None:  # TIFFs of float or 32-bit samples have no 8-bit reading
+        image = cv2.imdecode(encoded, cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH)
     if image is None:
         raise ImageError("not an image, or a damaged one")
-
     height, width = image.shape[:2]
     if min(height, width) < MIN_SIDE:
         raise ImageError(f"{width}x{height} pixels: smaller than {MIN_SIDE} px")
@@ -125,56 +153,19 @@ def to_float(
     return images.to(device=device, non_blocking=True).to(dtype) / 255
 
 
-# A marker is FF and a code. In compressed data FF is followed by 00 (a data byte FF) or D0–D7 (restart), and FF may be
-# repeated as filling.
-_JPEG_MARKER = re.compile(rb"\xff([^\x00\xd0-\xd7\xff])")
-_EOI, _TEM = 0xD9, 0x01
-
-
-def _jpeg_complete(data: bytes) -> bool:
-    """Whether a JPEG's own end marker is there.
-
-    Segments are skipped by their length, so the end marker of a thumbnail inside the EXIF segment doesn't count; what
-    follows the end marker (some cameras append data) doesn't matter.
-    """
-    position = 2
-    while match := _JPEG_MARKER.search(data, position):
-        code = match[1][0]
-        if code == _EOI:
-            return True
-        position = match.end()
-        if code != _TEM:  # all other markers left carry a length, which counts its own two bytes
-            position += int.from_bytes(data[position : position + 2], "big")
-    return False
-
-
-def _check_png(data: bytes) -> None:
-    """Raise ImageError where a PNG lacks its end chunk or has a damaged chunk that decoding needs."""
-    position = 8
-    while len(data) >= position + 12:
-        length = int.from_bytes(data[position : position + 4], "big")
-        name = data[position + 4 : position + 8]
-        end = position + 8 + length
-        if name == b"IEND":
-            return
-        needed = name[:1].isupper()
-        if needed and zlib.crc32(memoryview(data)[position + 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
-            raise ImageError("damaged PNG" if end + 4 <= len(data) else "truncated PNG")
-        position = end + 4
-    raise ImageError("truncated PNG")
-
-
 def to_uint8(image: np.ndarray) -> np.ndarray:
     """Scale samples of another type to 8 bit: 0..1 and 0..255 by convention, anything brighter by its maximum."""
     if image.dtype == np.uint8:
         return image
-    image = np.nan_to_num(image.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
-    brightest = image.max()
-    if brightest <= 1:
-        image = image * 255
-    elif brightest > 255:
-        image = image * (255 / brightest)
-    return image.clip(0, 255).round().astype(np.uint8)
+    # by strips of rows: all at once, the numbers in between would take eight times the room
+    strips = [image[top : top + 256] for top in range(0, len(image), 256)]
+    brightest = max(_finite(strip).max() for strip in strips)
+    factor = 255 if brightest <= 1 else 255 / brightest if brightest > 255 else 1
+    return np.concatenate([(_finite(strip) * factor).clip(0, 255).round().astype(np.uint8) for strip in strips])
+
+
+def _finite(image: np.ndarray) -> np.ndarray:
+    return np.nan_to_num(image.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
 
 
 def fit_size(size: float, stride: int) -> int:

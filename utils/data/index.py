@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import zipfile
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -11,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from utils.data.images import ImageError, read_image
-from utils.data.labels import Annotation, Fault, label_path, parse_label_text
+from utils.data.images import MIN_SIDE, ImageError, read_image
+from utils.data.labels import Annotation, Fault, LabelError, label_path, parse_label_text, read_label_text
 from utils.errors import UserError
 from utils.files import replacing
 
@@ -67,7 +68,7 @@ def index_images(
     images = list(unique.values())
 
     key = _cache_key(images, nc) if cache else ""
-    index = _load_cache(Path(cache), key, images) if cache else None
+    index = _load_cache(Path(cache), key, images, nc) if cache else None
     if index is None:
         index = _check_all(images, nc, description, workers)
         if cache:
@@ -104,15 +105,15 @@ def _check(image: str, nc: int) -> tuple[Annotation | None, list[Fault], str]:
     no_labels = np.zeros((0, 5), np.float32)
     file = label_path(image)
     try:
-        text = file.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return Annotation(image, shape, no_labels, []), [], "missing"
+        text = read_label_text(file)
+    # What isn't known to be empty must not be learnt as background: without its labels the image goes too.
     except UnicodeDecodeError as e:
-        # What isn't known to be empty must not be learnt as background: without its labels the image goes too.
         detail = f"not UTF-8 text (byte {e.start}); its image is left out"
         return None, [Fault("not UTF-8", str(file), None, detail)], ""
-    except OSError as e:
-        return None, [Fault("label file unreadable", str(file), None, f"{e.strerror}; its image is left out")], ""
+    except LabelError as e:
+        return None, [Fault("label file unreadable", str(file), None, f"{e}; its image is left out")], ""
+    if text is None:
+        return Annotation(image, shape, no_labels, []), [], "missing"
     if not text.removeprefix("\ufeff").strip():
         return Annotation(image, shape, no_labels, []), [], "empty"
     labels, segments, faults = parse_label_text(text, nc, str(file))
@@ -153,7 +154,8 @@ def _cache_key(images: list[str], nc: int) -> str:
 def _stamp(path: str | Path) -> tuple[int, int] | None:
     try:
         stat = os.stat(path)
-    except OSError:
+    # ValueError: a NUL byte in a path of a list
+    except (OSError, ValueError):
         return None
     return stat.st_size, stat.st_mtime_ns
 
@@ -181,28 +183,54 @@ def _save_cache(path: Path, key: str, images: list[str], index: Index) -> None:
         print(f"note: {path} can't be written ({e.strerror}): the images will be checked again next time")
 
 
-def _load_cache(path: Path, key: str, images: list[str]) -> Index | None:
-    """The index kept in the cache, or None if there is none for this key."""
+def _load_cache(path: Path, key: str, images: list[str], nc: int) -> Index | None:
+    """The index kept in the cache, or None if there is none for this key, or what is there can't be one."""
+    if not path.is_file():
+        return None
     try:
         with np.load(path, allow_pickle=False) as archive:
+            # what is compressed may be of any size once it is read; it isn't written so
+            if any(member.compress_type != zipfile.ZIP_STORED for member in archive.zip.infolist()):
+                return None
             if archive["key"].tobytes().decode() != key:
                 return None
-            arrays = {name: archive[name] for name in archive.files}
+            return _unpack({name: archive[name] for name in archive.files}, images, nc)
     except Exception:  # a cache only saves time: whatever is wrong with the file, checking the images anew mends it
         return None
+
+
+def _unpack(arrays: dict[str, np.ndarray], images: list[str], nc: int) -> Index:
+    """The index of the arrays of a cache. Raises ValueError and others where they are not what _save_cache writes."""
     rest = json.loads(arrays["rest"].tobytes())
-    labels = _split(arrays["labels"], arrays["label_counts"])
+    positions, shapes, values = arrays["positions"], arrays["shapes"], arrays["labels"]
+    if not (
+        values.dtype == arrays["points"].dtype == np.float32
+        and values.shape[1:] == (5,)
+        and arrays["points"].shape[1:] == (2,)
+        and np.isin(values[:, 0], np.arange(nc)).all()
+        and ((values[:, 1:] >= 0) & (values[:, 1:] <= 1)).all()
+        and np.isfinite(arrays["points"]).all()
+        and shapes.shape == (len(positions), 2)
+        and (shapes >= MIN_SIDE).all()
+        and (np.diff(positions, prepend=-1) > 0).all()
+    ):
+        raise ValueError("not an index")
+    labels = _split(values, arrays["label_counts"])
     segments = _split(_split(arrays["points"], arrays["point_counts"]), arrays["segment_counts"])
     annotations = [
         Annotation(images[i], (height, width), boxes, polygons)
         for i, (height, width), boxes, polygons in zip(
-            arrays["positions"].tolist(), arrays["shapes"].tolist(), labels, segments, strict=True
+            positions.tolist(), shapes.tolist(), labels, segments, strict=True
         )
     ]
-    return Index(annotations, [Fault(**fault) for fault in rest["faults"]], rest["missing"], rest["empty"])
+    if any(len(a.segments) not in (0, len(a.labels)) for a in annotations):
+        raise ValueError("not an index")
+    return Index(annotations, [Fault(**fault) for fault in rest["faults"]], int(rest["missing"]), int(rest["empty"]))
 
 
 def _split(items: np.ndarray | list, counts: np.ndarray) -> list:
     """Cut a sequence into consecutive pieces of the given lengths."""
+    if counts.dtype != np.int64 or (counts < 0).any() or counts.sum() != len(items):
+        raise ValueError("pieces that don't make up the whole")
     ends = np.cumsum(counts).tolist()
     return [items[end - count : end] for end, count in zip(ends, counts.tolist(), strict=True)]

@@ -1,11 +1,16 @@
 """Labels of one image: what its file says, row by row, and what is wrong with it."""
 
 import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from utils.errors import MOST_SAID, shown
+from utils.files import why_unreadable
+
+MOST_BYTES = 16 << 20  # of a label file: hundreds of thousands of boxes
 ROUNDING = 1e-3  # label tools round: so far outside 0..1 a coordinate is clipped, beyond it is a fault
 
 
@@ -29,8 +34,8 @@ class Fault:
     detail: str
 
     def __str__(self) -> str:
-        place = self.file if self.line is None else f"{self.file} line {self.line}"
-        return f"{place}: {self.detail}"
+        place = shown(self.file, MOST_SAID)
+        return f"{place}: {self.detail}" if self.line is None else f"{place} line {self.line}: {self.detail}"
 
 
 def label_path(image_path: str | Path) -> Path:
@@ -43,6 +48,25 @@ def label_path(image_path: str | Path) -> Path:
     if "images" in folders:
         folders[-1 - folders[::-1].index("images")] = "labels"
     return Path(*folders, f"{path.stem}.txt")
+
+
+class LabelError(Exception):
+    """A label file that can't be read; the message is the short reason, without the path."""
+
+
+def read_label_text(file: Path) -> str | None:
+    """The text of a label file; None where there is none.
+
+    Raises LabelError with the reason for one that can't be read, UnicodeDecodeError where it is not UTF-8.
+    """
+    if not os.path.lexists(file):
+        return None
+    if reason := why_unreadable(file, "label file", MOST_BYTES):
+        raise LabelError(reason)
+    try:
+        return file.read_text(encoding="utf-8")
+    except OSError as e:
+        raise LabelError(e.strerror or str(e)) from None
 
 
 class _RowError(Exception):
@@ -91,14 +115,16 @@ def _parse_row(columns: list[str], nc: int) -> tuple[float, ...]:
         )
     cls, *coordinates = map(_number, columns)
     if cls != int(cls):
-        raise _RowError("class", f"class {columns[0]} is not an integer")
+        raise _RowError("class", f"class {shown(columns[0], 20)} is not an integer")
     if not 0 <= cls < nc:
-        raise _RowError("class", f"class {int(cls)}, but nc is {nc}")
+        raise _RowError("class", f"class {shown(columns[0], 20)}, but nc is {nc}")
 
     for i, value in enumerate(coordinates):
         if not -ROUNDING <= value <= 1 + ROUNDING:
             name = "xywh"[i] if len(columns) == 5 else f"{'xy'[i % 2]}{i // 2 + 1}"
-            raise _RowError("coordinate", f"{name} is {columns[i + 1]}, outside 0..1 (fractions of the image size)")
+            raise _RowError(
+                "coordinate", f"{name} is {shown(columns[i + 1], 20)}, outside 0..1 (fractions of the image size)"
+            )
     row = (cls, *(min(max(value, 0.0), 1.0) for value in coordinates))
     width, height = _box(row)[2:]
     if width <= 0 or height <= 0:
@@ -112,7 +138,7 @@ def _number(column: str) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise _RowError("not a number", f"{column[:20]!r} is not a number")
+        raise _RowError("not a number", f"'{shown(column, 20)}' is not a number")
     return value
 
 

@@ -6,11 +6,14 @@ train_loader, eval_loader                             DataLoaders of these
 """
 
 import math
+import multiprocessing
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from types import TracebackType
 from typing import NamedTuple
 
 import cv2
@@ -167,6 +170,13 @@ def _loader(dataset: Dataset, workers: int, pin: bool, together: Callable, **kwa
 def _prepare_worker(_: int) -> None:
     cv2.setNumThreads(0)  # workers are the parallelism: threads within them only get in each other's way
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: the main process ends its workers
+    sys.excepthook = _report
+
+
+def _report(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Of a loading process: a main process that ends while it takes over a batch is nothing to report."""
+    if not issubclass(kind, ConnectionError | EOFError):
+        sys.__excepthook__(kind, error, trace)
 
 
 class WorkerDied(UserError):
@@ -179,12 +189,22 @@ def watching_workers() -> Iterator[None]:
 
     Usually that is told by a signal handler, wherever the main process is just then; where it was taking over a batch,
     the connection breaks first.
+
+    Where processes are not forked, each that loads images imports the script that was started. One without a guard begins
+    all over in it, and gets as far as here: that process ends without a word, and the first one says what to do.
     """
     try:
         yield
     except (RuntimeError, ConnectionError, EOFError) as e:
+        if isinstance(e, RuntimeError) and "bootstrapping phase" in str(e):
+            raise SystemExit(1) from None
         if isinstance(e, RuntimeError) and "DataLoader worker" not in str(e):
             raise
+        if multiprocessing.get_start_method() != "fork" and "killed by signal" not in str(e):
+            raise WorkerDied(
+                "a process that loads images has died: the script that was started must call run() below "
+                '`if __name__ == "__main__":`; where it does so, memory ran out: try fewer --workers'
+            ) from None
         raise WorkerDied("a process that loads images has died (out of memory? try fewer --workers)") from None
 
 

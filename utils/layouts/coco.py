@@ -1,16 +1,30 @@
 """COCO's layout: one JSON file per split with its images, annotations and categories."""
 
 import json
+import os
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from utils.data.coco import category_ids, image_id
 from utils.data.images import is_image
 from utils.data.labels import Fault
-from utils.errors import UserError
-from utils.layouts.collection import Box, Collection, Picture, keep_box, name_apart, place_image, require_empty
+from utils.device import available_memory
+from utils.errors import UserError, shown
+from utils.files import require_file
+from utils.layouts.collection import (
+    Box,
+    Collection,
+    Picture,
+    keep_box,
+    name_apart,
+    place_image,
+    require_empty,
+    usable_image,
+)
 
 NUMBER = (int, float)
+MOST_BYTES = 4 << 30  # of a COCO file
+MOST_PIXELS = 1e9  # of a side or a place; anything beyond is no picture's
 # what an entry must have to be understood at all; the annotations are looked at one by one
 FIELDS = {
     "images": {"id": (int, str), "file_name": str, "width": NUMBER, "height": NUMBER},
@@ -34,7 +48,8 @@ def read_coco(sources: list[str | Path], images: str | Path | None = None) -> Co
         clash = [i for i in own if categories.get(i, own[i]) != own[i]]
         if clash:
             raise UserError(
-                f"{path}: category {clash[0]} is {own[clash[0]]!r}, in an earlier file {categories[clash[0]]!r}"
+                f"{path}: category {clash[0]} is {shown(own[clash[0]])!r}, "
+                f"in an earlier file {shown(categories[clash[0]])!r}"
             )
         categories |= own
     found.names = [categories[i] for i in sorted(categories)]
@@ -53,20 +68,27 @@ def read_coco(sources: list[str | Path], images: str | Path | None = None) -> Co
 
 def split_name(path: Path) -> str:
     """The split of a COCO file, from its name: val2017 of instances_val2017.json, train of train/_annotations.coco.json."""
-    stem = path.name.removesuffix(".json").removesuffix(".coco").removeprefix("instances_").strip("_")
+    stem = path.name.removesuffix(".json").removesuffix(".coco").removeprefix("instances_").strip("_.")
     name = path.absolute().parent.name if stem in ("annotations", "") else stem
     return "val" if name == "valid" else name
 
 
 def _read_json(path: Path) -> dict[str, Any]:
+    # as Python's objects it takes several times its size
+    most = min(MOST_BYTES, (available_memory() or MOST_BYTES * 4) // 4)
     try:
-        data = json.loads(path.read_text(encoding="utf-8-sig"))
+        data = json.loads(require_file(path, "COCO file", most).read_text(encoding="utf-8-sig"))
     except OSError as e:
         raise UserError(f"{path}: can't be read ({e.strerror})") from None
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as e:
-        raise UserError(f"{path}: not JSON: {e}") from None
+    # ValueError: not UTF-8, not JSON, or an integer of thousands of digits
+    except (ValueError, RecursionError) as e:
+        raise UserError(f"{path}: not JSON: {shown(str(e))}") from None
     if not isinstance(data, dict):
         raise UserError(f"{path}: no COCO file: its JSON is no mapping")
+    for entry in data.get("categories") if isinstance(data.get("categories"), list) else []:
+        # JSON can write half a surrogate pair, which is no text in any file
+        if isinstance(entry, dict) and isinstance(entry.get("name"), str) and not entry["name"].isprintable():
+            raise UserError(f"{path}: the name of category {shown(entry['name'])} has control characters; correct it")
     for key, needs in FIELDS.items():
         entries = data.get(key)
         if not isinstance(entries, list) or not all(isinstance(e, dict) and _has(e, needs) for e in entries):
@@ -92,14 +114,21 @@ def _pictures(
     """Image number → its picture, None where it can't be used."""
     pictures: dict[Any, Picture | None] = {}
     for entry in data["images"]:
-        name = PurePosixPath(entry["file_name"].replace("\\", "/"))
+        name, said = PurePosixPath(entry["file_name"].replace("\\", "/")), shown(entry["file_name"])
         pictures[entry["id"]] = None
         if name.is_absolute() or ".." in name.parts or not is_image(name.name):
-            faults.append(Fault("no image", str(path), None, f"{name}: no name of an image in the folder; dropped"))
+            faults.append(Fault("no image", str(path), None, f"{said}: no name of an image in the folder; dropped"))
             continue
-        file = next((f / name for f in folders if (f / name).is_file()), None)
+        # os.path: Path.exists raises for names that the system can't take
+        file = next((f / name for f in folders if os.path.exists(f / name)), None)
         if file is None:
-            faults.append(Fault("no image", str(path), None, f"{name}: the file was not found; dropped"))
+            faults.append(Fault("no image", str(path), None, f"{said}: the file was not found; dropped"))
+            continue
+        if not usable_image(file, faults):
+            continue
+        if not all(1 <= entry[side] <= MOST_PIXELS for side in ("width", "height")):
+            size = f"{shown(entry['width'])}x{shown(entry['height'])}"
+            faults.append(Fault("no size", str(path), None, f"{said}: {size} is no size of an image; dropped"))
             continue
         pictures[entry["id"]] = Picture(file, split, (int(entry["width"]), int(entry["height"])), [])
     return pictures
@@ -109,7 +138,7 @@ def _add_boxes(
     path: Path, data: dict, pictures: dict[Any, Picture | None], categories: dict[int, str], faults: list[Fault]
 ) -> None:
     for entry in data["annotations"]:
-        where = f"annotation {entry.get('id')}"
+        where = f"annotation {shown(entry.get('id'))}"
         reason = _unusable(entry, pictures, categories)
         if reason:
             faults.append(Fault(reason, str(path), None, f"{where}: {reason}; dropped"))
@@ -135,6 +164,9 @@ def _unusable(entry: dict, pictures: dict, categories: dict) -> str | None:
     box = entry.get("bbox")
     if not isinstance(box, list) or len(box) != 4 or not all(isinstance(v, NUMBER) for v in box):
         return "no box"
+    # integers of any length, which no float can take; what is no number has its own word later
+    if any(abs(v) > MOST_PIXELS for v in box):
+        return "no box"
     return None
 
 
@@ -150,10 +182,11 @@ def write_coco(found: Collection, dest: Path, link: bool) -> None:
     name_apart(found.pictures)
     for split in found.splits:
         images, annotations = [], []
+        taken: set[int] = set()
         for picture in (p for p in found.pictures if p.split == split):
             file = place_image(picture, dest / "images" / split, link)
             width, height = picture.size
-            own = image_id(picture.stem)
+            own = image_id(picture.stem, taken)
             images.append({"id": own, "file_name": file.name, "width": width, "height": height})
             for box in picture.boxes:
                 w, h = box.x2 - box.x1, box.y2 - box.y1

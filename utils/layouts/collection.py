@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from utils.data.images import MOST_BYTES
 from utils.data.labels import Fault
-from utils.errors import UserError
-from utils.files import replacing, unique_name
+from utils.errors import UserError, shown
+from utils.files import replacing, safe_name, unique_name, why_unreadable
 
 PRINTED = 20  # of what was dropped; all of it is in dropped.txt
 
@@ -36,7 +37,9 @@ class Picture:
     stem: str = ""  # the name its files get in the new layout; its own unless that is taken
 
     def __post_init__(self):
-        self.stem = self.stem or self.image.stem
+        stem = self.stem or self.image.stem
+        # what is no text, or breaks a line, can stand in no list and in no XML
+        self.stem = stem if stem.isprintable() else safe_name(stem)
 
 
 @dataclass
@@ -58,7 +61,7 @@ class Collection:
             own = [p for p in self.pictures if p.split == split]
             boxes, empty = sum(len(p.boxes) for p in own), sum(not p.boxes for p in own)
             lines.append(f"{split}: {len(own)} images, {boxes} boxes, {empty} images without boxes")
-        lines.append("classes: " + ", ".join(f"{i} {name}" for i, name in enumerate(self.names)))
+        lines.append("classes: " + ", ".join(f"{i} {shown(name)}" for i, name in enumerate(self.names)))
         counts = Counter(f.kind for f in self.faults).most_common()
         lines.append("dropped or changed: " + (", ".join(f"{n} × {kind}" for kind, n in counts) or "nothing"))
         return "\n".join(lines)
@@ -68,7 +71,7 @@ def keep_box(box: Box, size: tuple[int, int], file: str, where: str, faults: lis
     """The box, clipped to the image; None where nothing of it is left. What is done is added to ``faults``."""
     width, height = size
     corners = f"{box.x1:g} {box.y1:g} {box.x2:g} {box.y2:g}"
-    place = f"{where} ({box.name}, {corners})"
+    place = f"{where} ({shown(box.name)}, {corners})"
     if not all(np.isfinite((box.x1, box.y1, box.x2, box.y2))) or box.x2 <= box.x1 or box.y2 <= box.y1:
         faults.append(Fault("degenerate box", file, None, f"{place}: has no width or no height; dropped"))
         return None
@@ -79,6 +82,13 @@ def keep_box(box: Box, size: tuple[int, int], file: str, where: str, faults: lis
     if clipped != box:
         faults.append(Fault("box clipped", file, None, f"{place}: reaches beyond {width}x{height} px; clipped"))
     return clipped
+
+
+def usable_image(image: Path, faults: list[Fault]) -> bool:
+    """Whether an image can be copied: a file of the size of one. What can't is added to ``faults``."""
+    if reason := why_unreadable(image, "file", MOST_BYTES):
+        faults.append(Fault("image refused", str(image), None, f"{reason}; dropped"))
+    return not reason
 
 
 def require_empty(folder: Path) -> None:

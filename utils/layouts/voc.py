@@ -4,12 +4,24 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 from xml.parsers import expat
 
+from utils.data.config import MOST_LIST
 from utils.data.images import ImageError, is_image, read_image
 from utils.data.labels import Fault
-from utils.errors import UserError
-from utils.layouts.collection import Box, Collection, Picture, keep_box, name_apart, place_image, require_empty
+from utils.errors import UserError, shown
+from utils.files import require_file, why_unreadable
+from utils.layouts.collection import (
+    Box,
+    Collection,
+    Picture,
+    keep_box,
+    name_apart,
+    place_image,
+    require_empty,
+    usable_image,
+)
 
 SPLITS = ("train", "val", "test")
+MOST_BYTES = 16 << 20  # of an XML file
 
 
 def read_voc(
@@ -50,7 +62,12 @@ def read_voc(
     for picture in found.pictures:
         for box in picture.boxes:
             if box.name not in found.names:
-                _drop(found, "other class", files[picture.stem], f"{box.name!r} is not among --names; dropped")
+                _drop(
+                    found,
+                    "other class",
+                    files.get(picture.stem, picture.image),
+                    f"{shown(box.name)!r} is not among --names; dropped",
+                )
         picture.boxes = [box for box in picture.boxes if box.name in found.names]
     return found
 
@@ -70,7 +87,7 @@ def _find_images(folder: Path, beside: Path) -> dict[str, Path]:
 def _splits(source: Path, files: dict[str, Path]) -> dict[str, list[str]]:
     lists = source / "ImageSets" / "Main"
     for group in (SPLITS, ("trainval",)):
-        found = {s: lists / f"{s}.txt" for s in group if (lists / f"{s}.txt").is_file()}
+        found = {s: lists / f"{s}.txt" for s in group if (lists / f"{s}.txt").exists()}
         if found:
             return {s: [words[0] for line in _lines(p) if (words := line.split())] for s, p in found.items()}
     return {"train": list(files)}
@@ -78,7 +95,7 @@ def _splits(source: Path, files: dict[str, Path]) -> dict[str, list[str]]:
 
 def _lines(path: Path) -> list[str]:
     try:
-        return path.read_text(encoding="utf-8-sig").splitlines()
+        return require_file(path, "list", MOST_LIST).read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as e:
         raise UserError(f"{path}: not UTF-8 text (byte {e.start}); save the list as UTF-8") from None
 
@@ -97,7 +114,8 @@ def parse_xml(data: bytes) -> ET.Element:
     try:
         guard.Parse(data, True)
         return ET.fromstring(data)
-    except (expat.ExpatError, ET.ParseError) as e:
+    # LookupError: an encoding that Python doesn't know
+    except (expat.ExpatError, ET.ParseError, LookupError) as e:
         raise ValueError(f"not XML: {e}") from None
 
 
@@ -106,13 +124,17 @@ def _read_file(
 ) -> Picture | None:
     """The picture of one XML file, None where it can't be used."""
     try:
+        if reason := why_unreadable(path, "XML file", MOST_BYTES):
+            raise ValueError(reason)
         root = parse_xml(path.read_bytes())
     except (ValueError, OSError) as e:
-        faults.append(Fault("annotation refused", str(path), None, f"{e}; dropped"))
+        faults.append(Fault("annotation refused", str(path), None, f"{shown(str(e))}; dropped"))
         return None
     image = images.get(path.stem) or images.get(Path(root.findtext("filename") or "").stem)
     if image is None:
         faults.append(Fault("no image", str(path), None, "there is no image of its name; dropped"))
+        return None
+    if not usable_image(image, faults):
         return None
     size = tuple(_whole(root.findtext(f"size/{side}")) for side in ("width", "height"))
     if min(size) < 1:  # some tools leave it out or write 0
@@ -124,14 +146,18 @@ def _read_file(
         size = (width, height)
     boxes = []
     for number, node in enumerate(root.iter("object"), 1):
-        name = (node.findtext("name") or "").strip()
+        name = " ".join((node.findtext("name") or "").split())
         if drop_difficult and (node.findtext("difficult") or "0").strip() == "1":
-            faults.append(Fault("difficult", str(path), None, f"object {number} ({name}): marked difficult; dropped"))
+            faults.append(
+                Fault("difficult", str(path), None, f"object {number} ({shown(name)}): marked difficult; dropped")
+            )
             continue
         try:
             x1, y1, x2, y2 = (float(node.findtext(f"bndbox/{k}")) for k in ("xmin", "ymin", "xmax", "ymax"))
         except (TypeError, ValueError):
-            faults.append(Fault("no box", str(path), None, f"object {number} ({name}): has no four numbers; dropped"))
+            faults.append(
+                Fault("no box", str(path), None, f"object {number} ({shown(name)}): has no four numbers; dropped")
+            )
             continue
         shift = int(one_based)
         box = keep_box(Box(name, x1 - shift, y1 - shift, x2, y2), size, str(path), f"object {number}", faults)
@@ -141,10 +167,12 @@ def _read_file(
 
 
 def _whole(text: str | None) -> int:
+    """A number of pixels; 0 where the text is none."""
     try:
-        return int(float(text or 0))
+        value = float(text or 0)
     except ValueError:
         return 0
+    return int(value) if abs(value) < 1e9 else 0
 
 
 def write_voc(found: Collection, dest: Path, link: bool, one_based: bool = False) -> None:

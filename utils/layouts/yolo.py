@@ -8,6 +8,7 @@ from utils.boxes import xywh2xyxy
 from utils.data.config import image_files, read_data_yaml
 from utils.data.index import index_images
 from utils.data.labels import Fault
+from utils.errors import shown
 from utils.layouts.collection import Box, Collection, Picture, place_image, require_empty
 from utils.yaml_file import write_yaml
 
@@ -46,7 +47,7 @@ def write_yolo(found: Collection, dest: Path, link: bool) -> None:
             x, y = (box.x1 + box.x2) / 2 / width, (box.y1 + box.y2) / 2 / height
             row = [round(v, 6) for v in (x, y, (box.x2 - box.x1) / width, (box.y2 - box.y1) / height)]
             if min(row[2:]) <= 0:
-                detail = f"a box of {box.name} is {box.x2 - box.x1:g}x{box.y2 - box.y1:g} px; dropped"
+                detail = f"a box of {shown(box.name)} is {box.x2 - box.x1:g}x{box.y2 - box.y1:g} px; dropped"
                 found.faults.append(Fault("degenerate box", str(picture.image), None, detail))
                 continue
             lines.append(f"{number[box.name]} " + " ".join(f"{v:.6f}" for v in row) + "\n")

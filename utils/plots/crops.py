@@ -1,11 +1,11 @@
 """Boxes cut out of pictures."""
 
-import re
 from pathlib import Path
 
 import numpy as np
 
-from utils.plots.draw import save_image
+from utils.files import safe_name, unique_name
+from utils.plots.draw import MOST_JPEG, save_image
 
 
 def crop_box(image: np.ndarray, box: list[float]) -> np.ndarray:
@@ -18,8 +18,18 @@ def crop_box(image: np.ndarray, box: list[float]) -> np.ndarray:
     return np.ascontiguousarray(image[top:bottom, left:right])
 
 
-def save_crop(folder: Path, name: str, stem: str, crop: np.ndarray) -> Path:
-    """Write a crop of class ``name`` to folder/name/stem.jpg; returns the path."""
-    folder = folder / re.sub(r'[\\/:*?"<>|]', "_", name)
+def crop_folders(names: dict[int, str]) -> dict[int, str]:
+    """For each class the name of a folder for its crops: its own, changed where that can be no folder or is another's."""
+    folders: dict[str, str] = {}
+    # names that stay as they are come first, so that no other takes theirs
+    for name in sorted(names.values(), key=lambda name: safe_name(name) != name):
+        if name not in folders:
+            folders[name] = unique_name(safe_name(name), folders.values())
+    return {index: folders[name] for index, name in names.items()}
+
+
+def save_crop(folder: Path, stem: str, crop: np.ndarray) -> Path:
+    """Write a crop to folder/stem.jpg, or .png where it is too large for that; returns the path."""
     folder.mkdir(parents=True, exist_ok=True)
-    return save_image(folder / f"{stem}.jpg", crop)
+    suffix = ".jpg" if max(crop.shape) <= MOST_JPEG else ".png"
+    return save_image(folder / f"{stem}{suffix}", crop)

@@ -22,6 +22,9 @@ PALETTE = (
 # fmt: on
 
 
+MOST_JPEG = 65_500  # pixels of a side, that the encoder of JPEG takes
+
+
 def class_color(index: int) -> tuple[int, int, int]:
     """RGB colour of a class, the same in every picture; repeats after ``len(PALETTE)`` classes."""
     return PALETTE[int(index) % len(PALETTE)]

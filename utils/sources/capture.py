@@ -1,18 +1,24 @@
 """What OpenCV calls a capture: cameras, network streams, and the screen."""
 
 import time
+from pathlib import Path
 from types import ModuleType
 
 import cv2
 import numpy as np
 
-from utils.errors import UserError
+from utils.data.headers import LIMIT_VARIABLE, most_pixels
+from utils.errors import UserError, shown
 from utils.extras import load_extra
+from utils.files import why_unreadable
 
 TIMEOUT = 10  # seconds without a connection or a picture after which a network stream counts as broken
 
 
 SCREEN_RATE = 20  # pictures of the screen per second
+
+
+MOST_RATE, USUAL_RATE = 1000.0, 30.0  # frames per second: the most that is believed, and what is taken otherwise
 
 
 class CaptureError(Exception):
@@ -26,14 +32,46 @@ def open_capture(source: str) -> "cv2.VideoCapture | ScreenCapture":
     """
     if source.startswith("screen"):
         return ScreenCapture(*map(int, source.split()[1:]))
-    if source.isdecimal():
-        capture, why = cv2.VideoCapture(int(source)), "no such camera, or another program is using it"
-    else:
-        limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, TIMEOUT * 1000, cv2.CAP_PROP_READ_TIMEOUT_MSEC, TIMEOUT * 1000]
-        capture, why = cv2.VideoCapture(source, cv2.CAP_FFMPEG, limits), "no answer, or not a video stream"
+    if not source.isdecimal():
+        return _open_address(source, "no answer, or not a video stream")
+    # OpenCV takes no number of more digits
+    capture = cv2.VideoCapture(int(source)) if len(source) < 10 else None
+    if capture is None or not capture.isOpened():
+        raise CaptureError("no such camera, or another program is using it")
+    return capture
+
+
+def open_video(path: Path) -> cv2.VideoCapture:
+    """Open a video file. Raises CaptureError with the reason where that can't be."""
+    if reason := why_unreadable(path, "video"):
+        raise CaptureError(reason)
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        # OpenCV crashes
+        raise CaptureError("its path is not UTF-8 text; rename it") from None
+    return _open_address(str(path), "not a video that can be read")
+
+
+def _open_address(address: str, why: str) -> cv2.VideoCapture:
+    """What FFmpeg opens, a file or URL, which has to begin within TIMEOUT: a file can be empty for terabytes."""
+    limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, TIMEOUT * 1000, cv2.CAP_PROP_READ_TIMEOUT_MSEC, TIMEOUT * 1000]
+    capture = cv2.VideoCapture(address, cv2.CAP_FFMPEG, limits)
     if not capture.isOpened():
         raise CaptureError(why)
+    width, height = capture.get(cv2.CAP_PROP_FRAME_WIDTH), capture.get(cv2.CAP_PROP_FRAME_HEIGHT)
+    if width * height > most_pixels():
+        raise CaptureError(
+            f"frames of {width:g}x{height:g} pixels: more than {most_pixels():,} are not decoded; "
+            f"shrink it, or set {LIMIT_VARIABLE} to a higher number"
+        )
     return capture
+
+
+def frame_rate(capture: "cv2.VideoCapture | ScreenCapture") -> float:
+    """Frames per second, as far as what the source says can be true."""
+    rate = capture.get(cv2.CAP_PROP_FPS)
+    return rate if 0 < rate <= MOST_RATE else USUAL_RATE
 
 
 class ScreenCapture:
@@ -80,8 +118,8 @@ class ScreenCapture:
 
 def check_screen(source: str) -> None:
     numbers = source.split()[1:]
-    if len(numbers) not in (0, 1, 4, 5):
-        raise UserError(f"--source {source!r}: write «screen», «screen 1», or «screen 1 left top width height»")
+    if len(numbers) not in (0, 1, 4, 5) or any(len(number) > 6 for number in numbers):
+        raise UserError(f"--source {shown(source)!r}: write «screen», «screen 1», or «screen 1 left top width height»")
     _load_mss()
 
 

@@ -5,15 +5,16 @@ import os
 import re
 import tempfile
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
-from urllib.parse import unquote, urlsplit
+from pathlib import Path
 
 import cv2
 
-from utils.data.config import image_files
+from utils.data.config import MOST_LIST, image_files
 from utils.data.images import ImageError, is_image, is_video, read_image
-from utils.download import download_file, is_url
-from utils.errors import UserError
+from utils.download import download_file, is_url, url_name
+from utils.errors import MOST_SAID, UserError, shown
+from utils.files import require_file
+from utils.sources.capture import CaptureError, frame_rate, open_video
 from utils.sources.frame import Frame
 from utils.sources.streams import Streams, display_name, is_live
 
@@ -36,7 +37,7 @@ class Sources:
         self.streams = Streams(live, vid_stride) if live else None
         self.files: list[str] = []
         if is_url(source) and not live:
-            self.folder = tempfile.TemporaryDirectory()  # lives as long as this object
+            self.folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)  # lives as long as this object
             self.files = [str(fetch(source, self.folder.name))]
         elif not live:
             self.files = _files(source)
@@ -65,9 +66,13 @@ class Sources:
                 self._skip(file, str(e))
 
     def _video(self, path: Path, place: str) -> Iterator[Frame]:
-        video = cv2.VideoCapture(str(path))
-        total = int(video.get(cv2.CAP_PROP_FRAME_COUNT))
-        fps = (video.get(cv2.CAP_PROP_FPS) or 30.0) / self.vid_stride
+        try:
+            video = open_video(path)
+        except CaptureError as e:
+            self._skip(path, str(e))
+            return
+        total = max(int(video.get(cv2.CAP_PROP_FRAME_COUNT)), 0)
+        fps = frame_rate(video) / self.vid_stride
         number = read = 0
         broken: list[int] = []  # damaged frames since the last good one: in the middle of a file, or its lost end
         try:
@@ -75,7 +80,7 @@ class Sources:
                 number += 1
                 due = (number - 1) % self.vid_stride == 0
                 good, image = video.read() if due else (video.grab(), None)
-                if not good:
+                if not good or (due and not image.size):
                     broken.append(number)
                     if len(broken) >= BROKEN_FRAMES:
                         break
@@ -95,8 +100,9 @@ class Sources:
             self._skip(path, f"only {read} of {total} frames could be read", "the rest is left out")
 
     def _skip(self, file: str | Path, reason: str, outcome: str = "skipped") -> None:
-        self.skipped.append(f"{file}: {reason}")
-        print(f"warning: {file}: {reason}; {outcome}")
+        fault = f"{shown(str(file), MOST_SAID)}: {reason}"
+        self.skipped.append(fault)
+        print(f"warning: {fault}; {outcome}")
 
 
 def fetch(url: str, folder: str | Path) -> Path:
@@ -104,8 +110,7 @@ def fetch(url: str, folder: str | Path) -> Path:
 
     Raises UserError where it can't be had.
     """
-    name = PurePosixPath(unquote(urlsplit(url).path)).name
-    file = Path(folder) / (re.sub(r"[^\w. -]", "_", name).lstrip(".") or "download")
+    file = Path(folder) / (re.sub(r"[^\w. -]", "_", url_name(url)).lstrip(".") or "download")
     return download_file(url, file, "download it by other means and name the file instead")
 
 
@@ -118,12 +123,13 @@ def live_sources(source: str) -> list[str]:
     if is_live(source):
         return [source]
     suffix = Path(source).suffix.lower()
-    if suffix not in {".streams", ".txt"} or not os.path.isfile(source):
+    if suffix not in {".streams", ".txt"} or not os.path.lexists(source):
         return []
     try:
-        lines = [line.strip() for line in Path(source).read_text(encoding="utf-8-sig").splitlines()]
+        text = require_file(source, "list", MOST_LIST).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as e:
         raise UserError(f"{source}: not UTF-8 text (byte {e.start}); save the list as UTF-8") from None
+    lines = [line.strip() for line in text.splitlines()]
     numbered = [(i, line) for i, line in enumerate(lines, 1) if line and not line.startswith("#")]
     # In a list of streams whatever has a URL is one, «https://host/live.mp4» as well.
     live = [(i, line) for i, line in numbered if is_live(line) or (suffix == ".streams" and is_url(line))]
@@ -149,11 +155,12 @@ def _files(source: str) -> list[str]:
         if not found:
             raise UserError(f"{source}: the folder holds no images and no videos")
         return found
-    if os.path.isfile(source):
+    if os.path.lexists(source):
         if is_image(source) or is_video(source):
             return [source]
         if source.lower().endswith(".txt"):
             return image_files([source])
+        require_file(source, "source")
         raise UserError(f"{source}: neither an image, a video, nor a .txt list of images (by its suffix)")
     found = [f for f in sorted(glob.glob(source, recursive=True)) if is_image(f) or is_video(f)]
     if not found:

@@ -16,15 +16,16 @@ import cv2
 import numpy as np
 
 from utils.data.images import is_image, is_video
-from utils.files import unique_name
-from utils.sources.capture import CaptureError, check_screen, open_capture
+from utils.download import without_login
+from utils.errors import MOST_SAID, shown
+from utils.files import short_name, unique_name
+from utils.sources.capture import CaptureError, check_screen, frame_rate, open_capture
 from utils.sources.frame import Frame
 
 # FFmpeg would print messages of its own about every connection; -8 is silent.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 RETRY_WAITS = (1, 2, 4, 8, 16, 30, 30, 30, 30, 30)  # seconds; after the last one a stream is given up
 BAD_FRAMES = 3  # pictures in a row that can't be read before the connection is made anew
-USUAL_RATE = 30.0  # frames per second where the source doesn't say
 
 STREAM_URL = r"(rtsps?|rtmps?|udp|tcp|rtp|srt|https?)://\S+"
 SCREEN = r"screen( -?\d+)*"
@@ -44,7 +45,7 @@ def is_live(source: str) -> bool:
 
 def display_name(source: str | int | Path) -> str:
     """A source as it may be shown and logged: without the user and password of a URL."""
-    return re.sub(r"//[^/@]*@", "//", str(source))
+    return shown(without_login(source), MOST_SAID)
 
 
 class Stream(threading.Thread):
@@ -75,8 +76,8 @@ class Stream(threading.Thread):
                 try:
                     if self._read_until_it_breaks():
                         break
-                except CaptureError as e:
-                    reason = str(e)
+                except (CaptureError, cv2.error) as e:
+                    reason = " ".join(str(e).split())
                 if self.given > before:
                     attempt = 0
                 if self.given == 0 or attempt == len(RETRY_WAITS):
@@ -96,8 +97,7 @@ class Stream(threading.Thread):
         """Read one connection; whether it came to its own end."""
         capture = open_capture(self.source)
         try:
-            rate = capture.get(cv2.CAP_PROP_FPS)
-            rate = rate if 0 < rate <= 240 else USUAL_RATE
+            rate = frame_rate(capture)
             total, count, bad = capture.get(cv2.CAP_PROP_FRAME_COUNT), 0, 0  # a camera's total is 0 or less
             while bad < BAD_FRAMES and not self.stopping.is_set():
                 if not capture.grab():
@@ -109,6 +109,7 @@ class Stream(threading.Thread):
                     bad = 0
                     continue
                 read, image = capture.retrieve()
+                read = read and image.size > 0
                 bad = 0 if read else bad + 1
                 if read:
                     self._publish(image, rate)
@@ -186,5 +187,6 @@ def file_stems(sources: list[str]) -> list[str]:
     stems: list[str] = []
     for source in sources:
         stem = re.sub(r"[^\w-]+", "_", display_name(source)).strip("_") or "stream"
+        stem = short_name(stem)
         stems.append(unique_name(stem, stems))
     return stems

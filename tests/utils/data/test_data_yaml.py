@@ -8,6 +8,7 @@ import yaml
 
 from tests.helpers.sets import make_zip
 from utils.data.config import DATA, image_files, prepare_data, read_data_yaml
+from utils.data.index import index_images
 from utils.download import is_url
 from utils.errors import UserError
 
@@ -47,6 +48,39 @@ def test_names_as_list_and_as_mapping(tmp_path):
         assert config.names == {0: "cat", 1: "dog"} and list(config.names) == [0, 1]
         assert config.nc == 2
     assert read_data_yaml(write_yaml(tmp_path / "set.yaml", names=["cat", 7])).names == {0: "cat", 1: "7"}
+
+
+HOSTILE = {
+    "a superscript as a number": ({"names": {"²": "cat", "1": "dog"}}, "names are numbered ², 1"),
+    "a number of no class": ({"names": {0.5: "cat", None: "dog"}}, "names are numbered 0.5, None"),
+    "a list as a name": ({"names": [["a"] * 500, "dog"]}, "the name of class 0 is read as ['a', 'a'"),
+    "a name of many characters": ({"names": ["x" * 5000, "dog"]}, "a name is one line of at most 200 characters"),
+    "a name of two lines": ({"names": ["a\nb", "dog"]}, "a name is one line"),
+    "classes that are a list": ({"nc": [2] * 500}, "nc is [2, 2"),
+    "a path of many characters": ({"train": "x" * 5000}, "an entry has at most 4,096 characters"),
+    "a walk that branches at every level": ({"val": "**/**/**/*.jpg"}, "`**` at most twice"),
+    "entries within entries": ({"val": [["images"] * 500]}, "`val:` is [['images', "),
+    "a folder that is a list": ({"path": ["x"] * 500}, "`path:` is ['x', 'x'"),
+    "a download that is a number": ({"download": 5}, "`download:` is 5; a text"),
+    "a download of lists": ({"download": {"a": [["x"]]}}, "`download:` is [['x']]; a text"),
+    "a download to everywhere": ({"download": {"../" * 500: "x"}}, "`download:` would fill '../../"),
+    "a set that is made by a list": ({"generate": ["shapes"]}, "generate: ['shapes'] is unknown"),
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_what_no_data_yaml_holds_is_shown_short(kind, tmp_path):
+    keys, words = HOSTILE[kind]
+    message = error_of(write_yaml(tmp_path / "set.yaml", **keys))
+    assert words in message and len(message) < 600 + len(str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "pipe"])
+def test_what_is_no_file_is_no_data_yaml(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe")
+    with pytest.raises(UserError, match="no such data YAML|is a pipe, device or socket; a data YAML is a regular file"):
+        read_data_yaml(name)
 
 
 def test_nc_must_agree_with_names(tmp_path):
@@ -190,6 +224,33 @@ def test_images_of_a_list(tmp_path, monkeypatch):
     assert image_files([str(tmp_path / "set/val.txt")]) == expected
 
 
+def test_backslashes_of_windows_part_folders(tmp_path, monkeypatch):
+    make_folders(tmp_path / "set")
+    touch(tmp_path / "set" / "images" / "train" / "a.jpg")
+    keys = {"path": ".\\set", "train": "images\\train", "val": ["images\\val"], "test": "images\\t*"}
+    config = read_data_yaml(write_yaml(tmp_path / "set.yaml", **keys))
+    folder = str(tmp_path / "set" / "images")
+    assert config.splits == {"train": [f"{folder}/train"], "val": [f"{folder}/val"], "test": [f"{folder}/t*"]}
+    file = tmp_path / "set" / "train.txt"
+    file.write_text(".\\images\\train\\a.jpg\nimages\\train\\a.jpg\n")
+    assert image_files([str(file)]) == [f"{folder}/train/a.jpg"] * 2
+    # the list's folder, not the current one, as for ./
+    monkeypatch.chdir(tmp_path)
+    touch(tmp_path / "images" / "train" / "a.jpg")
+    assert image_files([str(file)])[0] == f"{folder}/train/a.jpg"
+    # a file of that very name is taken
+    odd = tmp_path / "set" / "b\\c.jpg"
+    touch(odd)
+    file.write_text(f"{odd}\n")
+    assert image_files([str(file)]) == [str(odd)]
+
+
+def test_backslashes_in_double_quotes_are_explained(tmp_path):
+    file = write_yaml(tmp_path / "set.yaml")
+    file.write_text(file.read_text() + 'path: "C:\\data\\cats"\n')
+    assert "write the path with slashes" in error_of(file)
+
+
 def test_images_that_are_not_there(tmp_path):
     with pytest.raises(UserError, match="gone: no such folder, list or image"):
         image_files([str(tmp_path), str(tmp_path / "gone")])
@@ -265,3 +326,25 @@ def test_generated_set(tmp_path):
     config = prepare_data(read_data_yaml(write_yaml(tmp_path / "set.yaml", **{**keys, "path": "drawn"})))
     assert config.root == tmp_path / "drawn"
     assert len(image_files(config.splits["train"])) > len(image_files(config.splits["val"])) > 0
+
+
+def test_lists_that_are_no_lists_are_named(tmp_path):
+    os.mkfifo(tmp_path / "pipe.txt")
+    with open(tmp_path / "endless.txt", "wb") as file:
+        file.truncate(1 << 40)
+    for name, words in (("pipe.txt", "is a pipe"), ("endless.txt", "is not read")):
+        with pytest.raises(UserError, match=f"{name}: .*{words}"):
+            image_files([str(tmp_path / name)])
+    (tmp_path / "odd.txt").write_bytes(b"a\0b.jpg\n" + b"x" * 100_000 + b".jpg\n./c.jpg\n")
+    odd = image_files([str(tmp_path / "odd.txt")])
+    assert len(odd) == 3 and odd[2] == f"{tmp_path}/c.jpg"
+    with pytest.raises(UserError, match="none of 3 images is usable; .*can't be a file"):
+        index_images(odd, 1, None, "val")
+
+
+def test_a_link_to_a_folder_above_the_set_is_not_followed(tmp_path):
+    touch(tmp_path / "elsewhere" / "b.jpg", tmp_path / "set" / "a.jpg")
+    (tmp_path / "set" / "up.jpg").symlink_to(tmp_path)
+    (tmp_path / "set" / "root").symlink_to("/")
+    (tmp_path / "set" / "beside").symlink_to(tmp_path / "elsewhere")
+    assert image_files([str(tmp_path / "set")]) == [str(tmp_path / "set" / name) for name in ("a.jpg", "beside/b.jpg")]

@@ -2,16 +2,21 @@
 
 import os
 import signal
+import subprocess
+import sys
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 
 from engine.recipe.hyp import read_hyp
+from tests.helpers.project import ROOT, assert_user_error
 from tests.helpers.sets import make_set
 from utils.boxes import scale_boxes, xywh2xyxy
 from utils.data.config import index_split, read_data_yaml
-from utils.data.dataset import EvalSet, TrainSet, batch_shapes
+from utils.data.dataset import EvalSet, TrainSet, batch_shapes, load_resized
+from utils.data.image_cache import cached
 from utils.data.loader import (
     EpochSampler,
     WorkerDied,
@@ -185,3 +190,48 @@ def test_samplers_of_several_processes_share_each_batch():
         assert set(seen) == set(batch)
         assert all(shares)  # nobody is without work
         assert len(seen) == max(len(batch), 3)
+
+
+SCRIPT = """
+import multiprocessing, sys
+sys.path.insert(0, {root!r})
+multiprocessing.set_start_method("spawn", force=True)
+import torch
+from utils.data.loader import watching_workers
+from utils.errors import exit_on_user_error
+
+def run():
+    with watching_workers():
+        list(torch.utils.data.DataLoader([1, 2, 3, 4], num_workers=2))
+        print("all loaded")
+
+{guard}exit_on_user_error(run)
+"""
+
+
+def test_a_script_without_a_guard_is_told_so_where_processes_are_not_forked(tmp_path):
+    file = tmp_path / "mine.py"
+    for guard in ("", "if __name__ == '__main__': "):
+        file.write_text(SCRIPT.format(root=str(ROOT), guard=guard))
+        result = subprocess.run([sys.executable, file], capture_output=True, text=True, timeout=300)
+        if guard:
+            assert result.returncode == 0 and result.stdout == "all loaded\n", result.stderr
+        else:
+            assert_user_error(result, 'below `if __name__ == "__main__":`', "fewer --workers")
+
+
+def test_kept_images_that_do_not_fit_are_made_anew(tmp_path, annotations):
+    load = partial(load_resized, size=64, training=True)
+    expected = [load(a.image)[0] for a in annotations]
+    cached(load, annotations, 64, "disk", tmp_path / "kept", "train")
+    files = sorted((tmp_path / "kept").iterdir())
+    for content in (np.zeros((2, 2, 3), np.uint8), np.zeros((64, 64, 3)), np.array([{}], object), b"short"):
+        for file in files:
+            if isinstance(content, bytes):
+                file.write_bytes(content)
+            else:
+                np.save(file, content)
+        kept = cached(load, annotations, 64, "disk", tmp_path / "kept", "train")
+        assert all((kept(a.image)[0] == image).all() for a, image in zip(annotations, expected, strict=True))
+        assert sorted((tmp_path / "kept").iterdir()) == files
+        assert all(np.load(file).shape[2] == 3 for file in files)

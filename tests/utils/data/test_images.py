@@ -1,6 +1,7 @@
 """Reading images and fitting them into a network's input."""
 
 import json
+import os
 import struct
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 from tests.helpers.project import SHARED
-from utils.data.images import ImageError, is_image, is_video, letterbox, read_image, stack_images, to_float
+from utils.data.images import ImageError, is_image, is_video, letterbox, read_image, stack_images, to_float, to_uint8
 
 REFERENCE = SHARED / "reference" / "letterbox.json"
 
@@ -136,7 +137,7 @@ def test_other_refusals_name_their_reason(tmp_path):
     assert read_image(tmp_path / "a.png").shape == (10, 10, 3)
     with pytest.raises(ImageError, match="no such file"):
         read_image(tmp_path / "b.jpg")
-    with pytest.raises(ImageError, match="directory"):
+    with pytest.raises(ImageError, match="is a folder"):
         read_image(tmp_path)
 
 
@@ -191,3 +192,25 @@ def test_a_batch_of_images_and_what_a_network_takes():
     assert pixels.dtype == torch.float32 and pixels.is_contiguous(memory_format=torch.channels_last)
     assert (pixels[0].numpy() == images[0].transpose(2, 0, 1).astype(np.float32) / 255).all()
     assert to_float(batch, torch.device("cpu"), torch.float64)[0, 0, 0, 1] == 3 / 255
+
+
+def test_what_is_no_regular_file_is_named_and_never_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "device.jpg").symlink_to("/dev/zero")
+    with open(tmp_path / "endless.jpg", "wb") as file:
+        file.truncate(1 << 40)
+    for name, words in (
+        ("pipe.jpg", "is a pipe, device or socket"),
+        ("device.jpg", "is a pipe, device or socket"),
+        ("endless.jpg", "a file of more than 1,073,741,824 bytes is not read"),
+        ("a\0b.jpg", "can't be a file: embedded null byte"),
+        ("x" * 300, "can't be a file: File name too long"),
+    ):
+        with pytest.raises(ImageError, match=words):
+            read_image(f"{tmp_path}/{name}")
+
+
+def test_samples_of_another_type_are_scaled_as_a_whole_however_many_rows_there_are():
+    deep = np.arange(600 * 4, dtype=np.float32).reshape(600, 4)
+    deep[0, 0] = np.nan
+    assert (to_uint8(deep) == (np.nan_to_num(deep).astype(np.float64) * (255 / 2399)).round()).all()

@@ -276,3 +276,47 @@ def test_cache_that_cannot_be_written_is_a_note(tmp_path, capsys):
         assert out.startswith(f"note: {cache} can't be written") and out.count("\n") == 1
     assert (tmp_path / "file").read_text() == "mine"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "images", "labels"]
+
+
+def test_label_files_that_are_none_leave_their_images_out(tmp_path):
+    images = make_set(tmp_path, {"a": "0 0.5 0.5 0.2 0.2\n", "b": None, "c": None, "d": None})
+    os.mkfifo(tmp_path / "labels/b.txt")
+    (tmp_path / "labels/c.txt").symlink_to("nowhere")
+    with open(tmp_path / "labels/d.txt", "wb") as file:
+        file.truncate(1 << 40)
+    index = index_images(images, nc=1, cache=None, description="val")
+    assert [Path(a.image).stem for a in index.annotations] == ["a"] and index.missing == 0
+    assert [(Path(f.file).name, f.kind) for f in index.faults] == [(f"{n}.txt", "label file unreadable") for n in "bcd"]
+    for fault, words in zip(index.faults, ("is a pipe", "no such label file", "is not read"), strict=True):
+        assert words in fault.detail and fault.detail.endswith("its image is left out")
+
+
+def test_a_cache_that_was_made_up_is_not_believed(tmp_path):
+    """Of the right key, whatever else it says; and one that is a pipe."""
+    images = make_set(tmp_path, {"a": "0 0.5 0.5 0.2 0.2\n", "b": "1 0.1 0.1 0.9 0.1 0.9 0.9\n"})
+    cache = tmp_path / "train.cache"
+    first = index_images(images, nc=2, cache=cache, description="train")
+    with np.load(cache) as archive:
+        good = dict(archive)
+    for name, wrong in (
+        ("positions", np.array([0, 99])),
+        ("positions", np.array([1, 0])),
+        ("shapes", np.array([[-1, 10], [10, 10]])),
+        ("labels", np.full_like(good["labels"], 7)),
+        ("labels", np.full_like(good["labels"], np.nan)),
+        ("labels", good["labels"].astype(np.float64)),
+        ("label_counts", np.array([-1, 3])),
+        ("point_counts", np.array([1 << 40])),
+        ("segment_counts", np.array([0, 5])),
+        ("rest", np.frombuffer(b"[" * 5000, np.uint8)),
+        ("rest", np.frombuffer(b'{"faults": 1}', np.uint8)),
+    ):
+        with open(cache, "wb") as file:
+            np.savez(file, **good | {name: wrong})
+        assert_same(first, index_images(images, nc=2, cache=cache, description="train"))
+    with open(cache, "wb") as file:
+        np.savez_compressed(file, **good | {"points": np.zeros((1 << 20, 2), np.float32)})
+    assert_same(first, index_images(images, nc=2, cache=cache, description="train"))
+    cache.unlink()
+    os.mkfifo(cache)
+    assert_same(first, index_images(images, nc=2, cache=cache, description="train"))

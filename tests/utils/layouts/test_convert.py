@@ -1,6 +1,7 @@
 """data/convert.py: Pascal VOC and COCO to YOLO's layout and back, with what is dropped named."""
 
 import json
+import os
 from pathlib import Path
 
 import cv2
@@ -250,12 +251,12 @@ def test_real_photographs_to_coco_and_back(tmp_path):
 
 def test_numbers_agree_with_the_results_of_detection(tmp_path):
     """What to-coco writes and what --save-json writes name images and classes alike, so that COCO's tools fit them."""
-    from utils.data.coco import coco_results
+    from utils.data.coco import coco_results, image_id
 
     yaml = make_set(tmp_path / "set", train=1, val=2)
     convert.run("to-coco", yaml, tmp_path / "coco")
     made = json.loads((tmp_path / "coco/annotations/instances_val.json").read_text())
-    results = coco_results("1", [[0, 0, 9, 9, 0.5, 1]], {0: "rectangle", 1: "disc"})
+    results = coco_results(image_id("1", set()), [[0, 0, 9, 9, 0.5, 1]], {0: "rectangle", 1: "disc"})
     assert results[0]["image_id"] in {i["id"] for i in made["images"]}
     assert {c["id"]: c["name"] for c in made["categories"]}[results[0]["category_id"]] == "disc"
 
@@ -293,7 +294,7 @@ def test_a_destination_that_can_not_be_written(tmp_path):
     ("arguments", "words"),
     [
         (("voc", "nowhere"), "nowhere: holds no XML files"),
-        (("coco", "nowhere.json"), "nowhere.json: can't be read"),
+        (("coco", "nowhere.json"), "nowhere.json: no such COCO file"),
         (("coco", "bad.json"), "bad.json: not JSON"),
         (("coco", "list.json"), "list.json: no COCO file: its JSON is no mapping"),
         (("coco", "odd.json"), "odd.json: no COCO file of boxes: `images` must be .* width"),
@@ -320,4 +321,69 @@ def test_the_command_line(tmp_path):
     result = command("data/convert.py", "voc", tmp_path / "voc", tmp_path / "out", *flags)
     assert result.returncode == 0, result.stderr
     assert "train: 1 images, 2 boxes" in result.stdout and "classes: 0 cat, 1 dog" in result.stdout
-    assert_user_error(command_here("data/convert.py", "coco", tmp_path / "voc", tmp_path / "x"), "can't be read")
+    assert_user_error(
+        command_here("data/convert.py", "coco", tmp_path / "voc", tmp_path / "x"),
+        "is a folder, a COCO file was expected",
+    )
+
+
+@pytest.mark.parametrize("given", [("voc", [], "out"), ("voc", "in", ""), ("", "in", "out"), ("voc", "", "out")])
+def test_nothing_is_no_place(given):
+    with pytest.raises(UserError, match="empty"):
+        convert.run(*given)
+
+
+def test_numbers_and_names_of_a_coco_file_are_checked(tmp_path):
+    images = [{"id": i, "file_name": "a.jpg", "width": 100, "height": 80} for i in range(5)]
+    images[1]["width"], images[2]["height"] = float("nan"), 10**400
+    images[3]["file_name"], images[4]["file_name"] = "x" * 5000 + ".jpg", "a\0.jpg"
+    boxes = [[1, 2, 3, 4], [1, 2, float("inf"), 4], [10**400, 2, 3, 4], [float("nan"), 2, 3, 4]]
+    annotations = [{"id": i, "image_id": 0, "category_id": 5, "bbox": box} for i, box in enumerate(boxes)]
+    path = write_coco_file(tmp_path / "val.json", images=images, annotations=annotations)
+    picture(tmp_path / "val" / "a.jpg")
+    found = convert.run("coco", [path], tmp_path / "out")
+    assert kinds(found) == ["degenerate box"] + ["no box"] * 2 + ["no image"] * 2 + ["no size"] * 2
+    assert len(found.pictures) == 1 and len(found.pictures[0].boxes) == 1
+    for name in ("\ud800", "a\nb"):
+        path = write_coco_file(tmp_path / "val.json", categories=[{"id": 1, "name": name}])
+        with pytest.raises(UserError, match="val.json: the name of category .* has control characters"):
+            convert.run("coco", [path], tmp_path / "out2")
+    path.write_text("[" + "9" * 10_000 + "]")
+    with pytest.raises(UserError, match="val.json: not JSON: Exceeds the limit"):
+        convert.run("coco", [path], tmp_path / "out2")
+
+
+def test_files_of_a_layout_that_are_none_are_named(tmp_path):
+    for stem in "abc":
+        write_voc_file(tmp_path / "voc", stem, voc_object("x", 1, 1, 9, 9))
+    os.mkfifo(tmp_path / "voc/Annotations/pipe.xml")
+    (tmp_path / "voc/JPEGImages/b.jpg").unlink()
+    os.mkfifo(tmp_path / "voc/JPEGImages/b.jpg")
+    with open(tmp_path / "voc/JPEGImages/c.jpg", "wb") as file:
+        file.truncate(1 << 40)
+    found = convert.run("voc", tmp_path / "voc", tmp_path / "out")
+    assert kinds(found) == ["annotation refused", "image refused", "image refused"]
+    os.mkfifo(tmp_path / "val.json")
+    with pytest.raises(UserError, match="val.json: is a pipe"):
+        convert.run("coco", [tmp_path / "val.json"], tmp_path / "out2")
+    (tmp_path / "voc/ImageSets/Main").mkdir(parents=True)
+    os.mkfifo(tmp_path / "voc/ImageSets/Main/train.txt")
+    with pytest.raises(UserError, match="train.txt: is a pipe"):
+        convert.run("voc", tmp_path / "voc", tmp_path / "out2")
+
+
+def test_sizes_and_encodings_of_xml_that_can_not_be(tmp_path):
+    write_voc_file(tmp_path / "voc", "a", voc_object("x", "nan", 1, "1e999", 9), size=("1e999", "inf"))
+    write_voc_file(tmp_path / "voc", "b", head='<?xml version="1.0" encoding="x-none"?>')
+    found = convert.run("voc", tmp_path / "voc", tmp_path / "out")
+    assert kinds(found) == ["annotation refused", "degenerate box"]
+    assert found.pictures[0].size == (100, 80)
+
+
+def test_images_whose_names_can_stand_in_no_list_get_others(tmp_path):
+    yaml = make_set(tmp_path / "set", train=1, val=1)
+    folder = tmp_path / "set/images/train"
+    (folder / "0.png").rename(folder / os.fsdecode(b"\xff\n.png"))
+    convert.run("to-voc", yaml, tmp_path / "voc")
+    (name,) = (tmp_path / "voc/ImageSets/Main/train.txt").read_text().split()
+    assert name == "__" and (tmp_path / "voc/JPEGImages/__.png").exists()

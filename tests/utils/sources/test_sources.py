@@ -1,5 +1,6 @@
 """Live sources and URLs: cameras, network streams that break off and come back, the screen, downloads."""
 
+import os
 import sys
 import threading
 import time
@@ -12,10 +13,12 @@ import numpy as np
 import pytest
 
 import detect
+import utils.sources.capture
 import utils.sources.streams
 from tests.helpers.detection import options
 from tests.helpers.models import make_weights
 from utils.errors import UserError
+from utils.sources.capture import frame_rate
 from utils.sources.sources import Sources, fetch, live_sources
 from utils.sources.streams import Stream, display_name, file_stems, is_live
 
@@ -392,3 +395,56 @@ def test_a_url_can_not_name_a_file_outside_the_folder(files, tmp_path):
             fetch(files + path, inside)
     file = fetch((tmp_path / "web" / "a b.jpg").as_uri(), inside)
     assert file.parent == inside and file.name == "a b.jpg"
+
+
+def test_sources_that_are_no_regular_files_are_named_and_never_read(tmp_path, capsys):
+    for name in ("pipe.mp4", "pipe.jpg"):
+        os.mkfifo(tmp_path / name)
+    (tmp_path / "folder.avi").mkdir()
+    (tmp_path / "device.mp4").symlink_to("/dev/zero")
+    sources = Sources(tmp_path)
+    assert list(sources) == [] and len(sources.faults) == 4
+    assert sum("is a pipe, device or socket" in fault for fault in sources.faults) == 3
+    assert any("folder.avi: is a folder" in fault for fault in sources.faults)
+    for name in ("pipe", "pipe.txt", "pipe.streams"):
+        os.mkfifo(tmp_path / name)
+        with pytest.raises(UserError, match=f"{name}: is a pipe"):
+            Sources(tmp_path / name)
+
+
+def test_a_video_whose_name_is_no_text_is_named(tmp_path, capsys):
+    (tmp_path / os.fsdecode(b"\xff.mp4")).write_bytes(b"no video")
+    sources = Sources(tmp_path)
+    assert list(sources) == []
+    assert sources.faults == [f"{tmp_path}/\\udcff.mp4: its path is not UTF-8 text; rename it"]
+
+
+def test_a_file_that_never_begins_does_not_hold_up_the_others(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(utils.sources.capture, "TIMEOUT", 1)
+    with open(tmp_path / "a.gif", "wb") as file:
+        file.truncate(1 << 40)
+    cv2.imwrite(str(tmp_path / "b.png"), np.zeros((20, 20, 3), np.uint8))
+    sources = Sources(tmp_path)
+    assert [frame.path.name for frame in sources] == ["b.png"]
+    assert "a.gif: not a video that can be read" in sources.faults[0]
+
+
+def test_a_video_of_huge_frames_is_not_decoded(tmp_path, monkeypatch):
+    writer = cv2.VideoWriter(str(tmp_path / "a.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 10, (64, 48))
+    writer.write(np.zeros((48, 64, 3), np.uint8))
+    writer.release()
+    monkeypatch.setenv("OPENCV_IO_MAX_IMAGE_PIXELS", "3000")
+    sources = Sources(tmp_path / "a.avi")
+    assert list(sources) == [] and "frames of 64x48 pixels: more than 3,000 are not decoded" in sources.faults[0]
+
+
+@pytest.mark.parametrize("source", ["9" * 30, "http://[", "http://127.0.0.1:99999/live"])
+def test_streams_that_can_not_be_are_named(source, capsys):
+    streams = Sources(source)
+    assert list(streams) == []
+    assert len(streams.faults) == 1 and source in streams.faults[0]
+
+
+def test_rates_that_can_not_be_true_are_not_believed():
+    for said, taken in ((0, 30), (-5, 30), (float("nan"), 30), (1e9, 30), (0.5, 0.5), (960, 960)):
+        assert frame_rate(types.SimpleNamespace(get=lambda _, said=said: said)) == taken

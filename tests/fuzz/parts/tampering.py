@@ -175,7 +175,11 @@ def near(rng: random.Random, value: Any) -> Any:
             lambda: value[None],
             lambda: value * torch.nan,
         ]
-        return rng.choice(half)()
+        try:
+            return rng.choice(half)()
+        # numbers of a kind that PyTorch keeps and can't change
+        except RuntimeError:
+            return value
     if isinstance(value, list | tuple):
         return rng.choice([value[1:], list(value) * 2, tuple(value), dict(enumerate(value)), list(value)[::-1]])
     if isinstance(value, dict):
