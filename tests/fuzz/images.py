@@ -348,6 +348,8 @@ def conversion(rng: random.Random, folder: Path, sound: Path) -> Case:
     (folder / "Annotations").mkdir()
     for name in names:
         path = folder / "Annotations" / f"{Path(name).stem[:200]}.xml"
+        if os.path.lexists(path):
+            continue
         with contextlib.suppress(OSError):
             if rng.random() < 0.05:
                 os.mkfifo(path)
