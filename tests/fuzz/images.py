@@ -229,7 +229,6 @@ def detection(rng: random.Random, folder: Path, sound: Path) -> Case:
         streams = (
             "http://[",
             "9" * 30,
-            "screen 1 2",
             "rtsp://127.0.0.1:1/x",
             "udp://",
             "x",
