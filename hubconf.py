@@ -16,9 +16,12 @@ from torch import nn
 dependencies = ["torch", "torchvision", "numpy", "cv2", "yaml", "matplotlib", "tqdm"]
 
 
-def custom(path="best.pt", autoshape: bool = True, _verbose: bool = True, device=None) -> nn.Module:
-    """The detector of a checkpoint, or of a model YAML (with initial weights), as AutoShape of engine/detection/autoshape.py."""
-    return _load(path, _verbose, autoshape=autoshape, device=device)
+def custom(
+    path="best.pt", autoshape: bool = True, _verbose: bool = True, device=None, trust: bool = False
+) -> nn.Module:
+    """The detector of a checkpoint, an exported file, or a model YAML (with initial weights), as AutoShape of
+    engine/detection/autoshape.py. ``trust`` runs TorchScript and TensorRT files of others, which are programs."""
+    return _load(path, _verbose, autoshape=autoshape, device=device, trust=trust)
 
 
 def backbone(

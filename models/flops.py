@@ -6,6 +6,8 @@ import warnings
 import torch
 from torch import nn
 
+from utils.errors import UserError, shown
+
 
 def count_parameters(model: nn.Module) -> tuple[int, int]:
     """Parameters in all, and those of them that are trained."""
@@ -22,16 +24,19 @@ def count_gflops(model: nn.Module, size: int | tuple[int, int] = 640, channels: 
     """GFLOPs of one image of ``size`` (h, w): two per multiply-add as thop counts them.
 
     Computed on the meta device, where tensors have a shape and no content: exact at the asked size, and free.
-    A model whose forward needs real numbers is measured on the CPU instead.
+    A model whose forward needs real numbers is measured on the CPU instead. Raises UserError where images of that size
+    can't go through it.
     """
     height, width = (size, size) if isinstance(size, int) else size
     for device in ("meta", "cpu"):
         try:
             image = torch.empty(1, channels, height, width, dtype=torch.float32, device=device)
             return _multiply_adds(model, image) * 2 / 1e9
-        except (RuntimeError, NotImplementedError):
+        # whatever a layer raises for maps of a size that it was not made for, such as a pool larger than its map
+        except Exception as e:
             if device == "cpu":
-                raise
+                said = shown(" ".join(f"{type(e).__name__}: {e}".split()))
+                raise UserError(f"images of {height}×{width} pixels can't go through this model: {said}") from e
     raise AssertionError("unreachable")
 
 

@@ -1,13 +1,18 @@
 """Models from checkpoints: for inference, and as a start for training."""
 
 from pathlib import Path
+from typing import Any
 
 from models.backbones.backbone import Backbone
-from models.backbones.pretrained import load_pretrained
+from models.backbones.pretrained import load_pretrained, saved_normalization
 from models.description.rows import UnknownBlock
 from models.yolo import DetectionModel
 from utils.checkpoint import Checkpoint
-from utils.errors import UserError
+from utils.errors import UserError, shown
+from utils.saved.schema import MOST_LETTERS, misfits
+
+# of a side: a file that says more of its training is not believed
+MOST_PIXELS = 100_000
 
 
 def use_half(model: DetectionModel) -> None:
@@ -27,13 +32,18 @@ def described_model(checkpoint: Checkpoint, **changes) -> DetectionModel:
             f"{checkpoint.path}: holds weights without their model YAML; "
             "give it to train.py as --weights beside a --cfg, or use a checkpoint of a detector"
         )
-    description = checkpoint.yaml | {"yaml_file": checkpoint.yaml.get("yaml_file", checkpoint.path)}
+    file = checkpoint.yaml.get("yaml_file")
+    known = isinstance(file, str) and 0 < len(file) < MOST_LETTERS and file.isprintable()
     try:
-        return DetectionModel(description, **changes)
+        return DetectionModel(checkpoint.yaml | {"yaml_file": file if known else checkpoint.path}, **changes)
     except UnknownBlock as e:
-        plugins = (checkpoint.training.get("args") or {}).get("plugins") or []
-        files = f" Yes, with {' '.join(plugins)}: give that file here, too." if plugins else ""
+        plugins = _saved_option(checkpoint, "plugins")
+        named = isinstance(plugins, list) and plugins
+        files = f" Yes, with {shown(' '.join(map(shown, plugins)))}: give that file here, too." if named else ""
         raise UserError(f"{checkpoint.path}: {e}. Was it trained with --plugins?{files}") from None
+    except UserError as e:
+        named = str(e).startswith(str(checkpoint.path))
+        raise e if named else UserError(f"{checkpoint.path}: its model can't be built: {e}") from None
 
 
 def detector_from(checkpoint: Checkpoint) -> DetectionModel:
@@ -41,18 +51,23 @@ def detector_from(checkpoint: Checkpoint) -> DetectionModel:
     model = described_model(checkpoint, nc=len(checkpoint.names))
     wanted = model.state_dict()
     given = {k: v for k, v in checkpoint.model.items() if not k.endswith("anchor_grid")}  # kept by early releases
-    wrong = [k for k in wanted if k not in given or given[k].shape != wanted[k].shape] + [
-        k for k in given if k not in wanted
-    ]
-    if wrong:
+    if wrong := misfits(given, wanted):
         raise UserError(
-            f"{checkpoint.path}: {len(wrong)} of its tensors do not fit the model its YAML describes (first: {wrong[0]}); "
-            "was it trained with blocks of another definition?"
+            f"{checkpoint.path}: {len(wrong)} of its tensors do not fit the model its YAML describes (first: "
+            f"{shown(wrong[0])}); was it trained with blocks of another definition, or is it damaged?"
         )
     model.load_state_dict(given)
     model.names = checkpoint.names
-    model.trained_size = (checkpoint.training.get("args") or {}).get("imgsz")  # None where the file doesn't say
+    size = _saved_option(checkpoint, "imgsz")
+    # None where the file doesn't say
+    model.trained_size = size if type(size) is int and 0 < size <= MOST_PIXELS else None
     return model.eval()
+
+
+def _saved_option(checkpoint: Checkpoint, name: str) -> Any:
+    """An option of the training that made the checkpoint, whatever the file says there; None where it doesn't say."""
+    args = checkpoint.training.get("args")
+    return args.get(name) if isinstance(args, dict) else None
 
 
 def transfer_weights(model: DetectionModel, checkpoint: Checkpoint) -> str:
@@ -62,6 +77,8 @@ def transfer_weights(model: DetectionModel, checkpoint: Checkpoint) -> str:
     """
     own = model.state_dict()
     fitting = {k: v for k, v in checkpoint.model.items() if k in own and v.shape == own[k].shape}
+    if unsound := set(misfits(fitting, own)) & fitting.keys():
+        raise UserError(f"{checkpoint.path}: {shown(min(unsound))} holds no finite numbers; take another checkpoint")
     if not fitting:
         raise UserError(
             f"{checkpoint.path}: none of its {len(checkpoint.model)} tensors fits {model.yaml_file}; check --cfg"
@@ -89,6 +106,6 @@ def load_backbone(model: DetectionModel, source: str | Path) -> str:
 
 def _expect_input_of(model: DetectionModel, checkpoint: Checkpoint) -> None:
     """The normalisation goes with the weights that were trained with it."""
-    if normalize := (checkpoint.yaml or {}).get("normalize"):
+    if normalize := saved_normalization(checkpoint):
         model.model[0].normalize(**normalize)
         model.yaml |= model.model[0].description()

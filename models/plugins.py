@@ -14,6 +14,7 @@ The file is your own code and is imported as such. Checkpoints hold its path and
 
 import importlib.util
 import inspect
+import os
 import sys
 import traceback
 import zlib
@@ -24,7 +25,7 @@ from typing import NamedTuple
 from torch import nn
 
 from models.description.rows import infer_rule
-from utils.errors import UserError
+from utils.errors import UserError, shown
 
 RULES = ("channels", "repeats", "keep", "plain")
 
@@ -86,10 +87,10 @@ def load_plugins(files: list[str]) -> list[str]:
     Without files, all stays as it is. Raises UserError, naming the file and its line, for one that is missing, breaks, or
     registers nothing.
     """
-    paths = [Path(file).expanduser().resolve() for file in files]
+    paths = [Path(os.path.realpath(os.path.expanduser(file))) for file in files]
     for file, path in zip(files, paths, strict=True):
-        if not path.is_file() or path.suffix != ".py":
-            raise UserError(f"--plugins {file}: no such Python file; where it has moved, name its new place")
+        if not os.path.isfile(path) or path.suffix != ".py":
+            raise UserError(f"--plugins {shown(file)}: no such Python file; where it has moved, name its new place")
     if paths:
         for name in [name for name, plugin in PLUGINS.items() if plugin.origin in _loaded]:
             del PLUGINS[name]

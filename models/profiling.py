@@ -6,7 +6,7 @@ import torch
 
 from models.backbones.backbone import Backbone
 from models.description.rows import take
-from utils.device import describe_device, median_ms
+from utils.device import describe_device, median_ms, normalising
 
 
 def profile_model(model: torch.nn.Module, image: torch.Tensor, device: torch.device) -> str:
@@ -16,7 +16,8 @@ def profile_model(model: torch.nn.Module, image: torch.Tensor, device: torch.dev
     trained = deepcopy(model).train().to(device, memory_format=torch.channels_last)
     with torch.inference_mode():
         forward = median_ms(lambda: fused(image), device)
-    backward = median_ms(lambda: sum(m.mean() for m in trained(image)).backward(), device)
+    with normalising():
+        backward = median_ms(lambda: sum(m.mean() for m in trained(image)).backward(), device)
     b, _, h, w = image.shape
     return (
         f"profile of {model.name} on {describe_device(device)}, batch {b} of {h}×{w}, medians of 10: "

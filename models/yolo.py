@@ -27,7 +27,8 @@ from models import common
 from models.backbones.backbone import Backbone
 from models.blocks import attention, ghostnet, mobilenet, yolov7
 from models.common import default_activation
-from models.description.build import Scaling, build_layer, output_shape, scale_drop_rates, set_batchnorm
+from models.description.budget import Budget
+from models.description.build import Scaling, build_head, build_layer, output_shape, scale_drop_rates, set_batchnorm
 from models.description.check import check_description, check_head, check_inputs, check_levels
 from models.description.doubts import find_warnings
 from models.description.find import apply_size, find_model_yaml, model_yamls
@@ -50,10 +51,10 @@ from models.plugins import PLUGINS, load_plugins, reserve
 from models.profiling import profile_layers, profile_model
 from models.tta import forward_augment
 from utils.boxes import non_max_suppression
-from utils.cli import BackboneFlags, Device, Plugins, SquareImages, flag, with_default
+from utils.cli import MOST_IMAGES, BackboneFlags, Device, Plugins, SquareImages, flag, with_default
 from utils.data.images import usable_imgsz
 from utils.device import select_device
-from utils.errors import UserError, exit_on_user_error
+from utils.errors import UserError, exit_on_user_error, shown
 
 # How a row feeds its block. To use your own: paste the class at the end of models/common.py and add its name here.
 #   channels  Block(c1, c2, *args[1:])      c2 = args[0] scaled by width_multiple; repeated `number` times in a Sequential
@@ -153,15 +154,16 @@ def resolve_block(row: Row) -> tuple[type[nn.Module], str]:
     if row.block in PLUGINS:
         return PLUGINS[row.block].block, PLUGINS[row.block].rule
     name = row.block.removeprefix("torch.")
-    if name.startswith("nn.") and isinstance(getattr(nn, name[3:], None), type):
-        return getattr(nn, name[3:]), TORCH_RULES.get(name, "plain")
+    found = getattr(nn, name[3:], None) if name.startswith("nn.") else None
+    if isinstance(found, type) and issubclass(found, nn.Module):
+        return found, TORCH_RULES.get(name, "plain")
     if block is not None:
         file = f"{block.__module__.replace('.', '/')}.py"
         raise row.error(f"{row.block} is in {file}; add its name to BLOCKS in models/yolo.py to use it")
     close = nearest(row.block, [*BLOCKS, *PLUGINS, *HEADS, "nn.Upsample"])
     raise UnknownBlock(
-        f"{row.place}: unknown block {row.block}{close or '.'} A block of your own goes into models/common.py and BLOCKS of "
-        "models/yolo.py, or into a file that is given by --plugins"
+        f"{row.place}: unknown block {shown(row.block)}{close or '.'} A block of your own goes into models/common.py and "
+        "BLOCKS of models/yolo.py, or into a file that is given by --plugins"
     )
 
 
@@ -183,9 +185,9 @@ def parse_model(cfg: dict, file: str, ch: int = 3) -> tuple[nn.Sequential, list[
     rows = read_rows(cfg, file)
     check_head(rows, file)
     layers, levels = [], {}
-    if backbone := build_backbone(cfg, file, rows):
-        layers, levels = [backbone], trace_backbone(backbone, rows[0], CHECK_SIZE)
-    with default_activation(parse_activation(cfg.get("activation"), file)):
+    with Budget(), default_activation(parse_activation(cfg.get("activation"), file)):
+        if backbone := build_backbone(cfg, file, rows):
+            layers, levels = [backbone], trace_backbone(backbone, rows[0], CHECK_SIZE)
         for row in rows[len(layers) :]:
             sources = row.source_indices()
             shapes = [r.shape for r in rows]
@@ -194,7 +196,7 @@ def parse_model(cfg: dict, file: str, ch: int = 3) -> tuple[nn.Sequential, list[
             check_inputs(row, sources, inputs, rows)
             if kind := HEADS.get(row.block):
                 strides = [CHECK_SIZE / shape[1] for shape in inputs]
-                layer = kind.from_row(row, sources, channels, cfg)
+                layer = build_head(kind, row, sources, channels, cfg)
                 check_levels(row, sources, inputs, strides, rows)
                 layer.set_strides(strides)
             else:
@@ -344,7 +346,9 @@ class ModelOptions(Plugins, BackboneFlags, SquareImages, Device):
         "model",
     )
     test: bool = flag(False, "build and run every YAML below models/", "model")
-    batch_size: int = flag(1, "images per batch in --profile and --line-profile", "measuring", at_least=1)
+    batch_size: int = flag(
+        1, "images per batch in --profile and --line-profile", "measuring", at_least=1, at_most=MOST_IMAGES
+    )
     profile: bool = flag(False, "time forward and backward", "measuring")
     line_profile: bool = flag(False, "time every layer", "measuring")
 
@@ -368,7 +372,8 @@ def main() -> None:
     print(deepcopy(model).fuse().summary(size, fused=True))
     for warning in model.warnings:
         print(f"warning: {warning}")
-    image = torch.rand(opt.batch_size, model.yaml["ch"], size, size)
+    if opt.profile or opt.line_profile:
+        image = torch.rand(opt.batch_size, model.yaml["ch"], size, size)
     if opt.profile:
         print(profile_model(model, image, device))
     if opt.line_profile:

@@ -14,6 +14,14 @@ from tests.helpers.project import shared  # noqa: E402
 from tests.helpers.sets import make_set  # noqa: E402
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache_folder(tmp_path_factory):
+    """The list of the files that export.py has written, apart from that of whoever runs the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture
 def reference():
     """``reference("loss.npz")``: an array file of figures to match, open."""

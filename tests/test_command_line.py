@@ -1,7 +1,13 @@
 """The command line of every command: frozen here, declared once in the command's options, checked by what they say."""
 
 import importlib
+import multiprocessing
+import re
+import runpy
 from dataclasses import FrozenInstanceError, dataclass, fields, replace
+from pathlib import Path
+from types import NoneType
+from typing import get_args
 
 import pytest
 
@@ -11,16 +17,16 @@ from engine.export.options import ExportOptions
 from engine.studies.options import BenchmarkOptions
 from engine.training.options import TrainOptions
 from models.yolo import ModelOptions
-from tests.helpers.project import ROOT
-from utils.cli import Options, flag
+from tests.helpers.project import ROOT, command_here
+from utils.cli import DEFAULT_WORKERS, Options, flag
 from utils.errors import UserError
 from utils.layouts.options import ConvertOptions
 
 # What users, their scripts and other people's programs rely on: every flag with its default; `=?v` may stand alone, for v.
 FLAGS = {
     "train": """
-        --albumentations=None=? --backbone-lr=1.0 --backbone-weights= --backbone= --batch-size=16 --cache==?ram --cfg=
-        --cos-lr=False --data=data/shapes.yaml --device= --drop-path=None --epochs=100 --evolve=0=?300
+        --albumentations=None=? --amp=auto --backbone-lr=1.0 --backbone-weights= --backbone= --batch-size=16 --cache==?ram --cfg=
+        --cos-lr=False --data=data/shapes.yaml --deterministic=False --device= --drop-path=None --epochs=100 --evolve=0=?300
         --exist-ok=False --freeze=[0] --hyp=data/hyps/hyp.scratch-low.yaml --image-weights=False
         --img/--img-size/--imgsz=640 --label-smoothing=0.0 --multi-scale=False --name=exp --noautoanchor=False
         --noplots=False --nosave=False --noval=False --optimizer=SGD --patience=100 --plugins=[] --project=runs/train
@@ -31,14 +37,14 @@ FLAGS = {
         --augment=False --batch-size=32 --conf-thres=0.001 --data=data/shapes.yaml --device= --dnn=False
         --exist-ok=False --half=False --img/--img-size/--imgsz=None --iou-thres=0.6 --max-det=300 --name=exp
         --plugins=[] --project=runs/val --save-conf=False --save-json=False --save-txt=False --single-cls=False
-        --task=val --verbose=False --weights=None --workers=8
+        --task=val --trust=False --verbose=False --weights=None --workers=8
     """,
     "detect": """
         --agnostic-nms=False --augment=False --classes=None --conf-thres=0.25 --device= --dnn=False --exist-ok=False
         --half=False --hide-conf=False --hide-labels=False --img/--img-size/--imgsz=[640] --iou-thres=0.45
         --line-thickness=None --max-det=1000 --name=exp --nosave=False --plugins=[] --project=runs/detect
         --save-conf=False --save-crop=False --save-csv=False --save-json=False --save-txt=False --source=data/images
-        --vid-stride=1 --view-img=False --visualize=False --weights=None
+        --trust=False --vid-stride=1 --view-img=False --visualize=False --weights=None
     """,
     "export": """
         --backbone= --batch-size=1 --cfg= --conf-thres=0.25 --data=None --device=cpu --dynamic=False --half=False
@@ -74,6 +80,8 @@ RANGES = [
     for name, declared, _ in options.flags()
     if declared.at_least is not None or declared.above is not None
 ]
+# of every command: (options, name, type) of each flag
+EVERY = [(options, name, hint) for options in COMMANDS.values() for name, _, hint in options.flags()]
 
 
 def written(action) -> str:
@@ -86,7 +94,15 @@ def written(action) -> str:
 @pytest.mark.parametrize("name", FLAGS)
 def test_every_command_has_the_flags_and_defaults_it_had(name):
     actions = importlib.import_module(name).build_parser()._actions
-    assert sorted(written(a) for a in actions if a.dest != "help") == sorted(FLAGS[name].split())
+    flags = FLAGS[name].replace("--workers=8", f"--workers={DEFAULT_WORKERS}")
+    assert sorted(written(a) for a in actions if a.dest != "help") == sorted(flags.split())
+
+
+@pytest.mark.parametrize(("method", "workers"), [("fork", 8), ("spawn", 4), ("forkserver", 4)])
+def test_processes_that_are_not_forked_are_fewer(method, workers, monkeypatch):
+    """A stand-in for the system, which is asked when the flags are declared."""
+    monkeypatch.setattr(multiprocessing, "get_all_start_methods", lambda: [method, "other"])
+    assert runpy.run_path(str(ROOT / "utils" / "cli.py"))["DEFAULT_WORKERS"] == workers
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -105,13 +121,111 @@ def test_options_are_never_changed(options):
 
 @pytest.mark.parametrize(("options", "name", "declared"), RANGES, ids=lambda v: v if isinstance(v, str) else "")
 def test_ranges_hold_for_keywords_too(options, name, declared):
-    wrong = (declared.above if declared.at_least is None else declared.at_least) - 3
-    spelt = f"--{name.replace('_', '-')} {wrong}: must "
-    with pytest.raises(UserError) as error:
-        options.of({name: wrong})
-    assert str(error.value).startswith(spelt)
-    with pytest.raises(UserError):
-        replace(options(), **{name: wrong})
+    low = declared.above if declared.at_least is None else declared.at_least
+    for wrong in (low - 3, declared.at_most + 1):
+        given = [wrong] if isinstance(declared.default, list) or name == "classes" else wrong
+        with pytest.raises(UserError) as error:
+            options.of({name: given})
+        assert str(error.value).startswith(f"--{name.replace('_', '-')} {wrong}: must ")
+        with pytest.raises(UserError):
+            replace(options(), **{name: given})
+
+
+@pytest.mark.parametrize("options", COMMANDS.values(), ids=COMMANDS)
+def test_every_number_has_a_range(options):
+    """But those of which a table elsewhere says which there are."""
+    numbers = {name: declared for name, declared, hint in options.flags() if {int, float} & {hint, *kinds(hint)}}
+    bare = [name for name, declared in numbers.items() if declared.at_least is None and declared.above is None]
+    assert bare == (["opset"] if options is ExportOptions else [])
+    assert not [name for name, declared in numbers.items() if declared.at_most is None and name != "opset"]
+
+
+def kinds(hint) -> list:
+    """The types within a type: of a list, of a union."""
+    return [kind for part in get_args(hint) for kind in (part, *kinds(part))]
+
+
+@pytest.mark.parametrize(("options", "name", "hint"), EVERY, ids=lambda v: v if isinstance(v, str) else "")
+def test_keywords_of_another_type_are_one_line(options, name, hint):
+    possible = {hint, *kinds(hint)}
+    wrong = [{"a": 1}, [None], b"bytes", 1j]
+    wrong += [] if bool in possible else [True]
+    wrong += [] if NoneType in possible else [None]
+    wrong += [] if str in possible else ["5"]
+    wrong += [] if {int, float} & possible else [5]
+    wrong += [5.5] if float not in possible else []
+    for value in wrong:
+        with pytest.raises(UserError, match=": must be "):
+            options.of({name: value})
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a\0b", "holds a NUL character"),
+        ("caf\udce9.yaml", "is not UTF-8 text"),
+        ("a/" * 2048, "longer than the 4095 bytes"),
+        ("b" * 256, "more than the 255 bytes"),
+        ("字" * 86 + "/a.yaml", "more than the 255 bytes"),
+    ],
+)
+@pytest.mark.parametrize("name", ["data", "weights", "cfg", "hyp", "project", "name", "device", "resume", "plugins"])
+def test_texts_that_no_system_takes_are_one_line(name, text, words):
+    with pytest.raises(UserError, match=words) as error:
+        TrainOptions.of({name: [text] if name == "plugins" else text})
+    assert str(error.value).startswith(f"--{name} ") and len(str(error.value)) < 350
+
+
+def test_a_long_address_is_no_path():
+    url = f"https://example.org/a.jpg?signature={'0' * 400}"
+    assert DetectOptions.of({"source": url}).source == url
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        (TrainOptions, "data"),
+        (TrainOptions, "hyp"),
+        (TrainOptions, "project"),
+        (TrainOptions, "name"),
+        (TrainOptions, "resume"),
+        (TrainOptions, "resume_evolve"),
+        (ValOptions, "data"),
+        (DetectOptions, "source"),
+        (ExportOptions, "weights"),
+        (ExportOptions, "data"),
+        (ConvertOptions, "images"),
+    ],
+)
+def test_an_empty_text_is_no_file(options, name):
+    with pytest.raises(UserError, match=f"--{name.replace('_', '-')}: is empty"):
+        options.of({name: "", **({"layout": "voc"} if options is ConvertOptions else {})})
+
+
+@pytest.mark.parametrize("name", ["..", "../a", "a/../../b", "/tmp/a", ".", "./."])
+def test_a_run_lies_in_its_project(name):
+    with pytest.raises(UserError, match=f"--name {re.escape(str(Path(name)))}: must lie in the folder"):
+        TrainOptions.of({"name": name})
+
+
+def test_minus_one_is_stocks_word_for_no_period():
+    assert TrainOptions.of({"save_period": -1}).save_period == -1
+    with pytest.raises(UserError, match="--save-period -2: must be -1 or more"):
+        TrainOptions.of({"save_period": -2})
+
+
+@pytest.mark.parametrize("command", ["train.py", "val.py", "detect.py"])
+def test_words_that_are_no_flags_are_one_short_line(command):
+    for words in (
+        ["--nonsense"],
+        ["@file"],
+        ["--imgsz", "9" * 4000],
+        ["--imgsz", "a\x1b[31m\nb" * 900],
+        ["--im", "1", "x"],
+    ):
+        result = command_here(command, *words)
+        (line,) = [line for line in result.stderr.splitlines() if "error:" in line]
+        assert result.returncode == 2 and len(line) < 2100 and line.isprintable()
 
 
 @pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
@@ -126,6 +240,10 @@ def test_choices_hold_for_keywords_too():
         TrainOptions.of({"optimizer": "Lion"})
 
 
+def test_a_program_may_give_the_index_of_a_device_as_a_number():
+    assert TrainOptions.of({"device": 0}).device == 0
+
+
 def test_a_batch_size_of_minus_one_is_the_one_exception():
     assert TrainOptions.of({"batch_size": -1}).batch_size == -1
 
@@ -135,8 +253,17 @@ def test_lists_are_not_shared():
 
 
 def test_what_another_release_has_saved_is_taken_as_far_as_it_is_known():
-    options = TrainOptions(epochs=3).with_saved({"epochs": 7, "imgsz": 96, "warp": 9}, imgsz=128)
+    options = TrainOptions(epochs=3).with_saved({"epochs": 7, "imgsz": 96, "warp": 9}, "last.pt", imgsz=128)
     assert (options.epochs, options.imgsz) == (7, 128)
+
+
+@pytest.mark.parametrize(
+    "saved",
+    [{"epochs": "7"}, {"epochs": -7}, {"imgsz": None}, {"freeze": "all"}, {"name": ".."}, {"optimizer": ["SGD"]}],
+)
+def test_what_was_saved_wrong_is_one_line_that_names_the_file(saved):
+    with pytest.raises(UserError, match=f"^last.pt: holds the settings of a run.* --{next(iter(saved))} .*: must "):
+        TrainOptions().with_saved(saved, "last.pt")
 
 
 def test_a_flag_is_one_declaration(capsys):

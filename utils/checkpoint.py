@@ -3,26 +3,24 @@
     save_checkpoint   {...}  → file
     read_checkpoint   file   → Checkpoint, ours or one that YOLOv5 or a fork of it has pickled
 
-Files of YOLOv5 are pickles of whole module objects. They are read by torch.load(weights_only=True) with an inert record
-standing in for every class they name: no class of theirs is imported, nothing of theirs is called.
+Files of YOLOv5 are pickles of whole module objects. They are read by utils/saved, where an inert record stands in for every
+object: no class of theirs is imported, nothing of theirs is called.
 """
 
-import codecs
 import io
 import os
-import pickletools
-import sys
-import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
 
 from utils.download import download_file
-from utils.errors import UserError
+from utils.errors import UserError, shown
 from utils.files import replacing
+from utils.saved.container import Saved, open_saved
+from utils.saved.pickled import PickledObject
+from utils.saved.schema import MOST_CLASSES, Entries, reading
 
 FORMAT = 1
 
@@ -63,154 +61,88 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     file, for one that is no checkpoint, and for one whose pickle calls code.
     """
     path = find_weights(path)
-    data = _load(path)
-    if not isinstance(data, dict):
-        data = {"model": data}  # torch.save(model, path)
-    if data.get("format") == FORMAT:
-        return _read_own(path, data)
-    source = next((data[key] for key in ("ema", "model") if isinstance(data.get(key), PickledObject)), None)
-    if source is not None:
-        return _read_pickled(path, source, data)
-    tensors = data.get("state_dict", data.get("model", data))
-    if isinstance(tensors, dict) and tensors and all(isinstance(v, torch.Tensor) for v in tensors.values()):
-        return Checkpoint(str(path), {str(k).removeprefix("module."): v for k, v in tensors.items()})
-    raise UserError(f"{path}: holds neither a model nor its weights (keys: {', '.join(map(str, list(data)[:8]))})")
+    saved = open_saved(path)
+    # torch.save(model, path)
+    tree = saved.tree if isinstance(saved.tree, dict) else {"model": saved.tree}
+    with reading(path):
+        if type(tree.get("format")) is int and tree["format"] == FORMAT:
+            return _read_own(path, saved.plain(tree, objects=False))
+        source = next((v for key in ("ema", "model") if _is_module(v := tree.get(key))), None)
+        if source is not None:
+            return _read_pickled(path, saved, source, tree)
+        data = saved.plain(tree)
+        tensors = data.get("state_dict", data.get("model", data))
+        if isinstance(tensors, dict) and tensors and all(isinstance(v, torch.Tensor) for v in tensors.values()):
+            return Checkpoint(str(path), {str(k).removeprefix("module."): v for k, v in tensors.items()})
+    raise UserError(f"{shown(str(path))}: holds neither a model nor its weights (it holds {shown(list(tree))})")
 
 
 def _read_own(path: Path, data: dict) -> Checkpoint:
-    weights = data.get("ema") or data["model"]
-    return Checkpoint(str(path), weights, data["yaml"], data["names"], data)
+    entries = Entries(data)
+    # an average that is missing or empty is none
+    weights = entries.tensors("model" if data.get("ema") in (None, {}) else "ema")
+    return Checkpoint(str(path), weights, entries.description("yaml"), entries.class_names("names"), data)
 
 
 # Pickles of YOLOv5 ------------------------------------------------------------------------------------------------------
 
-
-class PickledObject:
-    """Stands for an object of a class that a pickle names: keeps its arguments and state, does nothing."""
-
-    pickled_name = ""
-
-    def __init__(self, *args, **kwargs):
-        self.args = args
-        self.state: Any = kwargs
-
-    def __setstate__(self, state):
-        self.state = state
-
-    def get(self, name: str, default: Any = None) -> Any:
-        """An attribute of the object that was pickled."""
-        return self.state.get(name, default) if isinstance(getattr(self, "state", None), dict) else default
+# modules within each other, and all in all
+MOST_DEEP, MOST_MODULES = 50, 50_000
 
 
-# Modules of the standard library that occur in the records beside the weights …
-HARMLESS = {"argparse", "pathlib", "datetime", "collections"}
-# … and what makes plain data: sets, and the bytes of numpy arrays. PyTorch 2.4 has to be told so, later ones know it.
-PLAIN = [set, bytearray, complex, codecs.encode]
-PLAIN_NAMES = {
-    "_codecs.encode",
-    *(f"{m}.{n}" for m in ("builtins", "__builtin__") for n in ("set", "bytearray", "complex")),
-}
+def _is_module(found: Any) -> bool:
+    return isinstance(found, PickledObject) and isinstance(found.get("_modules"), dict)
 
 
-def _stand_in(name: str) -> type[PickledObject]:
-    """An inert class that torch.load will take for ``name``, module path and all."""
-    module, _, cls = name.rpartition(".")
-    return type(cls, (PickledObject,), {"__module__": module, "__qualname__": cls, "pickled_name": name})
-
-
-def _globals_in(path: Path) -> set[str]:
-    """The dotted names of everything a pickle would import, read from its opcodes without running any."""
-    names = set()
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            members = [m for m in archive.namelist() if m.endswith("data.pkl")]
-            if not members or any(m.endswith("constants.pkl") for m in archive.namelist()):
-                raise UserError(f"{path}: is no training checkpoint (a TorchScript or other archive)")
-            if (bad := archive.testzip()) is not None:  # torch.load itself doesn't look at the check sums
-                raise zipfile.BadZipFile(bad)
-            streams = [io.BytesIO(archive.read(members[0]))]
-    else:
-        stream = io.BytesIO(path.read_bytes())  # the format before torch 1.6: four short pickles, then raw storage
-        streams = [stream] * 4
-    for stream in streams:
-        strings = []
-        for opcode, argument, _ in pickletools.genops(stream):
-            if opcode.name == "GLOBAL":
-                names.add(argument.replace(" ", "."))
-            elif opcode.name == "STACK_GLOBAL":
-                names.add(".".join(strings[-2:]))
-            elif isinstance(argument, str):
-                strings.append(argument)
-        if stream.tell() == len(stream.getbuffer()):
-            break
-    return names
-
-
-def _load(path: Path) -> Any:
-    if not path.is_file():
-        raise UserError(f"{path}: no such checkpoint")
-    try:
-        names = _globals_in(path)
-    except (ValueError, zipfile.BadZipFile, UnicodeDecodeError, KeyError, EOFError, OSError):
-        raise UserError(f"{path}: is damaged or no checkpoint; take another copy of the file") from None
-    stand_ins = []
-    for name in sorted(names):
-        root = name.partition(".")[0]
-        if root in {"__builtin__", "builtins", "copy_reg", "__torch__"} or (
-            root in sys.stdlib_module_names and root not in HARMLESS
-        ):
-            if name in PLAIN_NAMES:
-                continue
-            raise UserError(
-                f"{path}: its pickle calls {name}, which is code and not weights; refused, and nothing was run"
-            )
-        known_to_torch = root == "torch" and not name.startswith("torch.nn.modules.")
-        if not known_to_torch and name != "collections.OrderedDict":
-            stand_ins.append(_stand_in(name))
-    before = list(torch.serialization.get_safe_globals())
-    torch.serialization.add_safe_globals([*stand_ins, *PLAIN])
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except UnpicklingError as e:
-        if not zipfile.is_zipfile(path):
-            raise UserError(
-                f"{path}: holds whole objects in the format before PyTorch 1.6, which can't be read as plain data; "
-                "save it anew with a later PyTorch where you trust the file"
-            ) from None
-        reason = str(e).partition("WeightsUnpickler error:")[2].strip() or str(e)
-        raise UserError(f"{path}: cannot be read as weights: {reason.splitlines()[0]}") from None
-    except (RuntimeError, EOFError, ValueError, KeyError, AttributeError, OSError) as e:
-        raise UserError(f"{path}: is damaged ({str(e).splitlines()[0]}); take another copy of the file") from None
-    finally:
-        torch.serialization.clear_safe_globals()
-        torch.serialization.add_safe_globals(before)
-
-
-def _read_pickled(path: Path, model: PickledObject, data: dict) -> Checkpoint:
-    while isinstance(model.get("_modules", {}).get("module"), PickledObject):  # wrapped for several GPUs
-        model = model.get("_modules")["module"]
-    yaml = model.get("yaml")
+def _read_pickled(path: Path, saved: Saved, model: PickledObject, tree: dict) -> Checkpoint:
+    # wrapped for several GPUs
+    for _ in range(MOST_DEEP):
+        if _is_module(inner := model.get("_modules").get("module")):
+            model = inner
+    yaml = saved.plain(model.get("yaml"))
     if not isinstance(yaml, dict):
-        raise UserError(f"{path}: its model ({model.pickled_name}) carries no YAML, so it can't be rebuilt here")
-    names = model.get("names") or [str(i) for i in range(yaml["nc"])]
-    if not isinstance(names, dict):
-        names = dict(enumerate(names))
-    training = {k: v for k, v in data.items() if isinstance(v, int | float | str | None)}
-    return Checkpoint(str(path), _state_dict(model), yaml, {int(k): str(v) for k, v in names.items()}, training)
+        raise UserError(
+            f"{shown(str(path))}: its model ({shown(model.pickled_name, 100)}) carries no YAML, so it can't be rebuilt here"
+        )
+    yaml = Entries({"yaml": yaml}).description("yaml")
+    names = saved.plain(model.get("names"))
+    if not isinstance(names, list | tuple | dict) or not names:
+        names = list(range(Entries(yaml).whole("nc", least=1, most=MOST_CLASSES)))
+    training = {k: v for k, v in tree.items() if isinstance(k, str) and isinstance(v, int | float | str | None)}
+    return Checkpoint(
+        str(path), _state_dict(saved, model), yaml, Entries({"names": names}).class_names("names"), training
+    )
 
 
-def _state_dict(module: PickledObject, prefix: str = "") -> dict[str, torch.Tensor]:
+def _state_dict(saved: Saved, model: PickledObject) -> dict[str, torch.Tensor]:
     """What ``state_dict()`` of the pickled module would have given, in its order."""
-    hidden = module.get("_non_persistent_buffers_set") or ()
-    tensors = {}
-    for kind in ("_parameters", "_buffers"):
-        for name, value in (module.get(kind) or {}).items():
-            if isinstance(value, torch.Tensor) and name not in hidden:
-                tensors[prefix + name] = value.detach()
-    for name, child in (module.get("_modules") or {}).items():
-        if isinstance(child, PickledObject):
-            tensors |= _state_dict(child, f"{prefix}{name}.")
+    tensors: dict[str, torch.Tensor] = {}
+    visited = 0
+
+    def visit(module: PickledObject, prefix: str, depth: int) -> None:
+        nonlocal visited
+        visited += 1
+        if depth > MOST_DEEP or visited > MOST_MODULES:
+            raise UserError(
+                f"{shown(str(saved.path))}: its modules hold each other without end; take another copy of the file"
+            )
+        hidden = module.get("_non_persistent_buffers_set")
+        hidden = hidden if isinstance(hidden, set) else ()
+        for kind in ("_parameters", "_buffers"):
+            for name, value in _items(saved.plain(module.get(kind))):
+                if isinstance(value, torch.Tensor) and name not in hidden:
+                    tensors[prefix + name] = value
+        for name, child in _items(module.get("_modules")):
+            if isinstance(child, PickledObject):
+                visit(child, f"{prefix}{name}.", depth + 1)
+
+    visit(model, "", 0)
     return tensors
+
+
+def _items(found: Any) -> list[tuple[str, Any]]:
+    """The named things of a module."""
+    return [(k, v) for k, v in found.items() if isinstance(k, str)] if isinstance(found, dict) else []
 
 
 RELEASE = "https://github.com/ultralytics/yolov5/releases/download/v7.0"
@@ -230,9 +162,10 @@ def find_weights(path: str | Path, release: str | None = None) -> Path:
     the file.
     """
     path = Path(path)
-    if path.exists():
+    # false, too, for a path that the system can't take
+    if os.path.exists(path):
         return path
     if path.name not in OFFICIAL:
-        raise UserError(f"{path}: no such checkpoint; those fetched by name are {', '.join(OFFICIAL)}")
+        raise UserError(f"{shown(str(path))}: no such checkpoint; those fetched by name are {', '.join(OFFICIAL)}")
     base = release or os.environ.get(RELEASE_VARIABLE) or RELEASE
     return download_file(f"{base.rstrip('/')}/{path.name}", path)

@@ -16,17 +16,22 @@ No module of numbers is imported here: ``--help`` answers at once.
 
 import argparse
 import math
+import multiprocessing
+import os
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, NoReturn, Union, get_args, get_origin, get_type_hints
 
-from utils.errors import UserError
-from utils.paths import ROOT
+from utils.errors import UserError, one_line, shown
+from utils.paths import ROOT, fault_of_path
 
 # The groups of --help, in their order.
 TOPICS = ("model", "data", "learning", "augmentation", "detection", "export", "measuring", "speed", "output")
+# Above these a number is a slip of the fingers: of anything that is counted one by one; of images, which lie in memory
+# side by side; of processes; and of boxes in an image.
+MOST, MOST_IMAGES, MOST_WORKERS, MOST_BOXES = 10**6, 2**16, 2**10, 10**6
 
 
 @dataclass(frozen=True)
@@ -57,21 +62,42 @@ class Flag:
     # what to do instead, for the message about a value out of range
     remedy: str = ""
 
-    def check(self, name: str, value: Any) -> None:
-        """Raises UserError where a value lies outside the range or is not among the choices."""
-        for v in value if isinstance(value, list | tuple) else [value]:
-            if v is None or v is self.default or v in self.apart:
+    def check(self, name: str, value: Any, hint: Any) -> None:
+        """Raises UserError where a value is not of the type ``hint`` or can't be read by the system, lies outside the
+        range, or is not among the choices."""
+        said = name if self.positional else f"--{name}"
+        if not _fits(value, hint):
+            raise UserError(f"{said} {shown(repr(value))}: must be {_in_words(hint)}")
+        several = isinstance(value, list | tuple)
+        if several and not value and self.default != []:
+            raise UserError(f"{said}: is empty; give a value, or leave it out")
+        for v in value if several else [value]:
+            if v is None or isinstance(v, bool) or v is self.default or v in self.apart:
                 continue
-            if self.choices and v not in self.choices:
-                raise UserError(f"--{name} {v}: no such {self.noun}; there are {' '.join(self.choices)}")
-            if isinstance(v, float) and not math.isfinite(v):
-                raise UserError(f"--{name} {v}: must be a finite number")
-            if (self.at_least, self.at_most) == (0, 1):
-                require_share(name, v)
-            elif self.at_least is not None:
-                require_at_least(name, v, self.at_least)
-            if self.above is not None and not v > self.above:
-                raise UserError(f"--{name} {v}: must be above {self.above}{self.remedy and f'; {self.remedy}'}")
+            if isinstance(v, str | os.PathLike):
+                self._check_text(said, os.fspath(v))
+            else:
+                self._check_number(said, v)
+
+    def _check_text(self, said: str, text: str) -> None:
+        if not text and "" not in (self.default, self.alone):
+            raise UserError(f"{said}: is empty; give a value, or leave it out")
+        if self.choices and text and text not in self.choices:
+            raise UserError(f"{said} {shown(text)}: no such {self.noun}; there are {' '.join(self.choices)}")
+        if fault := fault_of_path(text):
+            raise UserError(f"{said} {shown(text)}: {fault}")
+
+    def _check_number(self, said: str, v: float) -> None:
+        if isinstance(v, float) and not math.isfinite(v):
+            raise UserError(f"{said} {v}: must be a finite number")
+        if (self.at_least, self.at_most) == (0, 1):
+            require_share(said, v)
+        elif self.at_least is not None and v < self.at_least:
+            raise UserError(f"{said} {shown(v)}: must be {self.at_least} or more")
+        elif self.at_most is not None and v > self.at_most:
+            raise UserError(f"{said} {shown(v)}: must be {self.at_most} or less")
+        if self.above is not None and not v > self.above:
+            raise UserError(f"{said} {shown(v)}: must be above {self.above}{self.remedy and f'; {self.remedy}'}")
 
 
 def flag(default: Any, help: str, topic: str, **more: Any) -> Any:
@@ -93,8 +119,8 @@ class Options:
     """What a command was asked for: made once, checked as it is made, and never changed."""
 
     def __post_init__(self):
-        for name, declared, _ in self.flags():
-            declared.check(name.replace("_", "-"), getattr(self, name))
+        for name, declared, hint in self.flags():
+            declared.check(name.replace("_", "-"), getattr(self, name), hint)
 
     @classmethod
     def flags(cls) -> Iterator[tuple[str, Flag, Any]]:
@@ -106,7 +132,7 @@ class Options:
     @classmethod
     def parser(cls, description: str | None) -> argparse.ArgumentParser:
         """The parser of the command line, with a group of --help for every topic."""
-        parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+        parser = _Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
         groups: dict[str, argparse._ArgumentGroup] = {}
         for name, declared, hint in cls.flags():
             if declared.topic not in groups:
@@ -135,17 +161,26 @@ class Options:
             raise TypeError(f"no such option: {', '.join(unknown)}; there are {', '.join(sorted(known))}")
         return cls(**given)
 
-    def with_saved(self, saved: dict[str, Any], **changes: Any):
-        """A copy with what another run has saved of its options, see ``as_data``, and ``changes`` over that.
+    def with_saved(self, saved: dict[str, Any], file: str | Path, **changes: Any):
+        """A copy with what another run has saved of its options in ``file``, see ``as_data``, and ``changes`` over that.
 
-        Names that this release doesn't know are left out.
+        Names that this release doesn't know are left out. Raises UserError, naming the file, for values that can't be.
         """
         known = {f.name for f in fields(self)}
-        return replace(self, **{name: value for name, value in saved.items() if name in known} | changes)
+        try:
+            return replace(self, **{name: value for name, value in saved.items() if name in known} | changes)
+        except UserError as e:
+            raise UserError(f"{shown(str(file))}: holds the settings of a run that can't have been one: {e}") from None
 
     def as_data(self) -> dict[str, Any]:
         """The options as plain data, for YAML and checkpoints."""
         return {k: str(v) if isinstance(v, Path) else v for k, v in vars(self).items()}
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Says what is wrong in one line of bounded length, whatever the words of the command line hold; exits with 2."""
+        super().error(one_line(UserError(message)))
 
 
 def _type_of_words(hint: Any) -> tuple[type, bool]:
@@ -155,16 +190,30 @@ def _type_of_words(hint: Any) -> tuple[type, bool]:
     return (get_args(hint)[0], True) if get_origin(hint) is list else (hint, False)
 
 
-def require_share(name: str, value: float) -> None:
-    """Raises UserError where the value of a flag does not lie between 0 and 1."""
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value is of the type of a flag. Whole numbers are numbers, truth values are not; paths are texts."""
+    if get_origin(hint) in (Union, UnionType):
+        return any(_fits(value, kind) for kind in get_args(hint))
+    if get_origin(hint) is list:
+        return isinstance(value, list | tuple) and all(_fits(v, get_args(hint)[0]) for v in value)
+    if hint in (int, float):
+        return isinstance(value, (int, hint)) and not isinstance(value, bool)
+    return isinstance(value, (str, os.PathLike) if hint is str else hint)
+
+
+def _in_words(hint: Any) -> str:
+    """What a value of that type is called."""
+    if get_origin(hint) in (Union, UnionType):
+        return " or ".join(map(_in_words, get_args(hint)))
+    if get_origin(hint) is list:
+        return f"a list, each of it {_in_words(get_args(hint)[0])}"
+    return {int: "a whole number", float: "a number", str: "a text", bool: "True or False", NoneType: "None"}[hint]
+
+
+def require_share(said: str, value: float) -> None:
+    """Raises UserError where the value of a flag, ``said`` as a user writes it, does not lie between 0 and 1."""
     if not 0 <= value <= 1:
-        raise UserError(f"--{name} {value}: must lie between 0 and 1")
-
-
-def require_at_least(name: str, value: float, minimum: float) -> None:
-    """Raises UserError where the value of a flag is less than ``minimum``."""
-    if value < minimum:
-        raise UserError(f"--{name} {value}: must be {minimum} or more")
+        raise UserError(f"{said} {shown(value)}: must lie between 0 and 1")
 
 
 # Groups of flags that several commands have ------------------------------------------------------------------------------
@@ -182,6 +231,12 @@ class RunFolder(Options):
     name: str = flag("exp", "name of the run in --project (default: %(default)s)", "output")
     exist_ok: bool = flag(False, "write into an existing run's folder instead of numbering a new one", "output")
 
+    def __post_init__(self):
+        super().__post_init__()
+        name = Path(self.name)
+        if not name.parts or name.is_absolute() or ".." in name.parts:
+            raise UserError(f"--name {shown(str(name))}: must lie in the folder that --project names; change that one")
+
 
 def project_flag(command: str) -> Any:
     """--project, which is runs/``command`` by default."""
@@ -195,18 +250,27 @@ class Plugins(Options):
     plugins: list[str] = flag([], "Python files with blocks of your own (docs/add-a-block.md)", "model")
 
 
+# of a device, which programs may give as a number
+INDEX = {"at_least": 0, "at_most": 2**10}
+
+
 @dataclass(frozen=True)
 class Device(Options):
     """What computes."""
 
-    device: str = flag("", "cpu, mps, or a CUDA index such as 0; default: the best there is", "speed")
+    device: str | int = flag("", "cpu, mps, or a CUDA index such as 0; default: the best there is", "speed", **INDEX)
 
 
 @dataclass(frozen=True)
 class CpuUnlessAsked(Options):
     """What computes, for commands whose results depend on it."""
 
-    device: str = flag("cpu", "cpu, or a CUDA index such as 0 (default: %(default)s)", "speed")
+    device: str | int = flag("cpu", "cpu, or a CUDA index such as 0 (default: %(default)s)", "speed", **INDEX)
+
+
+# Where processes are spawned and not forked (Windows, macOS), each imports PyTorch anew: seconds, and memory of its own. The
+# first of the methods is the system's usual one.
+DEFAULT_WORKERS = 8 if multiprocessing.get_all_start_methods()[0] == "fork" else 4
 
 
 @dataclass(frozen=True)
@@ -214,7 +278,11 @@ class Workers(Options):
     """Processes that load images."""
 
     workers: int = flag(
-        8, "processes that load images, at most one per core (default: %(default)s)", "speed", at_least=0
+        DEFAULT_WORKERS,
+        "processes that load images, at most one per core (default: %(default)s)",
+        "speed",
+        at_least=0,
+        at_most=MOST_WORKERS,
     )
 
 
@@ -230,29 +298,31 @@ class BackboneFlags(Options):
     )
 
 
-SIZE_SPELLINGS = ("--img", "--img-size")
+SIZE = {"spellings": ("--img", "--img-size"), "at_least": 1, "at_most": 2**14}
 
 
 @dataclass(frozen=True)
 class SquareImages(Options):
     """One size for both sides."""
 
-    imgsz: int = flag(640, "image size in pixels (default: %(default)s)", "data", spellings=SIZE_SPELLINGS, at_least=1)
+    imgsz: int = flag(640, "image size in pixels (default: %(default)s)", "data", **SIZE)
 
 
 @dataclass(frozen=True)
 class Images(Options):
     """One size, or a height and a width."""
 
-    imgsz: list[int] = flag([640], "size, or height width (default: 640)", "data", spellings=SIZE_SPELLINGS)
+    imgsz: list[int] = flag([640], "size, or height width (default: 640)", "data", **SIZE)
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(height, width) in pixels. Raises UserError for other than one or two numbers above 0."""
-        sides = self.imgsz * 2 if len(self.imgsz) == 1 else self.imgsz
-        if len(sides) != 2 or min(sides) < 1:
-            raise UserError(f"--imgsz {' '.join(map(str, self.imgsz))}: give one size, or height and width")
-        return tuple(sides)
+        """(height, width) in pixels."""
+        return tuple(self.imgsz * 2 if len(self.imgsz) == 1 else self.imgsz)
+
+    def __post_init__(self):
+        super().__post_init__()
+        if len(self.imgsz) not in (1, 2):
+            raise UserError(f"--imgsz {shown(' '.join(map(str, self.imgsz)))}: give one size, or height and width")
 
 
 @dataclass(frozen=True)
@@ -274,6 +344,7 @@ class Detector(Options):
     weights: list[str] | None = flag(None, "checkpoint or exported file; several checkpoints: an ensemble", "model")
     half: bool = flag(False, "compute in float16 (checkpoints; an exported file has its own precision)", "speed")
     dnn: bool = flag(False, "run ONNX by OpenCV instead of ONNX Runtime", "speed")
+    trust: bool = flag(False, "run TorchScript and TensorRT files of others: they are programs", "model")
     augment: bool = flag(False, "test-time augmentation: three scales and a flip", "detection")
     save_txt: bool = flag(False, "write boxes to labels/*.txt", "output")
     save_conf: bool = flag(False, "with --save-txt: the confidence, too", "output")

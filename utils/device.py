@@ -1,21 +1,28 @@
 """The device that computes."""
 
+import gc
 import os
+import re
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 
 from utils.errors import UserError
 
+# torch.OutOfMemoryError of later releases is the same class, and is missing in 2.4
+OutOfMemory = torch.cuda.OutOfMemoryError
+
 
 def select_device(name: str = "") -> torch.device:
     """``""``: CUDA where there is one, else MPS, else the CPU; ``"cpu"``, ``"mps"``, ``"0"``, ``"cuda:1"``.
 
     Of several processes started by torchrun each takes its own: of ``""`` the GPU of its local rank, of a list such as
-    ``"0,1,2,3"`` the one at its place. Raises UserError for a device this machine doesn't have.
+    ``"0,1,2,3"`` the one at its place. A GPU becomes the current one of the process: else what names none, such as the
+    pinning of batches, would take memory of the first. Raises UserError for a device this machine doesn't have.
     """
     name = str(name).strip().lower()
     rank = int(os.environ.get("LOCAL_RANK", 0))
@@ -38,6 +45,7 @@ def select_device(name: str = "") -> torch.device:
             f"--device {name or index}: this machine has {count} CUDA devices; "
             f"{'start fewer processes' if not name else 'use --device cpu or leave it out'}"
         )
+    torch.cuda.set_device(int(index))
     return torch.device("cuda", int(index))
 
 
@@ -46,7 +54,7 @@ def _listed(name: str, rank: int) -> str:
     indices = (
         [i.strip() for i in name.removeprefix("cuda:").removeprefix("cuda").split(",")] if name != "cuda" else ["0"]
     )
-    if not all(i.isdigit() for i in indices):
+    if not all(i.isdecimal() and len(i) < 5 for i in indices):
         raise UserError(f"--device {name}: give cpu, mps or a CUDA index such as 0")
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     if len(indices) != processes:
@@ -66,6 +74,63 @@ def available_memory() -> int | None:
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
 
 
+@contextmanager
+def normalising() -> Iterator[None]:
+    """Raise UserError where BatchNorm is to learn from a map of one pixel of one image, of which there is no variance."""
+    try:
+        yield
+    except ValueError as e:
+        if "more than 1 value per channel" not in str(e):
+            raise
+        raise UserError(
+            "the smallest map of the model has one pixel here, and a batch of one image is not enough to normalise it; "
+            "choose a larger --imgsz, or another --batch-size"
+        ) from None
+
+
+def computes_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether the processor has instructions for bfloat16; False where the system does not say."""
+    try:
+        return bool(re.search(r"\b(avx512_|amx_)?bf16\b", cpuinfo.read_text()))
+    except OSError:
+        return False
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Bytes of a CUDA device that this process has or can have; None for other devices, which do not say."""
+    if device.type != "cuda":
+        return None
+    return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
+
+
+def peak_memory(call: Callable[[], object], device: torch.device) -> int:
+    """Bytes of a CUDA device that this process holds at most during ``call``."""
+    # what earlier calls have left in circles would count
+    gc.collect()
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats(device)
+    call()
+    return torch.cuda.max_memory_reserved(device)
+
+
+@contextmanager
+def keeping_random_state(device: torch.device) -> Iterator[None]:
+    """What is drawn of PyTorch's global generators within it does not change what is drawn after it."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        yield
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """Within it CUDA multiplies float32 as such. Else its convolutions may use TF32, which keeps 10 bits of 23."""
+    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
+
+
 def describe_device(device: torch.device) -> str:
     """A few words for the log: «CUDA:0 (NVIDIA H100, 80 GiB)» or «CPU (8 threads)»."""
     if device.type == "cuda":
@@ -74,6 +139,25 @@ def describe_device(device: torch.device) -> str:
     if device.type == "mps":
         return "MPS"
     return f"CPU ({torch.get_num_threads()} threads)"
+
+
+def be_deterministic() -> None:
+    """Let PyTorch take, from here on in this process, kernels that give the same bits in every run, where it has them.
+
+    Of an operation that has none it warns, once. To be called before anything was multiplied on a CUDA device: cuBLAS reads
+    its setting when it starts.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = True
+    torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+def sent(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A tensor of the CPU on ``device``, without waiting for what that still has to do. Leave the original unchanged."""
+    # from memory that may be paged out even a copy that need not wait would
+    source = tensor.pin_memory() if device.type == "cuda" else tensor
+    return source.to(device, non_blocking=True)
 
 
 def synchronize(device: torch.device) -> None:

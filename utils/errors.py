@@ -1,7 +1,9 @@
 """The one exception that means: the user can mend this."""
 
+import atexit
 import errno
 import reprlib
+import signal
 import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -9,7 +11,15 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-STORAGE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+# what to do where the system refuses a file, wherever that is noticed
+REMEDIES = {
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some space",
+    errno.EROFS: "write to another folder",
+    errno.ENAMETOOLONG: "choose a shorter name",
+}
+# how PyTorch and OpenCV say that memory is short; Python and NumPy raise MemoryError
+NO_MEMORY = ("can't allocate memory", "out of memory", "Insufficient memory")
 # characters: of a value that was read and is quoted in a message, and of a whole message
 MOST_QUOTED, MOST_SAID = 200, 2000
 
@@ -47,10 +57,14 @@ def one_line(error: UserError) -> str:
 
 
 def exit_on_user_error(run: Callable[[], T]) -> T:
-    """Call ``run()``; on a UserError print ``error: …`` to stderr and exit with status 2.
+    """Call ``run()``; on a UserError print ``error: …`` to stderr and exit with status 2, after Ctrl-C with 130.
 
-    Any other exception is a bug of ours and keeps its traceback.
+    So it is where the machine has too little memory or space. Any other exception is a bug of ours and keeps its traceback.
     """
+    for stream in (sys.stdout, sys.stderr):
+        # sent to a file, the output on Windows has an encoding that may lack letters: that is no reason to end
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     try:
         return run()
     except UserError as e:
@@ -60,8 +74,25 @@ def exit_on_user_error(run: Callable[[], T]) -> T:
     except BrokenPipeError:
         sys.stderr.close()
         raise SystemExit(1) from None
+    except KeyboardInterrupt:
+        print("\nstopped", file=sys.stderr)
+        raise SystemExit(130) from None
     except OSError as e:
-        if e.errno not in STORAGE_ERRORS:
+        if e.errno not in REMEDIES:
             raise
-        print(f"error: {e.filename or 'a file'}: could not be written: {e.strerror}; free some space", file=sys.stderr)
+        file = shown(str(e.filename or "a file"))
+        print(f"error: {file}: could not be read or written: {e.strerror}; {REMEDIES[e.errno]}", file=sys.stderr)
         raise SystemExit(2) from None
+    except Exception as e:
+        # PyTorch's, which is not imported here
+        if type(e).__name__ == "OutOfMemoryError":
+            said = "the device is out of memory; lower --batch-size or --imgsz, or take --device cpu"
+        elif isinstance(e, MemoryError) or any(words in str(e) for words in NO_MEMORY):
+            said = "there is not enough memory for this; try a smaller --batch-size or --imgsz"
+        else:
+            raise
+        print(f"error: {said}", file=sys.stderr)
+        raise SystemExit(2) from None
+    finally:
+        # all is done or said: one more Ctrl-C while the interpreter tidies up just ends it
+        atexit.register(signal.signal, signal.SIGINT, signal.SIG_DFL)

@@ -1,11 +1,12 @@
 """What is imported only when it is used: packages that some features need, and stock's names for what stands elsewhere."""
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
-from utils.errors import UserError
+from utils.errors import UserError, shown
 
 
 def load_extra(module: str, purpose: str, package: str | None = None) -> ModuleType:
@@ -17,6 +18,21 @@ def load_extra(module: str, purpose: str, package: str | None = None) -> ModuleT
         return importlib.import_module(module)
     except ImportError:
         raise UserError(f"{purpose} needs a package that is not installed: pip install {package or module}") from None
+
+
+@contextmanager
+def library_errors(message: str) -> Iterator[None]:
+    """What a library raises within the block becomes a UserError: ``message``, and the first line of what it says.
+
+    For libraries that read what users give them: their exceptions have no common base but Exception.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as e:
+        why = next((line for line in str(e).splitlines() if line.strip()), type(e).__name__)
+        raise UserError(f"{message}: {shown(why.strip(), 400)}") from None
 
 
 def handed_on(module: str, names: dict[str, str]) -> Callable[[str], Any]:

@@ -1,12 +1,18 @@
 """Files that can be read, files that are there whole or not at all, and names for them that are not taken."""
 
+import csv
+import functools
 import itertools
 import os
+import platform
 import re
 import shutil
 import stat
-from collections.abc import Container, Iterator
-from contextlib import contextmanager
+import threading
+import time
+import zlib
+from collections.abc import Container, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from utils.errors import UserError, shown
@@ -41,21 +47,88 @@ def why_unreadable(path: str | Path, what: str, most: int | None = None) -> str:
     return ""
 
 
+# folders that need not be looked through again
+_cleared: set[Path] = set()
+_clearing = threading.Lock()
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary file or folder beside ``path`` that takes its place once the block has ended well.
 
-    After an error or an interruption nothing is left of it, and what was at ``path`` before is untouched.
-    Raises OSError rather than to put a file in the place of a folder.
+    After an error or an interruption nothing is left of it, and what was at ``path`` before is untouched. What processes
+    that were killed have left of theirs in that folder goes first. Raises OSError rather than to put a file in the place
+    of a folder.
     """
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")  # its suffix last: some libraries go by it
+    clear_leftovers(path.parent)
+    # its suffix last: some libraries go by it
+    temporary = path.with_name(f".{system()}-{os.getpid()}.{path.name}")
     try:
         yield temporary
         if temporary.is_dir():
             remove(path)  # only files are replaced in one step
-        os.replace(temporary, path)
+        _move(temporary, path)
     finally:
         remove(temporary)
+
+
+@functools.cache
+def system() -> str:
+    """What tells this machine, or this container on it, from others that may write to the same folder: 8 digits."""
+    processes = Path("/proc/self/ns/pid")
+    return f"{zlib.crc32(f'{platform.node()} {processes.exists() and processes.stat().st_ino}'.encode()):08x}"
+
+
+def clear_leftovers(folder: Path) -> None:
+    """Remove the temporary files of processes of this system that are no more; once for each folder."""
+    with _clearing:
+        if folder in _cleared:
+            return
+        _cleared.add(folder)
+        with suppress(OSError):
+            for file in folder.iterdir():
+                # of a number that this process has been given, too: it has written nothing here yet
+                found = re.match(rf"\.{system()}-(\d{{1,9}})\.", file.name)
+                if found and (int(found[1]) == os.getpid() or not is_running(int(found[1]))):
+                    remove(file)
+
+
+def is_running(process: int) -> bool:
+    """Whether there is a process of this number; always, where the system can't be asked without touching it."""
+    if os.name != "posix":
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _move(temporary: Path, path: Path) -> None:
+    """os.replace, tried for two seconds: Windows replaces no file that another program, such as a scanner, is reading."""
+    for pause in (0.1, 0.4, 1.5):
+        try:
+            os.replace(temporary, path)
+            return
+        except PermissionError:
+            time.sleep(pause)
+    os.replace(temporary, path)
+
+
+def write_table(path: Path, rows: Iterable[Iterable]) -> bool:
+    """Put a CSV of ``rows`` in the place of ``path``. False, and one line, where another program keeps it open.
+
+    On Windows a spreadsheet does. Whoever has all rows writes them the next time.
+    """
+    try:
+        with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as f:
+            csv.writer(f).writerows(rows)
+    except PermissionError as e:
+        print(f"note: {path} can't be replaced now ({e.strerror}; is it open in another program?); close it there")
+        return False
+    return True
 
 
 def remove(path: Path) -> None:

@@ -26,6 +26,7 @@ class DetectMultiBackend(nn.Module):
     ``model`` is what it holds, a DetectionModel where it was a single checkpoint; ``stride`` its largest, ``names``
     {class: name}, ``pt`` whether it runs in PyTorch as layers, ``jit``, ``onnx`` and ``engine`` whether it is such a file,
     ``fp16`` whether its layers compute in half precision. ``data`` is taken and not needed: names travel with the weights.
+    ``trust`` runs TorchScript and TensorRT files of others, which are programs.
     Raises UserError for files that are no detectors.
     """
 
@@ -37,13 +38,14 @@ class DetectMultiBackend(nn.Module):
         data: str | Path | None = None,
         fp16: bool = False,
         fuse: bool = True,
+        trust: bool = False,
     ):
         super().__init__()
         first = str(weights if isinstance(weights, str | Path) else weights[0])
         pt = not is_exported(first)
         # a CPU computes in single precision, and an exported file in its own
         half = fp16 and pt and device.type != "cpu"
-        self._hold(load_detector(weights, device, half, dnn), device, pt, half)
+        self._hold(load_detector(weights, device, half, dnn, trust), device, pt, half)
         self.jit, self.onnx, self.engine = (first.endswith(s) for s in (".torchscript", ".onnx", ".engine"))
         self.dnn = dnn
 

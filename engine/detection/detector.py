@@ -64,11 +64,16 @@ class Ensemble(nn.Module):
 
 
 def load_detector(
-    weights: str | Path | Sequence[str | Path], device: torch.device, half: bool = False, dnn: bool = False
+    weights: str | Path | Sequence[str | Path],
+    device: torch.device,
+    half: bool = False,
+    dnn: bool = False,
+    trust: bool = False,
 ) -> Detector:
     """One detector from a checkpoint or an exported file, or an ensemble of checkpoints, ready for inference.
 
-    ``half``: see use_half; ``dnn`` runs an ONNX file by OpenCV. Raises UserError for files that are no detectors.
+    ``half``: see use_half; ``dnn`` runs an ONNX file by OpenCV; ``trust`` runs files of others that are programs
+    (TorchScript, TensorRT), and all exported files without a trial. Raises UserError for files that are no detectors.
     """
     paths = [weights] if isinstance(weights, str | Path) else list(weights)
     exported = [path for path in paths if is_exported(path)]
@@ -79,7 +84,7 @@ def load_detector(
             raise UserError(
                 f"--half: the precision of {exported[0]} was settled when it was exported; leave --half out"
             )
-        return Runtime(exported[0], device, dnn)
+        return Runtime(exported[0], device, dnn, trust)
     if dnn:
         raise UserError(f"--dnn: runs ONNX files, and {paths[0]} is not one; make it: export.py --include onnx")
     models = []

@@ -22,12 +22,13 @@ def load_hub_model(
     classes: int | None = None,
     autoshape: bool = True,
     device: str | torch.device | None = None,
+    trust: bool = False,
 ) -> nn.Module:
     """The detector of a checkpoint (fetched, where its name is official) or exported file, or of the YAML ``weights`` names.
 
     ``pretrained`` off: the model of the YAML with the checkpoint's name, with initial weights. ``classes`` and
     ``channels`` other than the checkpoint's: a new model with all weights that fit. ``autoshape`` off: the bare
-    DetectionModel, not fused, to train on or to take apart.
+    DetectionModel, not fused, to train on or to take apart. ``trust`` runs exported files of others: see load_detector.
     """
     weights = Path(weights)
     place = device if isinstance(device, torch.device) else select_device(device or "")
@@ -36,7 +37,7 @@ def load_hub_model(
             raise UserError(
                 f"{weights}: an exported file runs as it is; for other classes or channels load its checkpoint"
             )
-        return AutoShape(load_detector(weights, place))
+        return AutoShape(load_detector(weights, place, trust=trust))
     if weights.suffix in {".yaml", ".yml"} or not pretrained:
         model = DetectionModel(str(weights.with_suffix(".yaml")), ch=channels, nc=classes)
     elif autoshape and classes is None and channels == 3:

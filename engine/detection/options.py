@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from utils.cli import BoxThresholds, Detector, Device, Images, Plugins, RunFolder, flag, project_flag
+from utils.cli import MOST, MOST_BOXES, BoxThresholds, Detector, Device, Images, Plugins, RunFolder, flag, project_flag
 from utils.paths import ROOT
 
 
@@ -18,16 +18,20 @@ class DetectOptions(RunFolder, Plugins, Detector, BoxThresholds, Images, Device)
         "screen [number] [left top width height] (default: data/images)",
         "data",
     )
-    vid_stride: int = flag(1, "of videos and streams, every so many-th frame (default: 1)", "data", at_least=1)
+    vid_stride: int = flag(
+        1, "of videos and streams, every so many-th frame (default: 1)", "data", at_least=1, at_most=MOST
+    )
 
-    max_det: int = flag(1000, "most boxes per image (default: %(default)s)", "detection", at_least=1)
-    classes: list[int] | None = flag(None, "only these classes: --classes 0 2", "detection")
+    max_det: int = flag(
+        1000, "most boxes per image (default: %(default)s)", "detection", at_least=1, at_most=MOST_BOXES
+    )
+    classes: list[int] | None = flag(None, "only these classes: --classes 0 2", "detection", at_least=0, at_most=MOST)
     agnostic_nms: bool = flag(False, "let boxes of different classes suppress each other", "detection")
 
     view_img: bool = flag(False, "show what is found; a key for the next picture, q to stop", "output")
     visualize: bool = flag(False, "draw the feature maps of every layer, to a folder per image", "output")
     line_thickness: int | None = flag(
-        None, "of the boxes, in pixels (default: by the picture's size)", "output", at_least=1
+        None, "of the boxes, in pixels (default: by the picture's size)", "output", at_least=1, at_most=100
     )
     hide_labels: bool = flag(False, "draw boxes without class and confidence", "output")
     hide_conf: bool = flag(False, "draw boxes with the class alone", "output")

@@ -18,9 +18,10 @@ from engine.detection.detector import Detector
 from utils.boxes import scale_boxes
 from utils.data.images import letterbox, stack_images, to_float
 from utils.data.loader import Batch
-from utils.device import now
+from utils.device import now, synchronize
 
 PRE_PROCESS, INFERENCE, NMS = range(3)  # the stages of a clock
+WARM_UP = 2  # calls before the clock starts
 
 
 @dataclass(frozen=True)
@@ -92,18 +93,34 @@ class Pipeline:
             boxed, ratios, pads = map(list, zip(*letterboxed, strict=True))
             return Letterboxed(stack_images(boxed), [image.shape[:2] for image in images], ratios, pads)
 
-    def detect(self, batch: Letterboxed | Batch) -> tuple[list[torch.Tensor], list[torch.Tensor] | None]:
-        """The detections [m, 6] of each image, x1 y1 x2 y2 in its own pixels, confidence, class, by falling confidence;
-        and the raw maps of the detector where it gives them, for a loss."""
+    def detect(self, batch: Letterboxed | Batch) -> tuple[Sequence[torch.Tensor], list[torch.Tensor] | None]:
+        """The detections [m, 6] of each image, x1 y1 x2 y2 in its own pixels, confidence, class, by falling confidence,
+        on the CPU; and the raw maps of the detector where it gives them, for a loss, on the device."""
         with self.clock.stage(PRE_PROCESS):
             pixels = to_float(batch.images, self.device, self.dtype)
         with self.clock.stage(INFERENCE):
             predictions, maps = self.detector(pixels, augment=self.augment)
         with self.clock.stage(NMS):
             found = self.detector.suppress(predictions.float(), **vars(self.thresholds))
+        # to the CPU, all together: every transfer waits for the device
+        found = torch.cat(found).cpu().split([len(boxes) for boxes in found])
         for boxes, *where in zip(found, batch.ratios, batch.pads, batch.natives, strict=True):
             boxes[:, :4] = scale_boxes(boxes[:, :4], *where)
         return found, maps
+
+
+def warm_up(detector: Detector, device: torch.device, shape: tuple[int, ...]) -> None:
+    """Run ``detector`` on blank images of ``shape`` [b, 3, h, w], where what follows is to be timed.
+
+    The first calls on a GPU load its programs. On a CPU that is a small part of what they take.
+    """
+    if device.type == "cpu":
+        return
+    with torch.inference_mode():
+        for _ in range(WARM_UP):
+            predictions, _ = detector(torch.zeros(shape, device=device))
+            detector.suppress(predictions.float(), **vars(VALIDATION))
+    synchronize(device)
 
 
 def speed_line(milliseconds: Sequence[float]) -> str:

@@ -13,7 +13,7 @@ import torch
 
 from engine.detection.detector import load_detector
 from engine.detection.options import DetectOptions
-from engine.detection.pipeline import EVERYDAY, INFERENCE, Pipeline, Thresholds, speed_line
+from engine.detection.pipeline import EVERYDAY, INFERENCE, Pipeline, Thresholds, speed_line, warm_up
 from engine.detection.results import describe
 from engine.detection.writer import Writer
 from models.plugins import load_plugins
@@ -45,11 +45,12 @@ class Predictor:
         augment: bool = False,
         half: bool = False,
         dnn: bool = False,
+        trust: bool = False,
     ):
-        require_share("conf-thres", thresholds.conf_thres)
-        require_share("iou-thres", thresholds.iou_thres)
+        require_share("--conf-thres", thresholds.conf_thres)
+        require_share("--iou-thres", thresholds.iou_thres)
         self.device = select_device(device)
-        self.model = load_detector(weights, self.device, half, dnn)
+        self.model = load_detector(weights, self.device, half, dnn, trust)
         self.names = self.model.names
         self.stride = int(self.model.stride.max())
         self.fixed = self.model.fixed_size
@@ -67,7 +68,7 @@ class Predictor:
         found, _ = self.pipeline.detect(batch)
         self.count += 1
         self.shape = tuple(batch.images.shape[2:])
-        return found[0].cpu()
+        return found[0]
 
     @property
     def seconds(self) -> np.ndarray:
@@ -88,9 +89,11 @@ def predict(options: DetectOptions) -> Path:
     thresholds = Thresholds(
         options.conf_thres, options.iou_thres, options.max_det, options.classes, agnostic=options.agnostic_nms
     )
-    predictor = Predictor(weights, imgsz, options.device, thresholds, options.augment, options.half, options.dnn)
+    how = {name: getattr(options, name) for name in ("augment", "half", "dnn", "trust")}
+    predictor = Predictor(weights, imgsz, options.device, thresholds, **how)
     if predictor.fixed and max(predictor.fixed) != max(imgsz):
         print(f"note: {weights[0]} takes {predictor.fixed[0]}×{predictor.fixed[1]} images only; --imgsz is not used")
+    warm_up(predictor.model, predictor.device, (1, 3, *predictor.imgsz))
     feature_maps = visualize(predictor) if options.visualize else None
     trained = predictor.model.trained_size
     if trained and trained != max(imgsz):

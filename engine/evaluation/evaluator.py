@@ -46,25 +46,26 @@ def evaluate(
     pipeline = Pipeline(model, device, replace(thresholds, agnostic=single_cls), augment)
     hidden = progress is None or not world.is_first
     for number, batch in enumerate(tqdm(loader, desc=progress, disable=hidden, bar_format="{l_bar}{bar:10}{r_bar}")):
+        # on the CPU, as the targets are: per image a GPU would be waited for several times
         found, maps = pipeline.detect(batch)
-        targets = batch.targets.to(device)
+        targets = batch.targets
         if loss is not None:
             tally.losses += loss(maps, targets)[1].cpu().numpy()
         height, width = batch.images.shape[2:]
-        size = torch.tensor([width, height, width, height], device=device)
+        size = torch.tensor([width, height, width, height])
         images = []
         for i, detections in enumerate(found):
             labels = targets[targets[:, 0] == i, 1:]
             boxes = scale_boxes(xywh2xyxy(labels[:, 1:] * size), batch.ratios[i], batch.pads[i], batch.natives[i])
             if single_cls:
                 detections[:, 5] = 0
-            iou = box_iou(boxes, detections[:, :4]).cpu().numpy()
-            label_cls, (conf, cls) = labels[:, 0].cpu().numpy(), detections[:, 4:].T.cpu().numpy()
+            iou = box_iou(boxes, detections[:, :4]).numpy()
+            label_cls, (conf, cls) = labels[:, 0].numpy(), detections[:, 4:].T.numpy()
             images.append((match_detections(iou, label_cls, cls), conf, cls, label_cls))
             tally.images_per_class[np.unique(label_cls).astype(int)] += 1
             confusion.add(iou, label_cls, conf, cls)
             if recorder is not None:
-                recorder.image(batch.paths[i], batch.natives[i], detections.cpu())
+                recorder.image(batch.paths[i], batch.natives[i], detections)
         tally.pieces[number * world.size + world.rank] = images
         if recorder is not None:
             recorder.batch(number, batch, found)

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 
 from utils.cli import (
+    MOST_BOXES,
+    MOST_IMAGES,
     BoxThresholds,
     Detector,
     Device,
@@ -24,10 +26,10 @@ class ValOptions(RunFolder, Plugins, Detector, BoxThresholds, SquareImages, Devi
     imgsz: int | None = with_default(SquareImages, "imgsz", None, help="image size (default: 640; study: up to 1536)")
     conf_thres: float = with_default(BoxThresholds, "conf_thres", 0.001)
     iou_thres: float = with_default(BoxThresholds, "iou_thres", 0.6)
-    max_det: int = flag(300, "most boxes per image (default: %(default)s)", "detection", at_least=1)
+    max_det: int = flag(300, "most boxes per image (default: %(default)s)", "detection", at_least=1, at_most=MOST_BOXES)
 
     data: str = flag("data/shapes.yaml", "data YAML (default: %(default)s)", "data")
-    batch_size: int = flag(32, "images per batch (default: %(default)s)", "data", at_least=1)
+    batch_size: int = flag(32, "images per batch (default: %(default)s)", "data", at_least=1, at_most=MOST_IMAGES)
     single_cls: bool = flag(False, "treat all classes as one", "data")
     task: str = flag(
         "val",

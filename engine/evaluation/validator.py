@@ -1,5 +1,6 @@
 """What val.py does: one validation, a measurement of speed, or a study over image sizes."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import numpy as np
 import torch
 
 from engine.detection.detector import Detector, load_detector
-from engine.detection.pipeline import VALIDATION, Thresholds, speed_line
+from engine.detection.pipeline import VALIDATION, Thresholds, speed_line, warm_up
 from engine.evaluation.evaluator import evaluate
 from engine.evaluation.figures import Evaluation
 from engine.evaluation.options import ValOptions
@@ -86,9 +87,9 @@ def study(weights: list[str | Path], config: DataConfig, device: torch.device, o
             figures = (evaluation.p, evaluation.r, evaluation.map50, evaluation.map50_95)
             rows.append([size, *figures, *evaluation.speed])
             evaluations.append(evaluation)
-        label = Path(path).stem if Path(path).stem not in curves else str(path)
+        label = Path(path).stem if Path(path).stem not in curves else Path(path).as_posix()
         curves[label] = np.array(rows)
-        file = folder / f"study_{config.file.stem}_{label.replace('/', '_')}.txt"
+        file = folder / f"study_{config.file.stem}_{re.sub(r'[/:]', '_', label)}.txt"
         header = "size P R mAP50 mAP50-95 pre-process_ms inference_ms NMS_ms"
         np.savetxt(file, curves[label], fmt="%10.4g", header=header)
     plot_study(curves, folder / "study.png")
@@ -97,7 +98,7 @@ def study(weights: list[str | Path], config: DataConfig, device: torch.device, o
 
 
 def _load(weights: list[str | Path], config: DataConfig, device: torch.device, options: ValOptions) -> Detector:
-    model = load_detector(weights, device, options.half, options.dnn)
+    model = load_detector(weights, device, options.half, options.dnn, options.trust)
     if not options.single_cls and model.nc != config.nc:
         raise UserError(
             f"{weights[0]} knows {model.nc} classes, {config.file} has {config.nc}; "
@@ -138,6 +139,7 @@ def _evaluate(
     dataset = EvalSet(index.annotations, size, options.batch_size, stride, shape=model.fixed_size)
     workers = worker_count(options.workers, options.batch_size)
     loader = eval_loader(dataset, options.batch_size, workers, device.type == "cuda")
+    warm_up(model, device, (options.batch_size, 3, *(model.fixed_size or (size, size))))
     return evaluate(
         model,
         loader,

@@ -11,6 +11,7 @@ from pathlib import Path
 from engine.export.formats.table import FORMATS
 from engine.export.options import ExportOptions
 from engine.export.settings import Settings
+from engine.export.trust import remember
 from engine.export.verify import compare
 from models.load import detector_from
 from models.plugins import load_plugins
@@ -90,6 +91,7 @@ def export_one(name: str, model: DetectionModel, weights: Path, settings: Settin
             if getattr(settings, flag) and flag not in kind.flags:
                 raise UserError(f"{name} is not made with --{flag} here; export it by itself, without")
         kind.write(model, result.file, settings)
+        remember(result.file)
         result.ok = True
         result.megabytes = _size(result.file) / 1e6
     except UserError as e:

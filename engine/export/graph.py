@@ -42,6 +42,7 @@ class ExportGraph(nn.Module):
         self.iou_thres = iou_thres
         self.max_det = max_det
         self.maps = maps
+        self.register_buffer("classes", torch.arange(model.detect.nc), persistent=False)
         if half:
             use_half(self.model)
 
@@ -57,9 +58,8 @@ class ExportGraph(nn.Module):
         corners = torch.cat((xy - wh, xy + wh), 2)
         scores = boxes[..., 5:] * boxes[..., 4:5]
         if self.multi_label:  # each box once for every class
-            classes = torch.arange(scores.shape[2], device=scores.device)
-            corners = corners[:, :, None].expand(-1, -1, len(classes), -1).flatten(1, 2)
-            conf, cls = scores.flatten(1), classes.expand(scores.shape).flatten(1)
+            corners = corners[:, :, None].expand(-1, -1, len(self.classes), -1).flatten(1, 2)
+            conf, cls = scores.flatten(1), self.classes.expand(scores.shape).flatten(1)
         else:
             conf, cls = scores.max(2)
         cls = cls[..., None].to(conf.dtype)

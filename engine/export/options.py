@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from engine.export.formats.table import FORMATS
-from utils.cli import BackboneFlags, BoxThresholds, CpuUnlessAsked, Images, Plugins, flag, with_default
+from utils.cli import MOST_IMAGES, BackboneFlags, BoxThresholds, CpuUnlessAsked, Images, Plugins, flag, with_default
 from utils.errors import UserError
 
 
@@ -21,7 +21,7 @@ class ExportOptions(Plugins, BoxThresholds, Images, CpuUnlessAsked):
         help="with --nms: overlap that suppresses (default: %(default)s)",
         topic="export",
     )
-    device: str = with_default(
+    device: str | int = with_default(
         CpuUnlessAsked,
         "device",
         "cpu",
@@ -39,7 +39,7 @@ class ExportOptions(Plugins, BoxThresholds, Images, CpuUnlessAsked):
     include: list[str] = flag(
         ["torchscript", "onnx"], "default: torchscript onnx", "export", choices=FORMATS, noun="format"
     )
-    batch_size: int = flag(1, "images per call (default: %(default)s)", "export", at_least=1)
+    batch_size: int = flag(1, "images per call (default: %(default)s)", "export", at_least=1, at_most=MOST_IMAGES)
     dynamic: bool = flag(False, "let batch size, height and width differ from call to call", "export")
     nms: bool = flag(False, "suppression inside: one output [b, 300, 6], x1 y1 x2 y2 conf class", "export")
     multi_label: bool = flag(False, "with --nms: every class of a box, as val.py counts, not its best only", "export")

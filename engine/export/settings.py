@@ -36,6 +36,10 @@ class Settings:
         """For formats whose own tools reduce the precision."""
         return replace(self, half=False)
 
+    def on_cpu(self) -> "Settings":
+        """For formats whose own tools convert on the CPU."""
+        return replace(self, device=torch.device("cpu"))
+
     def graph(self, model: DetectionModel) -> ExportGraph:
         """The fused copy of ``model`` to trace, on the device."""
         thresholds = (self.conf_thres, self.iou_thres, self.max_det)

@@ -2,10 +2,13 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
+
+from utils.saved.schema import Entries
 
 KINDS = ("bias", "weight", "norm")  # of parameters; norm: weights of normalising layers
 
@@ -33,17 +36,46 @@ def build_optimizer(
     if apart:
         groups += [group | {"factor": factor} for group in _parameter_groups(model, decay, lambda p: id(p) in apart)]
     if name == "SGD":
-        return torch.optim.SGD(groups, lr=hyp["lr0"], momentum=hyp["momentum"], nesterov=True)
+        return torch.optim.SGD(groups, lr=hyp["lr0"], momentum=hyp["momentum"], nesterov=hyp["momentum"] > 0)
     adam = {"Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW}[name]
     return adam(groups, lr=hyp["lr0"], betas=(hyp["momentum"], 0.999))
 
 
-def load_optimizer(optimizer: torch.optim.Optimizer, state: dict) -> None:
-    """Put back the ``state_dict()`` of an optimiser that build_optimizer made; older ones do not say their kinds."""
-    kinds = [group["kind"] for group in optimizer.param_groups]
-    optimizer.load_state_dict(state)
-    for group, kind in zip(optimizer.param_groups, kinds, strict=True):
-        group["kind"] = kind
+def load_optimizer(optimizer: torch.optim.Optimizer, saved: Any) -> None:
+    """Put back the ``state_dict()`` of an optimiser that build_optimizer made of the same model and options.
+
+    Rates and momentum of the groups are taken, all else of them stays as it was built: older ones do not say their kinds.
+    Raises UserError for a state that is not of this optimiser.
+    """
+    own, entries = optimizer.state_dict(), Entries(saved, "optimizer")
+    groups = entries.rows("param_groups")
+    if len(groups) != len(own["param_groups"]):
+        raise entries.unfit("param_groups", f"a list of {len(own['param_groups'])} groups")
+    for group, found in zip(own["param_groups"], groups, strict=True):
+        before = Entries(found, "optimizer.param_groups")
+        numbers = before.rows("params")
+        if not all(type(number) is int for number in numbers) or numbers != group["params"]:
+            raise before.unfit("params", "the parameters of this model")
+        group |= {key: before.number(key, least=0) for key in ("lr", "momentum") if key in group}
+    optimizer.load_state_dict({"state": _moments(optimizer, entries), "param_groups": own["param_groups"]})
+
+
+def _moments(optimizer: torch.optim.Optimizer, entries: Entries) -> dict[int, dict[str, Any]]:
+    """What an optimiser remembers of every parameter, by the number of that."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    state = entries.found("state")
+    if not isinstance(state, dict) or not set(state) <= set(range(len(parameters))):
+        raise entries.unfit("state", f"entries of {len(parameters)} parameters")
+    names = ("momentum_buffer",) if isinstance(optimizer, torch.optim.SGD) else ("exp_avg", "exp_avg_sq")
+    moments = {}
+    for number, found in state.items():
+        before = Entries(found, f"optimizer.state[{number}]")
+        # of a parameter without a gradient so far
+        known = [name for name in names if len(names) > 1 or before.found(name) is not None]
+        moments[number] = dict.fromkeys(names) | {k: before.tensor(k, parameters[number].shape) for k in known}
+        if len(names) > 1:
+            moments[number]["step"] = before.tensor("step", ())
+    return moments
 
 
 def learning_rates(optimizer: torch.optim.Optimizer) -> list[float]:

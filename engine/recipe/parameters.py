@@ -20,7 +20,7 @@ def freeze_layers(model: DetectionModel, layers: list[int | str]) -> None:
     if not all(isinstance(i, int) for i in layers):
         raise UserError(f"{said}: takes numbers of layers, or the word backbone alone")
     frozen = list(range(layers[0])) if len(layers) == 1 else layers
-    if min([*layers, *frozen]) < 0 or max([0, *frozen]) >= count:
+    if min([0, *layers, *frozen]) < 0 or max([0, *frozen]) >= count:
         raise UserError(f"{said}: {model.name} has layers 0 to {count - 1}")
     if len(set(frozen)) == count:
         raise UserError(f"{said}: that is all layers of {model.name}, and nothing would learn")

@@ -17,6 +17,7 @@ from engine.studies.options import BenchmarkOptions
 from models.load import detector_from
 from models.plugins import load_plugins
 from utils.checkpoint import read_checkpoint
+from utils.cli import DEFAULT_WORKERS
 from utils.data.config import index_split, prepare_data, read_data_yaml
 from utils.data.dataset import EvalSet
 from utils.data.images import fit_size
@@ -53,7 +54,7 @@ def benchmark(options: BenchmarkOptions) -> list[Row]:
     side = fit_size(options.imgsz, int(model.stride.max()))
     shape, batch = (side, side), options.batch_size
     dataset = EvalSet(index_split(config, "val").annotations, side, batch, shape=shape)
-    loader = eval_loader(dataset, batch, worker_count(8, batch), device.type == "cuda")
+    loader = eval_loader(dataset, batch, worker_count(DEFAULT_WORKERS, batch), device.type == "cuda")
     settings = Settings(imgsz=shape, batch=batch, half=options.half, data=str(config.file), device=device)
     folder = new_run_folder(options.project, options.name, options.exist_ok)
     print(f"{weights} at {side}×{side}, batches of {batch}, on {describe_device(device)}")
@@ -86,7 +87,7 @@ def measure(
             if not result.ok:
                 raise UserError(result.why)
             row.megabytes = result.megabytes
-            detector = load_detector(result.file, settings.device, dnn=variant.dnn)
+            detector = load_detector(result.file, settings.device, dnn=variant.dnn, trust=True)
         evaluation = evaluate(detector, loader, settings.device, model.names, progress=None)
         row.map50_95 = evaluation.map50_95
         row.milliseconds = latency(detector, settings.images(model), runs)

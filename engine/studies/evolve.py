@@ -8,21 +8,22 @@ alone: a search that was killed goes on as if it had not been.
 """
 
 import csv
+import math
 import os
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from engine.recipe.hyp import RANGES
+from engine.recipe.hyp import RANGES, read_hyp
 from engine.training.learner import Diverged
-from engine.training.options import TrainOptions, said_plugins
-from engine.training.resume import require_plugins
+from engine.training.options import TrainOptions, require_code, said_code
 from engine.training.setup import read_run_hyp, set_up
+from engine.training.signals import stopping_at_once
 from engine.training.trainer import Trainer
 from utils.cli import default_folder
-from utils.errors import UserError
-from utils.files import replacing
+from utils.errors import UserError, shown
+from utils.files import require_file, write_table
 from utils.paths import new_run_folder
 from utils.plots.runs import plot_evolution
 from utils.results import FIGURES, read_cells, row_fitness, write_cells
@@ -32,6 +33,7 @@ Generation = tuple[dict[str, float], dict[str, float]]  # the figures of a train
 PARENTS = 5  # the best so far, of which one is mutated
 MUTATED = 0.8  # share of the hyper-parameters that change in a generation
 SPREAD = 0.2  # standard deviation of the factor
+MOST_BYTES = 2**30  # of evolve.csv, a million generations
 
 
 def evolve(options: TrainOptions) -> Path:
@@ -43,13 +45,15 @@ def evolve(options: TrainOptions) -> Path:
     if options.resume_evolve:
         folder = find_search(options)
         saved = read_yaml(folder / "opt.yaml", "settings of the search")
-        require_plugins(options, saved, folder / "opt.yaml")
-        present = {name: getattr(options, name) for name in ("device", "workers", "plugins")}
-        present["evolve"] = options.evolve or saved["evolve"]
-        options = options.with_saved(saved, **present)
-        start = read_yaml(folder / "hyp_start.yaml", "hyper-parameters of the search")
+        present = {name: getattr(options, name) for name in ("device", "workers")}
+        present |= require_code(options, saved, folder / "opt.yaml")
+        present["evolve"] = options.evolve or saved.get("evolve")
+        if not present["evolve"]:
+            raise UserError(f"{folder / 'opt.yaml'}: doesn't say how many generations to search; add --evolve N")
+        options = options.with_saved(saved, folder / "opt.yaml", **present)
+        start = in_floats(read_hyp(folder / "hyp_start.yaml"))
     else:
-        start = {k: float(v) for k, v in read_run_hyp(options).items()}
+        start = in_floats(read_run_hyp(options))
         folder = new_run_folder(search_project(options), options.name, options.exist_ok)
         write_yaml(folder / "opt.yaml", {k: v for k, v in options.as_data().items() if not k.startswith("resume")})
         write_yaml(folder / "hyp_start.yaml", start)
@@ -59,19 +63,30 @@ def evolve(options: TrainOptions) -> Path:
         print(f"going on with {table} after {len(rows)} of {options.evolve} generations")
         # it may have been killed between the last row and this
         record_best(folder, rows)
+    with stopping_at_once(lambda: f"go on with: python train.py --resume_evolve {folder}{said_code(options)}"):
+        search(options, start, rows, folder)
+    print(f"results are in {folder}; next: python train.py --hyp {folder / 'hyp_evolve.yaml'}")
+    return folder
+
+
+def in_floats(hyp: dict[str, float]) -> dict[str, float]:
+    """Hyper-parameters as a table of them gives them back."""
+    return {name: float(value) for name, value in hyp.items()}
+
+
+def search(options: TrainOptions, start: dict, rows: list[Generation], folder: Path) -> None:
+    """Train the generations that ``rows`` lacks, and record each in ``folder`` as it ends."""
     for generation in range(len(rows), options.evolve):
         hyp = start if generation == 0 else mutate(rows, (options.seed, generation))
         figures = train_once(options, hyp, folder)
         rows.append((figures, hyp))
-        write_rows(table, rows)
+        write_rows(folder / "evolve.csv", rows)
         record_best(folder, rows)
         best = max(range(len(rows)), key=lambda i: row_fitness(rows[i][0]))
         print(
             f"generation {generation + 1} of {options.evolve}: fitness {row_fitness(figures):.4f}; "
             f"the best is generation {best + 1} with {row_fitness(rows[best][0]):.4f}"
         )
-    print(f"results are in {folder}; next: python train.py --hyp {folder / 'hyp_evolve.yaml'}")
-    return folder
 
 
 def search_project(options: TrainOptions) -> Path:
@@ -102,9 +117,6 @@ def train_once(options: TrainOptions, hyp: dict, folder: Path) -> dict[str, floa
     except Diverged as e:
         print(f"warning: {e}")
         return dict.fromkeys(FIGURES, 0.0)
-    except SystemExit:
-        print(f"go on with: python train.py --resume_evolve {folder}{said_plugins(options)}")
-        raise
     # as exact as evolve.csv was always written: scores, and so what is drawn from them, stay those of earlier searches
     row = read_cells(write_cells(trainer.state.results[-1]))
     return {name: row[name] for name in FIGURES}
@@ -132,20 +144,22 @@ def read_rows(table: Path, start: dict) -> list[Generation]:
     """The generations of evolve.csv. Raises UserError where it is another table."""
     if not table.exists():
         return []
-    with open(table, newline="", encoding="utf-8") as f:
-        found = list(csv.DictReader(f))
     try:
-        return [tuple({k: float(row[k]) for k in names} for names in (FIGURES, start)) for row in found]
-    except (KeyError, TypeError, ValueError) as e:
-        raise UserError(f"{table}: not the table of a search ({e}); it has a row per generation") from None
+        with open(require_file(table, "table of a search", MOST_BYTES), newline="", encoding="utf-8") as f:
+            found = list(csv.DictReader(f))
+        rows = [tuple({k: float(row[k]) for k in names} for names in (FIGURES, start)) for row in found]
+        for figures, hyp in rows:
+            if not (0 <= row_fitness(figures) <= 1 and all(map(math.isfinite, hyp.values()))):
+                raise ValueError("a score is not a share, or a hyper-parameter not finite")
+    except (KeyError, TypeError, ValueError, csv.Error) as e:
+        raise UserError(f"{table}: not the table of a search ({shown(str(e))}); it has a row per generation") from None
+    return rows
 
 
 def write_rows(table: Path, rows: list[Generation]) -> None:
-    """evolve.csv, whole, in one step."""
-    with replacing(table) as temporary, open(temporary, "w", newline="", encoding="utf-8") as f:
-        writer = csv.writer(f)
-        writer.writerow([*FIGURES, *rows[0][1]])
-        writer.writerows([*(figures[name] for name in FIGURES), *hyp.values()] for figures, hyp in rows)
+    """evolve.csv, whole, in one step; where it is open elsewhere, with the next generation."""
+    cells = ([*(figures[name] for name in FIGURES), *hyp.values()] for figures, hyp in rows)
+    write_table(table, [[*FIGURES, *rows[0][1]], *cells])
 
 
 def record_best(folder: Path, rows: list[Generation]) -> None:

@@ -3,7 +3,17 @@
 from dataclasses import dataclass
 
 from engine.export.formats.table import variants
-from utils.cli import CpuUnlessAsked, Plugins, RunFolder, SquareImages, flag, project_flag, with_default
+from utils.cli import (
+    MOST,
+    MOST_IMAGES,
+    CpuUnlessAsked,
+    Plugins,
+    RunFolder,
+    SquareImages,
+    flag,
+    project_flag,
+    with_default,
+)
 
 CANDIDATES = ["pytorch", *variants()]
 
@@ -17,7 +27,7 @@ class BenchmarkOptions(RunFolder, Plugins, SquareImages, CpuUnlessAsked):
 
     weights: str | None = flag(None, "checkpoint to measure; default: the newest best.pt", "model")
     data: str = flag("data/shapes.yaml", "data YAML whose val split is used (default: %(default)s)", "data")
-    batch_size: int = flag(1, "images per call (default: %(default)s)", "measuring", at_least=1)
+    batch_size: int = flag(1, "images per call (default: %(default)s)", "measuring", at_least=1, at_most=MOST_IMAGES)
     include: list[str] = flag(CANDIDATES, "formats (default: all)", "measuring", choices=CANDIDATES, noun="format")
     half: bool = flag(False, "float16, where the format has it", "measuring")
-    runs: int = flag(50, "timed calls per format (default: %(default)s)", "measuring", at_least=1)
+    runs: int = flag(50, "timed calls per format (default: %(default)s)", "measuring", at_least=1, at_most=MOST)

@@ -92,5 +92,8 @@ def _image_loader(
     load = partial(load_resized, size=imgsz, training=split == "train")
     if not options.cache:
         return load
+    # the first has filled its own memory before the others look at what is left
+    copies = world.local_size - (0 if world.is_first else 1)
+    folder = cache_path(config, split, ".images")
     with world.first_before_others():
-        return cached(load, annotations, imgsz, options.cache, cache_path(config, split, ".images"), split)
+        return cached(load, annotations, imgsz, options.cache, folder, split, max(copies, 1))

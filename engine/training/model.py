@@ -1,9 +1,10 @@
 """The model that a run trains: built or taken up again, and which of its parts learn."""
 
+from pathlib import Path
 from typing import Any
 
 from engine.training.options import TrainOptions
-from models.load import described_model, detector_from, load_backbone, transfer_weights
+from models.load import described_model, load_backbone, transfer_weights
 from models.yolo import DetectionModel
 from utils.checkpoint import Checkpoint, read_checkpoint
 from utils.errors import UserError
@@ -33,9 +34,7 @@ def build_model(options: TrainOptions, names: dict[int, str], hyp: dict[str, Any
     return model
 
 
-def rebuild_model(checkpoint: Checkpoint, names: dict[int, str], data_file: str) -> DetectionModel:
-    """The model of an unfinished run. Raises UserError where the data has other classes by now."""
-    model = detector_from(checkpoint)
-    if list(model.names.values()) != list(names.values()):
+def require_classes(checkpoint: Checkpoint, names: dict[int, str], data_file: str | Path) -> None:
+    """Raises UserError where the data of an unfinished run has other classes by now."""
+    if list(checkpoint.names.values()) != list(names.values()):
         raise UserError(f"{data_file}: its classes are no longer those of {checkpoint.path}")
-    return model

@@ -1,9 +1,23 @@
 """What a training run is asked for. Imports no torch: ``python train.py --help`` reads it."""
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-from utils.cli import BackboneFlags, Device, Plugins, RunFolder, SquareImages, Workers, flag, project_flag, with_default
-from utils.errors import UserError
+from utils.cli import (
+    MOST,
+    MOST_IMAGES,
+    BackboneFlags,
+    Device,
+    Plugins,
+    RunFolder,
+    SquareImages,
+    Workers,
+    flag,
+    project_flag,
+    with_default,
+)
+from utils.errors import UserError, shown
 
 DEFAULT_BATCH = 16
 
@@ -33,6 +47,8 @@ class TrainOptions(RunFolder, Plugins, BackboneFlags, SquareImages, Device, Work
         "layers that do not learn: 10 means 0 to 9, or list them: 0 1 2; or the word backbone",
         "model",
         read=_layer,
+        at_least=0,
+        at_most=MOST,
     )
     noautoanchor: bool = flag(False, "keep the anchors of the YAML, whatever the data", "model")
     drop_path: float | None = flag(
@@ -51,12 +67,13 @@ class TrainOptions(RunFolder, Plugins, BackboneFlags, SquareImages, Device, Work
     quad: bool = flag(False, "a quarter as many images of twice the size: four in one, or one enlarged", "data")
 
     hyp: str = flag("data/hyps/hyp.scratch-low.yaml", "hyper-parameter YAML (default: %(default)s)", "learning")
-    epochs: int = flag(100, "passes over the images (default: %(default)s)", "learning", at_least=1)
+    epochs: int = flag(100, "passes over the images (default: %(default)s)", "learning", at_least=1, at_most=MOST)
     batch_size: int = flag(
         DEFAULT_BATCH,
         "images per batch over all processes; -1: what fits the memory of a CUDA device (default: %(default)s)",
         "learning",
         at_least=1,
+        at_most=MOST_IMAGES,
         apart=(-1,),
     )
     optimizer: str = flag("SGD", "optimiser (default: %(default)s)", "learning", choices=("SGD", "Adam", "AdamW"))
@@ -66,16 +83,30 @@ class TrainOptions(RunFolder, Plugins, BackboneFlags, SquareImages, Device, Work
         "factor on the learning rate of the backbone (default: %(default)s)",
         "learning",
         above=0,
+        at_most=1000,
         remedy="to stop its learning: --freeze backbone",
     )
     label_smoothing: float = flag(
         0.0, "of the class targets, 0 to 1 (default: %(default)s)", "learning", at_least=0, at_most=1
     )
     patience: int = flag(
-        100, "epochs without improvement before stopping; 0: never (default: %(default)s)", "learning", at_least=0
+        100,
+        "epochs without improvement before stopping; 0: never (default: %(default)s)",
+        "learning",
+        at_least=0,
+        at_most=2**31,
     )
     sync_bn: bool = flag(False, "BatchNorm over the images of all processes (CUDA)", "learning")
-    seed: int = flag(0, "of the initial weights and of augmentation (default: %(default)s)", "learning", at_least=0)
+    seed: int = flag(
+        0,
+        "of the initial weights and of augmentation (default: %(default)s)",
+        "learning",
+        at_least=0,
+        at_most=2**63 - 1,
+    )
+    deterministic: bool = flag(
+        False, "the same bits in every run on CUDA, where PyTorch can: slower; warns where it cannot", "learning"
+    )
     resume: str | bool = flag(False, "go on with an unfinished run: its last.pt, or the newest", "learning", alone=True)
     evolve: int = flag(
         0,
@@ -83,6 +114,7 @@ class TrainOptions(RunFolder, Plugins, BackboneFlags, SquareImages, Device, Work
         "learning",
         alone=300,
         at_least=0,
+        at_most=MOST,
     )
     resume_evolve: str | bool = flag(
         False,
@@ -99,6 +131,12 @@ class TrainOptions(RunFolder, Plugins, BackboneFlags, SquareImages, Device, Work
         alone="",
     )
 
+    amp: str = flag(
+        "auto",
+        "mixed precision; auto: fp16 on CUDA where a trial of it is sound, else off (default: %(default)s)",
+        "speed",
+        choices=("auto", "off", "fp16", "bf16"),
+    )
     cache: str = flag(
         "",
         "keep decoded images in memory or as .npy files beside the labels",
@@ -107,16 +145,47 @@ class TrainOptions(RunFolder, Plugins, BackboneFlags, SquareImages, Device, Work
         choices=("ram", "disk"),
     )
 
-    save_minutes: float = flag(0, "also save within an epoch, this often; 0: at epoch ends only", "output", at_least=0)
-    save_period: int = flag(0, "also keep epochN.pt every N epochs; 0: none (default: %(default)s)", "output")
+    save_minutes: float = flag(
+        0, "also save within an epoch, this often; 0: at epoch ends only", "output", at_least=0, at_most=MOST
+    )
+    # -1 is stock's word for none
+    save_period: int = flag(
+        0,
+        "also keep epochN.pt every N epochs; 0 or -1: none (default: %(default)s)",
+        "output",
+        at_least=-1,
+        at_most=MOST,
+    )
     nosave: bool = flag(False, "save the last checkpoint only", "output")
     noval: bool = flag(False, "validate the last epoch only", "output")
     noplots: bool = flag(False, "draw nothing", "output")
 
 
-def said_plugins(options: TrainOptions) -> str:
-    """What a line that says how to go on adds for the plugins."""
-    return f" --plugins {' '.join(options.plugins)}" if options.plugins else ""
+# Options whose files are code, or say which code of a library is run: they come from the command line alone. What each is for.
+CODE = {"plugins": "blocks of your own", "albumentations": "a pipeline of albumentations"}
+
+
+def said_code(options: TrainOptions) -> str:
+    """What a line that says how to go on adds for the files of CODE."""
+    return "".join(f" --{name} {' '.join(files)}" for name in CODE if (files := code_files(getattr(options, name))))
+
+
+def code_files(value: Any) -> list[str]:
+    """The files that an option of CODE names."""
+    named = value if isinstance(value, list | tuple) else [value]
+    return [str(file) for file in named if isinstance(file, str | Path) and str(file)]
+
+
+def require_code(options: TrainOptions, saved: dict[str, Any], file: Path) -> dict[str, Any]:
+    """The options of CODE that a run goes on with, of which ``file`` has saved the options: those given now.
+
+    Raises UserError where it needs files that are not given.
+    """
+    for name, what in CODE.items():
+        if (named := code_files(saved.get(name))) and not code_files(getattr(options, name)):
+            words = shown(" ".join(map(shown, named)))
+            raise UserError(f"{file}: was begun with {what}, whose files are code: add --{name} {words}")
+    return {name: getattr(options, name) for name in CODE if code_files(saved.get(name)) or name == "plugins"}
 
 
 def check_together(options: TrainOptions, processes: int, device_type: str) -> None:

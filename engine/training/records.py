@@ -1,6 +1,5 @@
 """What a training run leaves in its folder. Of several processes only the first has Records; the others are Silent."""
 
-import csv
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from engine.evaluation.recorder import Recorder, plot_evaluation
 from utils.checkpoint import read_checkpoint, save_checkpoint
 from utils.data.labels import Annotation
 from utils.data.loader import Batch
-from utils.files import replacing
+from utils.files import write_table
 from utils.plots.grid import plot_images
 from utils.plots.labels import plot_labels
 from utils.plots.runs import plot_results
@@ -31,6 +30,7 @@ class Records:
         self.plots = plots
         self.weights = folder / "weights"
         self.weights.mkdir(exist_ok=True)
+        self.unwritten: list[dict[str, float]] = []  # all rows of results.csv, where it couldn't be written
         self.board = None  # opened with the first results, so that a run can be loaded where nothing can be written
 
     def start(self, arguments: dict, hyp: dict, annotations: list[Annotation]) -> None:
@@ -48,15 +48,20 @@ class Records:
             plot_images(images, batch.targets.numpy(), self.folder / f"train_batch{number}.jpg", self.names, titles)
 
     def results(self, rows: list[dict[str, float]]) -> None:
-        """results.csv, written whole, so that a resumed run has no row twice; the last row to TensorBoard, too."""
-        table = self.folder / "results.csv"
-        with replacing(table) as temporary, open(temporary, "w", newline="", encoding="utf-8") as f:
-            csv.writer(f).writerows([NAMES, *map(write_cells, rows)])
+        """results.csv, written whole, so that a resumed run has no row twice; the last row to TensorBoard, too.
+
+        Where it is open elsewhere, the next epoch writes the rows of this one.
+        """
+        self._write(rows)
         self.board = self.board or _tensorboard(self.folder)
         if self.board:
             for column in NAMES[1:]:
                 self.board.add_scalar(column, rows[-1][column], rows[-1]["epoch"])
             self.board.flush()
+
+    def _write(self, rows: list[dict[str, float]]) -> None:
+        written = write_table(self.folder / "results.csv", [NAMES, *map(write_cells, rows)])
+        self.unwritten = [] if written else rows
 
     def checkpoints(self, data: dict[str, Any], names: list[str]) -> None:
         """The same state under each of ``names``, in weights/."""
@@ -69,8 +74,9 @@ class Records:
         last.pt is the last of them: as long as it holds the full state, the run can be resumed.
         """
         for path in (self.weights / "best.pt", self.weights / "last.pt"):
-            if path.exists() and "optimizer" in (data := read_checkpoint(path).training):
-                save_checkpoint(path, {**{k: data[k] for k in KEPT if k in data}, "model": in_half(data["ema"])})
+            if path.exists() and "optimizer" in (found := read_checkpoint(path)).training:
+                kept = {k: found.training[k] for k in KEPT if k in found.training}
+                save_checkpoint(path, {**kept, "model": in_half(found.model)})
 
     def recorder(self) -> Recorder:
         """For pictures of the last validation."""
@@ -78,8 +84,11 @@ class Records:
 
     def curves(self, evaluation: Evaluation) -> None:
         """Pictures of the whole run and of its last validation."""
-        if self.plots:
+        if self.unwritten:
+            self._write(self.unwritten)
+        if self.plots and not self.unwritten:
             plot_results(self.folder / "results.csv", self.folder / "results.png")
+        if self.plots:
             plot_evaluation(evaluation, self.folder)
         if self.board:
             self.board.close()

@@ -5,17 +5,18 @@ find_unfinished(options)          the checkpoint to go on from: of --resume, or 
 continued_options                 its options, over those given now
 """
 
+import os
 from pathlib import Path
-from typing import Any
 
-from engine.training.options import TrainOptions
+from engine.training.options import TrainOptions, require_code
 from utils.checkpoint import Checkpoint, read_checkpoint
 from utils.distributed import World
-from utils.errors import UserError
+from utils.errors import UserError, shown
 from utils.paths import ROOT
+from utils.saved.schema import Entries, reading
 
-# What a resumed run takes from the command line: what it runs on, and the files of code.
-PRESENT = ("device", "workers", "cache", "plugins")
+# What a resumed run takes from the command line: what it runs on; and the files of code (options.CODE).
+PRESENT = ("device", "workers", "cache")
 
 
 def find_resumable(path: str | Path | bool) -> tuple[Path, Checkpoint]:
@@ -29,24 +30,45 @@ def find_resumable(path: str | Path | bool) -> tuple[Path, Checkpoint]:
         if not found:
             raise UserError("--resume: runs/train holds no */weights/last.pt; name the checkpoint to go on from")
         path = found[-1]
-    path = Path(path)
+    path = Path(os.path.abspath(path))
     try:
         checkpoint = read_checkpoint(path)
     except UserError as e:
         sound = [p for p in _newest_first(path.parent) if p != path and _can_be_resumed(p)]
         offer = f"; the newest sound checkpoint of this run is {sound[0]}: --resume {sound[0]}" if sound else ""
         raise UserError(f"{e}{offer}") from None
-    if "optimizer" not in checkpoint.training:
+    if checkpoint.training.get("optimizer") is None:
         raise UserError(f"{path}: its training is finished; to train on, give it as --weights with new --epochs")
+    require_run_folder(path)
     return path, checkpoint
 
 
+def require_run_folder(path: Path) -> None:
+    """Raises UserError where ``path`` lies in no folder of a run, or where links would take what is written out of it."""
+    folder = path.parents[1]
+    if path.parent.name != "weights":
+        raise UserError(
+            f"{path}: a run goes on in its folder: move the file to weights/ of that, …/weights/{path.name}"
+        )
+    for found in folder.rglob("*"):
+        if found.is_symlink() and not found.resolve().is_relative_to(folder.resolve()):
+            raise UserError(f"{found}: is a link out of the run's folder; put what it leads to in its place")
+
+
 def find_unfinished(options: TrainOptions, world: World) -> tuple[Path, Checkpoint] | tuple[None, None]:
-    """The checkpoint to go on from and what it holds: that of --resume, or of a restart by torchrun; or two None."""
-    if options.resume:
-        return find_resumable(options.resume)
-    own = find_restarted(options, world.launch) if world.restarted else None
-    return find_resumable(own) if own else (None, None)
+    """The checkpoint to go on from and what it holds: that of --resume, or of a restart by torchrun; or two None.
+
+    The first process looks, and gives what it has found to the others: on another machine they may not see its files, and
+    nothing there bears the name of its launch.
+    """
+
+    def find() -> tuple[Path, Checkpoint] | tuple[None, None]:
+        if options.resume:
+            return find_resumable(options.resume)
+        own = find_restarted(options, world.launch) if world.restarted else None
+        return find_resumable(own) if own else (None, None)
+
+    return world.from_first(find)
 
 
 def find_restarted(options: TrainOptions, launch: str) -> Path | None:
@@ -70,30 +92,29 @@ def continued_options(options: TrainOptions, checkpoint: Checkpoint) -> TrainOpt
     Raises UserError for a --size that is not the run's, and where the run needs plugins that are not given: files of code
     are named by who starts the run, never by a checkpoint.
     """
-    before = checkpoint.training["args"]
-    if options.size and options.size != before.get("size"):
-        trained = before.get("size") or "that of its YAML"
+    file = Path(checkpoint.path)
+    with reading(file):
+        before = Entries(checkpoint.training).mapping("args")
+    size = before.get("size")
+    if options.size and options.size != size:
+        trained = size if isinstance(size, str) else "that of its YAML"
         raise UserError(
-            f"--size {options.size}: the size of {checkpoint.path} is {trained}, and a resumed run keeps its model; "
+            f"--size {options.size}: the size of {file} is {shown(trained)}, and a resumed run keeps its model; "
             "leave --size out, or begin a new run"
         )
-    require_plugins(options, before, checkpoint.path)
-    return options.with_saved(before, **{name: getattr(options, name) for name in PRESENT})
-
-
-def require_plugins(options: TrainOptions, saved: dict[str, Any], file: Path) -> None:
-    """Raises UserError where what ``file`` has saved of a run names plugins, and none are given."""
-    if (named := saved.get("plugins")) and not options.plugins:
-        words = " ".join(map(str, named)) if isinstance(named, list) else str(named)
-        raise UserError(f"{file}: was begun with blocks of your own, whose files are code: add --plugins {words[:200]}")
+    changes = {name: getattr(options, name) for name in PRESENT} | require_code(options, before, file)
+    # the way out for a run that diverges in the precision it began with
+    if options.amp != "auto":
+        changes["amp"] = options.amp
+    return options.with_saved(before, file, **changes)
 
 
 def _newest_first(folder: Path) -> list[Path]:
-    return sorted(folder.glob("*.pt"), key=_written, reverse=True)
+    return sorted((path for path in folder.glob("*.pt") if path.is_file()), key=_written, reverse=True)
 
 
 def _can_be_resumed(path: Path) -> bool:
     try:
-        return "optimizer" in read_checkpoint(path).training
+        return read_checkpoint(path).training.get("optimizer") is not None
     except UserError:
         return False

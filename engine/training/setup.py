@@ -8,35 +8,44 @@ set_up(options) → Run
     State, Records      where it stands, and what it leaves
 """
 
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from engine.recipe.anchors import fit_anchors
 from engine.recipe.autobatch import find_batch_size
 from engine.recipe.ema import ModelEMA
-from engine.recipe.hyp import read_hyp
+from engine.recipe.hyp import check_hyp, read_hyp
+from engine.recipe.image_size import largest_size
 from engine.recipe.optimizer import Schedule, build_optimizer
 from engine.recipe.parameters import freeze_layers, idle_parameters, set_drop_path
 from engine.training.data import TrainingData, build_loaders, index_data
 from engine.training.learner import Learner
-from engine.training.model import build_model, rebuild_model
+from engine.training.model import build_model, require_classes
 from engine.training.options import DEFAULT_BATCH, TrainOptions, check_together
+from engine.training.precision import choose_precision
 from engine.training.records import Records, Silent
 from engine.training.resume import continued_options, find_unfinished
 from engine.training.state import State
 from models.heads.protocol import Loss
+from models.load import detector_from
 from models.plugins import load_plugins
+from models.sync_bn import synchronize_batchnorm
 from models.yolo import DetectionModel
+from utils.checkpoint import Checkpoint
 from utils.data.config import prepare_data, read_data_yaml
 from utils.data.images import usable_imgsz
-from utils.device import describe_device, select_device
+from utils.device import be_deterministic, describe_device, keeping_random_state, select_device
 from utils.distributed import World
 from utils.paths import new_run_folder
+from utils.saved.schema import Entries, reading
+
+# boxes of an image of noise
+TRIAL_BOXES = 16
 
 
 @dataclass
@@ -62,25 +71,33 @@ def set_up(options: TrainOptions, hyp: dict[str, Any] | None = None, keep_record
     device = select_device(options.device)
     world = World.join(device)
     path, resumed = find_unfinished(options, world)
+    given = options
     if resumed:
         options = continued_options(options, resumed)
+    if options.deterministic:
+        be_deterministic()
     options = replace(options, plugins=load_plugins(options.plugins))
     check_together(options, world.size, device.type)
-    hyp = resumed.training["hyp"] if resumed else hyp or read_run_hyp(options)
-    with world.first_before_others():
-        config = prepare_data(read_data_yaml(options.data))
+    hyp = saved_hyp(resumed) if resumed else hyp or read_run_hyp(options)
+    config = read_data_yaml(options.data)
     names = {0: "object"} if options.single_cls else config.names
+    if resumed:
+        require_classes(resumed, names, config.file)
+    with world.first_before_others():
+        # nothing is fetched because a checkpoint alone says so
+        config = prepare_data(config, fetch=not resumed or read_data_yaml(given.data).file == config.file)
 
     # of the initial weights
     torch.manual_seed(options.seed)
-    model = rebuild_model(resumed, names, config.file) if resumed else build_model(options, names, hyp)
+    model = detector_from(resumed) if resumed else build_model(options, names, hyp)
     model = model.to(device, memory_format=torch.channels_last)
     if options.drop_path is not None:
         set_drop_path(model, options.drop_path)
     stride = int(model.stride.max())
     imgsz = usable_imgsz(options.imgsz, stride)
+    amp = choose_precision(options.amp, model, imgsz, world, str(resumed.training.get("precision")) if resumed else "")
     if options.batch_size == -1:
-        options = replace(options, batch_size=choose_batch_size(model, imgsz, device, options.quad))
+        options = replace(options, batch_size=choose_batch_size(model, options, hyp, imgsz, world, amp))
 
     with world.first_before_others():
         train, val = index_data(config, options.single_cls)
@@ -90,9 +107,9 @@ def set_up(options: TrainOptions, hyp: dict[str, Any] | None = None, keep_record
     data = TrainingData(
         config, names, train, val, imgsz, *build_loaders(options, hyp, config, train, val, imgsz, stride, world)
     )
-    learner = build_learner(model, options, hyp, len(data.train_loader), imgsz, world)
+    learner = build_learner(model, options, hyp, len(data.train_loader), imgsz, world, amp)
     val_loss = model.detect.loss(hyp, imgsz)
-    run = Run(options, hyp, world, data, learner, val_loss, folder, records, State.at_start(len(names), device))
+    run = Run(options, hyp, world, data, learner, val_loss, folder, records, State.at_start(len(names)))
     if resumed:
         take_up(run, path, resumed.training)
     else:
@@ -106,20 +123,55 @@ def read_run_hyp(options: TrainOptions) -> dict[str, Any]:
     return hyp | {"label_smoothing": options.label_smoothing} if options.label_smoothing else hyp
 
 
+def saved_hyp(checkpoint: Checkpoint) -> dict[str, Any]:
+    """The hyper-parameters of an unfinished run."""
+    with reading(checkpoint.path):
+        saved = Entries(checkpoint.training).mapping("hyp")
+    return check_hyp(saved, checkpoint.path)
+
+
 def saved_arguments(options: TrainOptions) -> dict[str, Any]:
     """The options as opt.yaml and checkpoints hold them."""
     return {k: v for k, v in options.as_data().items() if k != "resume"}
 
 
-def choose_batch_size(model: DetectionModel, imgsz: int, device: torch.device, quad: bool) -> int:
-    """--batch-size -1: what fits a CUDA device's memory."""
-    if device.type != "cuda":
+def choose_batch_size(
+    model: DetectionModel, options: TrainOptions, hyp: dict[str, Any], imgsz: int, world: World, amp: str
+) -> int:
+    """--batch-size -1: what fits a CUDA device's memory, measured on copies of ``model``."""
+    device = world.device
+    side = largest_size(imgsz, int(model.stride.max())) if options.multi_scale else imgsz
+    found = find_batch_size(lambda size: try_steps(model, options, hyp, size, side, world, amp), device)
+    if found is None:
         print(f"--batch-size -1 measures the memory of a CUDA device; on {device.type} it is {DEFAULT_BATCH}")
         return DEFAULT_BATCH
-    found = find_batch_size(model, imgsz, device, amp=True)
-    found = max(found // 4 * 4, 4) if quad else found
+    found = max(found // 4 * 4, 4) if options.quad else found
     print(f"--batch-size -1: {found} images fit the memory of {describe_device(device)}")
     return found
+
+
+def try_steps(
+    model: DetectionModel, options: TrainOptions, hyp: dict[str, Any], size: int, imgsz: int, world: World, amp: str
+) -> None:
+    """Two whole steps of a copy of ``model`` on ``size`` images of noise: the first makes what the second finds there.
+
+    Nothing of the run changes: neither ``model``, nor what is drawn later.
+    """
+    device = world.device
+    with keeping_random_state(device):
+        learner = build_learner(deepcopy(model), replace(options, batch_size=size), hyp, 1, imgsz, world, amp)
+        # at the usual scale of the loss the first gradients overflow, and nothing would be updated
+        learner.scaler = torch.amp.GradScaler(device.type, init_scale=1.0, enabled=learner.scaler.is_enabled())
+        learner.parallel.train()
+        images = torch.rand(size, model.yaml["ch"], imgsz, imgsz, device=device)
+        targets = torch.rand(size * TRIAL_BOXES, 6)
+        targets[:, 0] = torch.arange(len(targets)) // TRIAL_BOXES
+        targets[:, 1] = 0
+        state = State.at_start(model.nc)
+        for _ in range(2):
+            # both of them change the weights
+            state.last_update = -learner.schedule.accumulate
+            learner.step(images, targets, 0, state)
 
 
 def open_folder(
@@ -137,9 +189,9 @@ def open_folder(
 
 
 def build_learner(
-    model: DetectionModel, options: TrainOptions, hyp: dict[str, Any], batches: int, imgsz: int, world: World
+    model: DetectionModel, options: TrainOptions, hyp: dict[str, Any], batches: int, imgsz: int, world: World, amp: str
 ) -> Learner:
-    """The model with schedule, optimiser, average and loss; ``batches``: of an epoch."""
+    """The model with schedule, optimiser, average and loss; ``batches``: of an epoch; ``amp``: off, fp16 or bf16."""
     device = world.device
     schedule = Schedule(hyp, options.epochs, batches, options.batch_size, options.cos_lr)
     freeze_layers(model, options.freeze)
@@ -150,15 +202,14 @@ def build_learner(
     if idle and world.is_first:
         print(f"note: {len(idle)} parameters do not learn, since no gradient reaches them; the first: {idle[0]}")
     if options.sync_bn:
-        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
-    amp = device.type == "cuda"
+        synchronize_batchnorm(model)
     return Learner(
         model=model,
         parallel=world.wrap(model, bool(idle)),
         loss=model.detect.loss(hyp, imgsz, world.sum, world.size),
         optimizer=optimizer,
         schedule=schedule,
-        scaler=torch.amp.GradScaler(device.type, enabled=amp),
+        scaler=torch.amp.GradScaler(device.type, enabled=amp == "fp16"),
         ema=ema,
         device=device,
         amp=amp,
@@ -168,8 +219,9 @@ def build_learner(
 
 def take_up(run: Run, path: Path, saved: dict[str, Any]) -> None:
     """Put a run that was just built where an unfinished one stood."""
-    run.learner.load_state_dict(saved)
-    run.state.load_state_dict(saved)
+    with reading(path):
+        run.learner.load_state_dict(saved)
+        run.state.load_state_dict(saved)
     if saved.get("labels") != run.data.digest:
         print(f"warning: the training labels of {run.data.config.file} are not those that this run began with")
     print(f"resuming {path} at epoch {run.state.epoch}, batch {run.state.batches_done}")

@@ -6,9 +6,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from utils.results import read_cells
+from utils.errors import shown
+from utils.results import NAMES, read_cells
+from utils.saved.schema import Entries, Unfit
 
-NUMBERS = ("epoch", "batches_done", "last_update", "best_fitness", "best_epoch")
+PROGRESS = ("epoch", "batches_done", "last_update", "best_fitness", "best_epoch")
 
 
 @dataclass
@@ -33,9 +35,9 @@ class State:
     results: list[dict[str, float]] = field(default_factory=list)
 
     @classmethod
-    def at_start(cls, nc: int, device: torch.device) -> "State":
+    def at_start(cls, nc: int) -> "State":
         """Of a run over ``nc`` classes that has not begun."""
-        return cls(np.zeros(nc), torch.zeros(3, device=device))
+        return cls(np.zeros(nc), torch.zeros(3))
 
     def begin_epoch(self) -> None:
         """Forget the losses of the epoch before, unless a resumed run stands within this one."""
@@ -60,15 +62,29 @@ class State:
 
     def state_dict(self) -> dict[str, Any]:
         """Plain data and tensors on the CPU."""
-        numbers = {name: getattr(self, name) for name in NUMBERS}
+        numbers = {name: getattr(self, name) for name in PROGRESS}
         arrays = {"class_maps": torch.from_numpy(self.class_maps), "mean_losses": self.mean_losses.cpu()}
         return numbers | arrays | {"results": self.results}
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Stand where ``state_dict`` found another; keys of other things are left alone."""
-        for name in NUMBERS:
-            setattr(self, name, saved[name])
-        self.class_maps = saved["class_maps"].numpy()
-        self.mean_losses = saved["mean_losses"].to(self.mean_losses.device)
-        # checkpoints of earlier releases hold the rows as they stand in results.csv
-        self.results = [row if isinstance(row, dict) else read_cells(row) for row in saved["results"]]
+        """Stand where ``state_dict`` found another; keys of other things are left alone. Raises UserError for other values."""
+        entries = Entries(saved)
+        self.epoch, self.batches_done = entries.whole("epoch"), entries.whole("batches_done")
+        self.last_update, self.best_epoch = entries.whole("last_update", least=-1), entries.whole("best_epoch")
+        self.best_fitness = entries.number("best_fitness", least=-1)
+        self.class_maps = entries.tensor("class_maps", self.class_maps.shape).double().numpy()
+        self.mean_losses = entries.tensor("mean_losses", (3,)).float().to(self.mean_losses.device)
+        self.results = [_row(found, f"results[{i}]") for i, found in enumerate(entries.rows("results"))]
+
+
+def _row(found: Any, place: str) -> dict[str, float]:
+    """A row of results; checkpoints of earlier releases hold its cells as they stand in results.csv."""
+    if isinstance(found, list) and len(found) == len(NAMES) and all(isinstance(cell, str) for cell in found):
+        try:
+            return read_cells(found)
+        except ValueError:
+            raise Unfit(f"{place} is {shown(found, 60)}, not a row of numbers") from None
+    row = Entries(found, place)
+    epoch = row.whole(NAMES[0])
+    # a loss of validation may have been infinite
+    return {NAMES[0]: epoch} | {name: row.number(name, finite=False) for name in NAMES[1:]}

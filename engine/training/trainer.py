@@ -23,18 +23,20 @@ from engine.evaluation.figures import Evaluation
 from engine.recipe.image_size import scaled_at_random
 from engine.recipe.optimizer import learning_rates
 from engine.training.learner import Diverged, seed_step
-from engine.training.options import said_plugins
+from engine.training.options import said_code
 from engine.training.records import in_half
 from engine.training.setup import Run, saved_arguments
-from engine.training.signals import StopSignal
+from engine.training.signals import Stopped, StopSignal, stopping_at_once
+from models.load import use_half
 from utils.checkpoint import read_checkpoint
 from utils.data.images import ImageError, to_float
 from utils.data.loader import Batch, WorkerDied, image_weights, watching_workers
-from utils.device import describe_device
+from utils.device import OutOfMemory, describe_device, normalising
 from utils.distributed import PeerLost
 from utils.errors import UserError, one_line
 from utils.metrics import fitness
 from utils.results import make_row
+from utils.saved.schema import misfits
 
 T = TypeVar("T")
 
@@ -47,7 +49,8 @@ class Trainer:
         self.data, self.learner, self.val_loss = run.data, run.learner, run.val_loss
         self.records, self.folder, self.state = run.records, run.folder, run.state
         self.stop = StopSignal(patient=self.world.size > 1)
-        self.saved_at = time.time()
+        # by a clock that nobody sets
+        self.saved_at = time.monotonic()
 
     @property
     def weights(self) -> Path:
@@ -56,7 +59,7 @@ class Trainer:
 
     def run(self) -> Path:
         """Train all epochs; returns the folder of the run."""
-        started = time.time()
+        started = time.monotonic()
         processes, data, options = self.world.size, self.data, self.options
         print(
             f"training {self.learner.model.name} on {describe_device(self.world.device)}"
@@ -64,13 +67,14 @@ class Trainer:
             f"{options.epochs} epochs, batch {options.batch_size}, {data.train_loader.num_workers} workers; "
             f"results in {self.folder}"
         )
-        self.fit()
-        state = self.state
-        if self.out_of_patience():
-            print(f"no better epoch since {state.best_epoch}: stopped early by --patience {options.patience}")
-        hours = (time.time() - started) / 3600
-        print(f"{state.epoch} epochs completed, {hours:.3f} hours; the best was epoch {state.best_epoch}")
-        self.guarded(self.finish)
+        with stopping_at_once(self.last_words):
+            self.fit()
+            state = self.state
+            if self.out_of_patience():
+                print(f"no better epoch since {state.best_epoch}: stopped early by --patience {options.patience}")
+            hours = (time.monotonic() - started) / 3600
+            print(f"{state.epoch} epochs completed, {hours:.3f} hours; the best was epoch {state.best_epoch}")
+            self.guarded(self.finish)
         self.world.leave()
         return self.folder
 
@@ -101,18 +105,20 @@ class Trainer:
 
     def train_epoch(self) -> None:
         """One pass over the images, or over what a resumed run has left of it."""
-        state, learner, device = self.state, self.learner, self.world.device
+        state, learner, options, device = self.state, self.learner, self.options, self.world.device
         self.check_labels()
         state.begin_epoch()
+        # worth its while for images of one size: CUDA then tries its convolutions, and keeps to the fastest of this run
+        torch.backends.cudnn.benchmark = not (options.multi_scale or options.rect or options.deterministic)
         bar = self.batches_left()
         learner.parallel.train()
         for batch in bar:
             number = state.epoch * len(self.data.train_loader) + state.batches_done
-            rng = seed_step(self.options.seed, number, self.world.rank)
+            rng = seed_step(options.seed, number, self.world.rank)
             images = to_float(batch.images, device)
-            if self.options.multi_scale:
+            if options.multi_scale:
                 images = scaled_at_random(images, int(learner.model.stride.max()), rng)
-            losses = learner.step(images, batch.targets.to(device), number, state)
+            losses = learner.step(images, batch.targets, number, state)
 
             if state.epoch == 0:
                 self.records.batch(state.batches_done, batch)
@@ -144,12 +150,20 @@ class Trainer:
         there the run goes on from its last checkpoint.
         """
         try:
-            with watching_workers():
+            with watching_workers(), normalising():
                 return stage()
         except Diverged as e:
+            first = "" if self.learner.amp == "off" else "add --amp off, "
             raise Diverged(
                 f"epoch {self.state.epoch}, batch {self.state.batches_done}: {e}; "
-                f"lower lr0 in {self.options.hyp}, or check the labels; {self.last_words()}"
+                f"{first}lower lr0 in {self.options.hyp}, or check the labels; {self.last_words()}"
+            ) from None
+        except OutOfMemory:
+            options, last = self.options, "" if self.learner.amp != "off" else ", or add --amp fp16"
+            raise UserError(
+                f"epoch {self.state.epoch}, batch {self.state.batches_done}: {describe_device(self.world.device)} is out "
+                f"of memory; lower --batch-size {options.batch_size} or --imgsz {self.data.imgsz}{last}; "
+                f"{self.last_words()}"
             ) from None
         except ImageError as e:
             self.save()
@@ -173,8 +187,13 @@ class Trainer:
 
     def validate(self) -> Evaluation:
         """The averaged model on the validation images."""
-        model = deepcopy(self.world.copy_first(self.learner.ema.model)).fuse()
         data, world = self.data, self.world
+        model = deepcopy(world.copy_first(self.learner.ema.model)).fuse()
+        # as precise as what it is trained in; the 8 bits of bfloat16 would cost accuracy
+        if world.device.type == "cuda" and self.learner.amp == "fp16":
+            use_half(model)
+        # images of many shapes
+        torch.backends.cudnn.benchmark = False
         evaluation = evaluate(model, data.val_loader, world.device, data.names, loss=self.val_loss, world=world)
         print(evaluation.table())
         return evaluation
@@ -219,32 +238,31 @@ class Trainer:
             names.append(f"epoch{state.epoch - 1}.pt")
         # last.pt is the last: a run that is killed before goes on from the one before it, and writes all of them again
         self.records.checkpoints(data, [*names, "last.pt"])
-        self.saved_at = time.time()
+        self.saved_at = time.monotonic()
 
     def save_if_due(self) -> None:
         """Within an epoch: every --save-minutes."""
         minutes = self.options.save_minutes
-        if minutes and time.time() - self.saved_at >= minutes * 60:
+        if minutes and time.monotonic() - self.saved_at >= minutes * 60:
             self.save()
 
     def leave_if_asked(self) -> None:
-        """After Ctrl-C or SIGTERM: save, say how to go on, and exit as the signal would."""
+        """After Ctrl-C or SIGTERM: save, and exit as the signal would."""
         if self.world.any(bool(self.stop.received)):
             # between epochs it has just been done
             if self.state.batches_done or self.options.nosave:
                 self.save()
             # no process leaves before all have saved
             self.world.any(False)
-            print(f"\nstopped; {self.last_words()}", flush=True)
             self.world.leave()
-            raise SystemExit(128 + (self.stop.received or 15))
+            raise Stopped(128 + (self.stop.received or 15))
 
     def last_words(self) -> str:
         """How to go on."""
         last = self.weights / "last.pt"
         if not last.exists():
             return "nothing was saved yet"
-        return f"go on with: python train.py --resume {last}{said_plugins(self.options)}"
+        return f"go on with: python train.py --resume {last}{said_code(self.options)}"
 
     def finish(self) -> None:
         """Validate the best checkpoint once more, draw everything, and reduce the checkpoints to what inference needs.
@@ -256,7 +274,10 @@ class Trainer:
         weights = best if best.exists() else last
         print(f"validating {weights}")
         if world.is_first:
-            model.load_state_dict(in_half(read_checkpoint(weights).model))
+            found = read_checkpoint(weights).model
+            if misfits(found, model.state_dict()):
+                raise UserError(f"{weights}: holds another model than this run's; remove it to end with last.pt")
+            model.load_state_dict(in_half(found))
         model = world.copy_first(model).fuse()
         print(model.summary(fused=True))
         recorder = self.records.recorder()

@@ -8,6 +8,7 @@ name, behind any prefix; where a file names them otherwise, by their order.
 """
 
 import hashlib
+import math
 import os
 import re
 from pathlib import Path
@@ -16,9 +17,12 @@ import torch
 from torch import nn
 from torchvision import models as torchvision_models
 
-from utils.checkpoint import read_checkpoint
+from utils.checkpoint import Checkpoint, read_checkpoint
 from utils.download import download_file
 from utils.errors import UserError
+from utils.files import require_file
+from utils.saved.container import most_bytes
+from utils.saved.schema import Entries, reading
 
 Tensors = dict[str, torch.Tensor]
 
@@ -95,9 +99,8 @@ def _read_tensors(path: Path) -> tuple[Tensors, dict | None]:
     """The tensors of a file, and the normalisation of the named backbone that its description may hold."""
     if path.suffix != ".safetensors":
         checkpoint = read_checkpoint(path)
-        return checkpoint.model, (checkpoint.yaml or {}).get("normalize")
-    if not path.is_file():
-        raise UserError(f"{path}: no such checkpoint")
+        return checkpoint.model, saved_normalization(checkpoint)
+    require_file(path, "checkpoint", most_bytes())
     try:
         from safetensors import SafetensorError
         from safetensors.torch import load_file
@@ -107,6 +110,20 @@ def _read_tensors(path: Path) -> tuple[Tensors, dict | None]:
         return load_file(path), None
     except SafetensorError as e:
         raise UserError(f"{path}: is damaged or no safetensors file ({e}); take another copy of it") from None
+
+
+def saved_normalization(checkpoint: Checkpoint) -> dict[str, list[float]] | None:
+    """The mean and std of the input that a checkpoint's named backbone expects; None where it has none."""
+    found = (checkpoint.yaml or {}).get("normalize")
+    if found is None:
+        return None
+    with reading(checkpoint.path):
+        entries = Entries(found, "normalize")
+        for key, least in (("mean", -math.inf), ("std", 1e-9)):
+            channels = Entries(dict(zip("rgb", entries.rows(key), strict=False)), key)
+            if len(entries.rows(key)) != 3 or not all(channels.number(c, least) is not None for c in "rgb"):
+                raise entries.unfit(key, "three numbers")
+    return {key: entries.rows(key) for key in ("mean", "std")}
 
 
 def _without_counters(tensors: Tensors) -> Tensors:

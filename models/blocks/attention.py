@@ -14,13 +14,18 @@ weighs its branch before the residual is added.
 All take and return [batch, channels, height, width].
 """
 
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from math import log2
 
 import torch
 from torch import nn
 
 from models.common import C3, Bottleneck, Conv
+
+
+def in_float32(x: torch.Tensor) -> AbstractContextManager:
+    """Within, products of what is float32 stay so under mixed precision, too: for sums that float16 cannot hold."""
+    return nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False)
 
 
 class SE(nn.Module):
@@ -128,17 +133,18 @@ class CovarianceRoot(nn.Module):
     float32, which the iteration needs; a map without any variance gives zero.
     """
 
-    def __init__(self, iterations=5):
+    def __init__(self, c1, iterations=5):
         super().__init__()
         self.iterations = iterations
+        self.register_buffer("triple", 3 * torch.eye(c1), persistent=False)
 
     def forward(self, x):
-        with nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False):
+        with in_float32(x):
             values = x.float().flatten(2)
             values = values - values.mean(2, keepdim=True)
             covariance = values @ values.transpose(1, 2) / values.shape[2]
             trace = covariance.diagonal(dim1=1, dim2=2).sum(1)[:, None, None].clamp(min=1e-6)
-            triple = 3 * torch.eye(x.shape[1], device=x.device)
+            triple = self.triple.float()
             y = covariance / trace
             z = 0.5 * (triple - y)
             y = y @ z
@@ -162,7 +168,7 @@ class SOCA(nn.Module):
     def __init__(self, c1, ratio=8):
         super().__init__()
         hidden = max(8, c1 // ratio)
-        self.covariance = CovarianceRoot()
+        self.covariance = CovarianceRoot(c1)
         self.fc1 = nn.Conv2d(c1, hidden, 1)
         self.act = nn.ReLU()
         self.fc2 = nn.Conv2d(hidden, c1, 1)
@@ -175,7 +181,8 @@ class SOCA(nn.Module):
 class SimAM(nn.Module):
     """SimAM (Yang et al., ICML 2021): each value weighed by how far it stands out from its channel, without parameters.
 
-    The factor is the sigmoid of (x − μ)² / (4 (σ² + λ)) + ½, the inverse of the energy of the paper's eq. 5.
+    The factor is the sigmoid of (x − μ)² / (4 (σ² + λ)) + ½, the inverse of the energy of the paper's eq. 5; computed in
+    float32, as squares of more than 255 and their sum are beyond float16.
     """
 
     def __init__(self, c1, e_lambda=1e-4):
@@ -184,17 +191,22 @@ class SimAM(nn.Module):
 
     def forward(self, x):
         others = max(x.shape[2] * x.shape[3] - 1, 1)
-        distance = (x - x.mean((2, 3), keepdim=True)).square()
+        values = x.float()
+        distance = (values - values.mean((2, 3), keepdim=True)).square()
         variance = distance.sum((2, 3), keepdim=True) / others
-        return x * (distance / (4 * (variance + self.e_lambda)) + 0.5).sigmoid()
+        return x * (distance / (4 * (variance + self.e_lambda)) + 0.5).sigmoid().to(x.dtype)
 
 
 class MultiQuery(nn.Module):
-    """softmax(q·kᵀ / √d)·v, where all heads share k and v: q [b, heads, n, d], k and v [b, m, d] → [b, heads, n, d]."""
+    """softmax(q·kᵀ / √d)·v, where all heads share k and v: q [b, heads, n, d], k and v [b, m, d] → [b, heads, n, d].
+
+    q·kᵀ in float32: before it is divided it may be beyond float16.
+    """
 
     def forward(self, q, k, v):
-        weights = (q @ k.transpose(1, 2).unsqueeze(1) * q.shape[3] ** -0.5).softmax(3)
-        return weights @ v.unsqueeze(1)
+        with in_float32(q):
+            logits = q.float() @ k.float().transpose(1, 2).unsqueeze(1) * q.shape[3] ** -0.5
+        return logits.softmax(3).to(v.dtype) @ v.unsqueeze(1)
 
     def multiply_adds(self, q, k, v):
         """For models/flops.py: q·kᵀ and the weighted sum of v."""

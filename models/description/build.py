@@ -6,11 +6,24 @@ from typing import NamedTuple
 
 import torch
 from torch import nn
+from torch.nn.parameter import UninitializedTensorMixin
 
 from models.backbones.backbone import Backbone
 from models.common import FusedMBConv, MBConv
-from models.description.rows import Row, nearest, parse_arguments, scale_channels, scale_number
-from utils.errors import UserError
+from models.description.budget import TooLarge
+from models.description.rows import (
+    CHECK_SIZE,
+    MOST_REPEATS,
+    Row,
+    is_count,
+    is_size,
+    nearest,
+    parse_arguments,
+    scale_channels,
+    scale_number,
+)
+from models.heads.protocol import Head
+from utils.errors import MOST_QUOTED, UserError, shown
 
 BATCHNORM = {"eps": 1e-3, "momentum": 0.03}  # stock's, for every layer unless the YAML says otherwise for the backbone
 # what a constructor says, and what to do
@@ -36,8 +49,8 @@ def build_layer(row: Row, block: type[nn.Module], rule: str, channels: list[int]
     args, kwargs = parse_arguments(row)
     flow = f"{_words(channels)} channels come in"
     if rule in ("channels", "repeats"):
-        if not args or not isinstance(args[0], int) or isinstance(args[0], bool) or args[0] < 1:
-            found = f", and {args[0]!r} is not" if args else ""
+        if not args or not is_count(args[0]):
+            found = f", and {shown(repr(args[0]))} is not" if args else ""
             raise row.error(
                 f"the first argument of {row.block} is its output channels, a positive whole number{found}; "
                 f"write [128] or [128, …]"
@@ -49,6 +62,10 @@ def build_layer(row: Row, block: type[nn.Module], rule: str, channels: list[int]
         _refuse_channels(row, c1, args, _row_parameters(block, rule), scaling)
         args = [c1, *args]
     n = scale_number(row.number, scaling.depth)
+    if n > MOST_REPEATS:
+        raise row.error(
+            f"the block would be repeated {n} times; {MOST_REPEATS} is the most, with depth_multiple counted in"
+        )
     if rule == "repeats":
         args.insert(2, n)
         n = 1
@@ -58,10 +75,11 @@ def build_layer(row: Row, block: type[nn.Module], rule: str, channels: list[int]
     except TypeError as e:
         raise row.error(_wrong_arguments(row.block, block, rule, kwargs, str(e))) from None
     try:
-        if n == 1:
-            return block(*args, **kwargs)
         again = [args[1], *args[1:]] if rule == "channels" else args  # only the first block changes the channels
-        return nn.Sequential(block(*args, **kwargs), *(block(*again, **kwargs) for _ in range(n - 1)))
+        blocks = [block(*(again if i else args), **kwargs) for i in range(n)]
+        layer = blocks[0] if n == 1 else nn.Sequential(*blocks)
+    except TooLarge as e:
+        raise row.error(str(e)) from None
     # A constructor may raise anything for arguments it cannot take; the user reads what it says.
     except Exception as e:
         remedy = next((words for found, words in REMEDIES if found in str(e)), _arguments_of(row.block, block, rule))
@@ -70,7 +88,28 @@ def build_layer(row: Row, block: type[nn.Module], rule: str, channels: list[int]
                 f"it is fed a list of {len(channels)} layers, which only blocks that join maps take, such as Concat"
             )
         called = f"{row.block}({', '.join(map(str, args))})"
-        raise row.error(f"{called} cannot be built: {type(e).__name__}: {e}; {flow}; {remedy}") from e
+        raise row.error(f"{shown(called)} cannot be built: {_told(e)}; {flow}; {remedy}") from e
+    for tensor in chain(layer.parameters(), layer.buffers()):
+        if isinstance(tensor, UninitializedTensorMixin):
+            raise row.error(
+                f"{row.block} finds its shape only when it runs; name the block without Lazy, with all its arguments"
+            )
+        if tensor.device.type != "cpu":
+            raise row.error(f"{row.block} asks for the device {tensor.device}; that is chosen by --device, take it out")
+    return layer
+
+
+def build_head(kind: type[Head], row: Row, sources: list[int | str], channels: list[int], description: dict) -> Head:
+    """Construct the head that a row describes, over maps of ``channels`` from the layers ``sources``."""
+    try:
+        return kind.from_row(row, sources, channels, description)
+    except TooLarge as e:
+        raise row.error(str(e)) from None
+
+
+def _told(error: Exception) -> str:
+    """What a library says, in one line of some length."""
+    return shown(" ".join(f"{type(error).__name__}: {error}".split()), 2 * MOST_QUOTED)
 
 
 def _words(channels: list[int]) -> str:
@@ -123,11 +162,15 @@ def output_shape(row: Row, layer: nn.Module, inputs: list[tuple], as_list: bool)
     try:
         x = [torch.empty(1, *shape, device="meta") for shape in inputs]
         y = torch.func.functional_call(layer, state, (x if as_list else x[0],))
+    except TooLarge as e:
+        raise row.error(str(e)) from None
     except Exception:  # either a mistake in the row or a block that can't be traced: the real run tells
         try:
             with torch.no_grad():
                 x = [torch.zeros(1, *shape) for shape in inputs]
                 y = layer(x if as_list else x[0])
+        except TooLarge as e:
+            raise row.error(str(e)) from None
         except Exception as e:
             given = " and ".join("×".join(map(str, shape)) for shape in inputs)
             remedy = ""
@@ -136,10 +179,14 @@ def output_shape(row: Row, layer: nn.Module, inputs: list[tuple], as_list: bool)
                     f"; it was built as {row.block}(*args): where its constructor begins with the input channels, "
                     'name that parameter c1, or say by the rule "channels" or "keep" how it is fed'
                 )
-            raise row.error(f"{row.block} does not fit its input {given}: {type(e).__name__}: {e}{remedy}") from e
+            raise row.error(f"{row.block} does not fit its input {shown(given)}: {_told(e)}{remedy}") from e
     if not isinstance(y, torch.Tensor) or y.ndim != 4:
         found = f"a tensor of {y.ndim} dimensions" if isinstance(y, torch.Tensor) else type(y).__name__
         raise row.error(f"{row.block} returns {found}; a layer returns one map [batch, channels, height, width]")
+    if 0 in y.shape:
+        raise row.error(
+            f"{row.block} gives an empty map, {'×'.join(map(str, y.shape[1:]))}, for images of {CHECK_SIZE} pixels"
+        )
     return tuple(y.shape[1:])
 
 
@@ -149,9 +196,11 @@ def set_batchnorm(layers: nn.Sequential, rows: list[Row], description: dict, fil
     Published networks differ in eps, which is part of their function: with another one, their weights give other features.
     """
     own = description.get("batchnorm", {})
-    if not isinstance(own, dict) or not all(k in BATCHNORM and isinstance(v, float) and v > 0 for k, v in own.items()):
+    if not isinstance(own, dict) or not all(
+        k in BATCHNORM and isinstance(v, float) and is_size(v, 1) for k, v in own.items()
+    ):
         raise UserError(
-            f"{file}: batchnorm is {own!r}; it takes eps and momentum, as in {{eps: 1.0e-5, momentum: 0.1}}"
+            f"{file}: batchnorm is {shown(repr(own))}; it takes eps and momentum, as in {{eps: 1.0e-5, momentum: 0.1}}"
         )
     for layer, row in zip(layers, rows, strict=True):
         if isinstance(layer, Backbone):  # a network by name has its library's constants

@@ -1,5 +1,6 @@
 """What is wrong with a model YAML: mistakes that stop it, each a UserError.
 
+    check_extent        first of all: how much there is, and that it is plain
     check_description   before anything is built: the keys and their values
     check_inputs        each row before it is built: the maps it gets
     check_levels        the maps that the head gets; its row it reads itself
@@ -7,10 +8,13 @@
 Every message names the file, the row, what was found and the likely remedy.
 """
 
-from models.description.rows import Row, close_names, is_count, is_level, is_size
+from typing import Any
+
+from models.description.rows import MOST_CLASSES, Row, close_names, is_count, is_level, is_size
 from models.heads.anchors import anchor_problem
 from models.heads.table import HEADS
-from utils.errors import UserError
+from utils.errors import UserError, shown
+from utils.yaml_file import CONTROLS
 
 KEYS = (
     "nc",
@@ -28,6 +32,43 @@ KEYS = (
     "names",
     "yaml_file",
 )
+# What a description may say, far beyond any network that was published: whole numbers of bits, values, levels within one
+# another, characters of a text, keys;
+MOST_BITS, MOST_VALUES, MOST_DEPTH, MOST_TEXT, MOST_KEYS = 63, 250_000, 10, 1000, 100
+# rows of backbone and of head, factors on depth and width, what channels are rounded to, channels of an image
+MOST_ROWS, MOST_FACTOR, MOST_DIVISOR, MOST_INPUT = 500, 100.0, 1024, 1024
+
+
+def check_extent(description: dict, file: str) -> None:
+    """A description, of a YAML or of a checkpoint, is plain data of a size that can be looked through in no time."""
+    if len(description) > MOST_KEYS:
+        raise UserError(f"{file}: has {len(description):,} keys; a model YAML has at most {MOST_KEYS}")
+    left: list[tuple[Any, int]] = [(description, 0)]
+    count = 0
+    while left:
+        value, depth = left.pop()
+        if depth > MOST_DEPTH:
+            raise UserError(f"{file}: its values lie deeper than {MOST_DEPTH} levels within one another")
+        if isinstance(value, dict | list | tuple):
+            parts = [*value, *value.values()] if isinstance(value, dict) else value
+            count += len(parts)
+            if count > MOST_VALUES:
+                raise UserError(f"{file}: has more than {MOST_VALUES:,} values")
+            left += [(part, depth + 1) for part in parts]
+        elif isinstance(value, str):
+            if len(value) > MOST_TEXT or CONTROLS.search(value):
+                raise UserError(
+                    f"{file}: holds the text `{shown(value)}`; a text has at most {MOST_TEXT:,} characters, none of which "
+                    "controls a terminal"
+                )
+        elif value is not None and not isinstance(value, bool | int | float):
+            raise UserError(
+                f"{file}: holds a {type(value).__name__}; a model YAML has texts, numbers, lists and mappings"
+            )
+        elif isinstance(value, int) and value.bit_length() > MOST_BITS:
+            raise UserError(
+                f"{file}: holds a whole number of {value.bit_length()} bits; none has more than {MOST_BITS}"
+            )
 
 
 def check_description(description: dict, file: str) -> None:
@@ -39,14 +80,21 @@ def check_description(description: dict, file: str) -> None:
             hint = f"is `{written[0]}` meant?" if written else f"a model YAML has {', '.join(required)}"
             raise UserError(f"{file}: `{key}` is missing; {hint}")
     nc = description["nc"]
-    if not is_count(nc):
-        raise UserError(f"{file}: nc is {nc!r}; it is the number of classes, a whole number of 1 or more")
+    if not is_count(nc, MOST_CLASSES):
+        raise UserError(
+            f"{file}: nc is {shown(repr(nc))}; it is the number of classes, a whole number from 1 to {MOST_CLASSES:,}"
+        )
     for key in ("depth_multiple", "width_multiple"):
-        if not is_size(value := description.get(key, 1.0)):
-            raise UserError(f"{file}: {key} is {value!r}; it is a number above 0, such as 0.5")
-    for key in ("channel_multiple", "ch"):
-        if not is_count(description.get(key, 1)):
-            raise UserError(f"{file}: {key} is {description[key]!r}; it is a whole number of 1 or more")
+        if not is_size(value := description.get(key, 1.0), MOST_FACTOR):
+            raise UserError(
+                f"{file}: {key} is {shown(repr(value))}; it is a number above 0, at most {MOST_FACTOR:g}, such as 0.5"
+            )
+    for key, most in (("channel_multiple", MOST_DIVISOR), ("ch", MOST_INPUT)):
+        if not is_count(value := description.get(key, 1), most):
+            raise UserError(f"{file}: {key} is {shown(repr(value))}; it is a whole number from 1 to {most}")
+    for key in ("backbone", "head"):
+        if isinstance(description[key], list) and len(description[key]) > MOST_ROWS:
+            raise UserError(f"{file}: {key} has {len(description[key]):,} rows; {MOST_ROWS} is the most")
     if "anchors" in description and (problem := anchor_problem(description["anchors"])):
         raise UserError(f"{file}: {problem}")
 

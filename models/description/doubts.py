@@ -1,16 +1,19 @@
 """What builds, and is probably not what was meant: told as warnings."""
 
+from collections import defaultdict
+
 from models.description.check import KEYS
 from models.description.rows import Row, is_level, listed, nearest
 from models.heads.protocol import Head
 from models.heads.table import HEADS
+from utils.errors import shown
 
 
 def find_warnings(description: dict, file: str, rows: list[Row], head: Head) -> list[str]:
     """What builds, and is probably not what was meant: unknown keys, layers nothing uses, skips from the middle of a stage,
     and what the head doubts of its own row."""
-    unknown = [key for key in description if key not in KEYS]
-    found = [f"{file}: the key `{key}` is not used{nearest(str(key), list(KEYS))}" for key in unknown]
+    unknown = [str(key) for key in description if key not in KEYS]
+    found = [f"{file}: the key `{shown(key)}` is not used{nearest(key, list(KEYS))}" for key in unknown]
     return [*found, *_unused_layers(rows), *_unfinished_stages(rows), *head.doubts(rows[-1], description)]
 
 
@@ -28,13 +31,18 @@ def _unused_layers(rows: list[Row]) -> list[str]:
 def _unfinished_stages(rows: list[Row]) -> list[str]:
     """Skips to a layer that is not the last of its stage, as all are when a row was inserted and the numbers were not."""
     early = []  # (the row that takes, place in its `from`, the end of the stage)
+    # by layer, the rows that take it
+    takers: dict[int | str, list[Row]] = defaultdict(list)
+    for row in rows:
+        for source in set(row.source_indices()):
+            takers[source].append(row)
     for row in rows:
         if row.block not in ("Concat", *HEADS):
             continue
         for i, (written, source) in enumerate(zip(row.source, row.source_indices(), strict=True)):
             if is_level(source):
                 continue
-            end = _stage_end(rows, source, row)
+            end = _stage_end(rows, source, row, takers)
             within = row.block == "Concat" and end.index == row.index - 1  # a shortcut inside a stage
             if isinstance(written, int) and written >= 0 and end.index != source and not within:
                 early.append((row, i, end))
@@ -53,12 +61,13 @@ def _unfinished_stages(rows: list[Row]) -> list[str]:
     return found
 
 
-def _stage_end(rows: list[Row], start: int, asking: Row) -> Row:
+def _stage_end(rows: list[Row], start: int, asking: Row, takers: dict[int | str, list[Row]]) -> Row:
     """The last of the rows that follow layer ``start`` one after another at its size; where the way forks, the fork."""
     end = rows[start]
     for row in rows[start + 1 :]:
-        takers = [r for r in rows if end.index in r.source_indices() and r is not asking]
-        if not row.shape or row.shape[1:] != end.shape[1:] or row.source_indices() != [end.index] or takers != [row]:
+        others = [r for r in takers[end.index] if r is not asking]
+        alone = len(others) == 1 and others[0] is row
+        if not row.shape or row.shape[1:] != end.shape[1:] or row.source_indices() != [end.index] or not alone:
             break
         end = row
     return end

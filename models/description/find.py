@@ -1,10 +1,12 @@
 """Which file a model's YAML is, by path or by name, and the sizes n to x."""
 
+import os
 from copy import deepcopy
 from pathlib import Path
 
+from models.description.check import check_extent
 from models.description.rows import nearest
-from utils.errors import UserError
+from utils.errors import UserError, shown
 from utils.paths import ROOT
 from utils.yaml_file import read_yaml
 
@@ -15,14 +17,21 @@ SIZES = {"n": (0.33, 0.25), "s": (0.33, 0.5), "m": (0.67, 0.75), "l": (1.0, 1.0)
 def find_model_yaml(cfg: str | Path | dict) -> tuple[dict, str]:
     """The description and its file, of a path, of a name anywhere below models/, or of a mapping as it is."""
     if isinstance(cfg, dict):
-        return deepcopy(cfg), cfg.get("yaml_file", "model")
+        file = cfg.get("yaml_file", "model")
+        file = shown(file) if isinstance(file, str) else "model"
+        check_extent(cfg, file)
+        return deepcopy(cfg), file
     path = Path(cfg)
-    if not path.exists():
+    # unlike Path.exists, without an error for what can be no path
+    if not os.path.exists(path):
         shipped = {p.name: p for p in reversed(model_yamls())}
         if path.name not in shipped:
-            raise UserError(f"{cfg}: no such model YAML here or below models/{nearest(path.name, list(shipped))}")
+            hint = nearest(path.name, list(shipped))
+            raise UserError(f"{shown(str(cfg))}: no such model YAML here or below models/{hint}")
         path = shipped[path.name]
-    return read_yaml(path, "model YAML"), str(path)
+    description = read_yaml(path, "model YAML")
+    check_extent(description, str(path))
+    return description, str(path)
 
 
 def apply_size(description: dict, file: str) -> None:
@@ -30,8 +39,8 @@ def apply_size(description: dict, file: str) -> None:
     size = description.get("size")
     if size is None:
         return
-    if size not in SIZES:
-        raise UserError(f"{file}: size is {size!r}; there are {', '.join(SIZES)}")
+    if not isinstance(size, str) or size not in SIZES:
+        raise UserError(f"{file}: size is {shown(repr(size))}; there are {', '.join(SIZES)}")
     description["depth_multiple"], description["width_multiple"] = SIZES[size]
 
 

@@ -10,8 +10,13 @@ from typing import Any
 
 from torch import nn
 
-from utils.errors import UserError
+from utils.errors import UserError, shown
 from utils.yaml_file import FULL_WIDTH
+
+# classes of a model
+MOST_CLASSES = 100_000
+# how often a row repeats its block, with the depth multiple; how many layers it takes; characters of an argument
+MOST_REPEATS, MOST_SOURCES, MOST_ARGUMENT = 100, 100, 200
 
 
 class UnknownBlock(UserError):
@@ -36,7 +41,7 @@ class Row:
     built_args: list = field(default_factory=list)
 
     def __str__(self) -> str:
-        return f"[{_as_yaml(self.source)}, {self.number}, {self.block}, {_as_yaml(self.args)}]"
+        return shown(f"[{_as_yaml(self.source)}, {self.number}, {self.block}, {_as_yaml(self.args)}]")
 
     @property
     def place(self) -> str:
@@ -61,7 +66,7 @@ class Row:
                 continue
             if not isinstance(source, int) or isinstance(source, bool):
                 raise self.error(
-                    f"`from` holds {source!r}; it takes layer numbers, -1 for the layer before, or levels such as P4"
+                    f"`from` holds {shown(repr(source))}; it takes layer numbers, -1 for the layer before, or levels such as P4"
                 )
             index = source if source >= 0 else self.index + source
             if index < -1 or (index == -1 and self.index > 0):
@@ -113,35 +118,39 @@ def read_rows(cfg: dict, file: str) -> list[Row]:
             or_name = ", or the name of a network" if section == "backbone" else ""
             raise UserError(f"{file}: {section} must be a list of rows [from, number, module, args]{or_name}")
         for entry in entries:
-            place = f"{file}, layer {len(rows)} {_as_yaml(entry)}"
+            place = f"{file}, layer {len(rows)} {shown(_as_yaml(entry))}"
             if typed := [c for c in _as_yaml(entry) if c in FULL_WIDTH]:
                 raise UserError(f"{place}: type the full-width {typed[0]!r} in half width")
             if not isinstance(entry, list) or len(entry) != 4:
                 found = f"this one has {len(entry)}" if isinstance(entry, list) else "in brackets"
                 raise UserError(f"{place}: a row has four parts, [from, number, module, args]; {found}")
             source, number, block, args = entry
-            if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+            if isinstance(source, list) and not 0 < len(source) <= MOST_SOURCES:
+                raise UserError(f"{place}: `from` holds {len(source)} layers; it takes 1 to {MOST_SOURCES}")
+            if not is_count(number):
                 raise UserError(
-                    f"{place}: number is {number!r}; it says how often the block is repeated, a whole number of 1 or more"
+                    f"{place}: number is {shown(repr(number))}; it says how often the block is repeated, a whole number of 1 "
+                    "or more"
                 )
             if not isinstance(block, str):
-                raise UserError(f"{place}: module is {block!r}; it must be a block's name")
+                raise UserError(f"{place}: module is {shown(repr(block))}; it must be a block's name")
             if not isinstance(args, list):
                 raise UserError(
-                    f"{place}: args is {args!r}; it must be a list, [{_as_yaml(args)}], or [] if there are none"
+                    f"{place}: args is {shown(repr(args))}; it must be a list, [{shown(_as_yaml(args))}], or [] if there are "
+                    "none"
                 )
             rows.append(Row(file, len(rows), source, number, block, args))
     return rows
 
 
-def is_count(value: object) -> bool:
-    """Whether a value of a YAML is a whole number above 0."""
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+def is_count(value: object, most: float = math.inf) -> bool:
+    """Whether a value of a YAML is a whole number above 0, and at most ``most``."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= most
 
 
-def is_size(value: object) -> bool:
-    """Whether a value of a YAML is a finite number above 0."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
+def is_size(value: object, most: float = math.inf) -> bool:
+    """Whether a value of a YAML is a finite number above 0, and at most ``most``."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= most and value < math.inf
 
 
 def listed(numbers: list) -> str:
@@ -173,7 +182,7 @@ def parse_arguments(row: Row, names: dict[str, Any] | None = None) -> tuple[list
             key, _, value = arg.partition("=")
             kwargs[key.strip()] = _parse_word(row, value.strip(), names or {})
         elif kwargs:
-            raise row.error(f"argument {arg!r} follows a key=value argument; put it before")
+            raise row.error(f"argument {shown(repr(arg))} follows a key=value argument; put it before")
         else:
             args.append(_parse_word(row, arg, names or {}))
     return args, kwargs
@@ -184,16 +193,19 @@ def _parse_word(row: Row, word: Any, names: dict[str, Any]) -> Any:
         return word
     if word in names:
         return names[word]
+    if len(word) > MOST_ARGUMENT:
+        raise row.error(f"an argument is a text of {len(word):,} characters; none has more than {MOST_ARGUMENT}")
     if word.startswith(("nn.", "torch.nn.")):
         module = torch_module(word)
         if module is None:
             raise row.error(
-                f"{word!r} is no module of torch.nn with plain arguments, such as nn.SiLU() or nn.LeakyReLU(0.1)"
+                f"{shown(repr(word))} is no module of torch.nn with plain arguments, such as nn.SiLU() or nn.LeakyReLU(0.1)"
             )
         return module
     try:
         return ast.literal_eval(word)
-    except (ValueError, SyntaxError):
+    # all that it raises for what is no literal
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         pass
     if word.lower() in ("none", "true", "false"):
         raise row.error(f"{word!r} is written {word.capitalize()}")
@@ -203,7 +215,9 @@ def _parse_word(row: Row, word: Any, names: dict[str, Any]) -> Any:
 
 
 def torch_module(text: str) -> nn.Module | None:
-    """``nn.LeakyReLU(0.1)`` → the module; None where the text isn't a torch.nn class with literal arguments."""
+    """``nn.LeakyReLU(0.1)`` → the module; None where the text isn't a torch.nn class with literal arguments that it takes."""
+    if len(text) > MOST_ARGUMENT:
+        return None
     try:
         call = ast.parse(text.strip().removeprefix("torch."), mode="eval").body
         name = call.func if isinstance(call, ast.Call) else call
@@ -215,7 +229,8 @@ def torch_module(text: str) -> nn.Module | None:
         args = [ast.literal_eval(a) for a in call.args] if isinstance(call, ast.Call) else []
         kwargs = {k.arg: ast.literal_eval(k.value) for k in call.keywords} if isinstance(call, ast.Call) else {}
         return module(*args, **kwargs)
-    except (SyntaxError, ValueError, TypeError):
+    # a constructor may raise anything for arguments that it can't take, as may the parser for such a text
+    except Exception:
         return None
 
 
@@ -226,7 +241,7 @@ def parse_activation(text: str | None, file: str) -> nn.Module | None:
     module = torch_module(text) if isinstance(text, str) else None
     if module is None:
         raise UserError(
-            f"{file}: activation {text!r} is no module of torch.nn; write it as nn.SiLU() or nn.LeakyReLU(0.1)"
+            f"{file}: activation {shown(repr(text))} is no module of torch.nn; write it as nn.SiLU() or nn.LeakyReLU(0.1)"
         )
     return module
 

@@ -10,9 +10,10 @@ import re
 
 from models.backbones.backbone import Backbone, create_backbone
 from models.backbones.networks import Network, describe
-from models.description.rows import Row, is_level, read_rows
+from models.description.budget import TooLarge
+from models.description.rows import Row, is_level, is_size, read_rows
 from models.flops import count_parameters
-from utils.errors import UserError
+from utils.errors import UserError, shown
 
 NORMALIZE = "mean: and std: of three numbers each, for images of 0 to 1"
 POOLING = {"SPP", "SPPF", "SPPCSPC", "C3SPP"}  # what ends a backbone of rows, and belongs to the neck of a named one
@@ -100,8 +101,15 @@ def build_backbone(description: dict, file: str, rows: list[Row]) -> Backbone | 
         raise UserError(f"{file}: no row of the head takes anything from the backbone {network.name}")
     normalize = description.get("normalize", {})
     if not isinstance(normalize, dict) or not all(_is_triple(normalize.get(k, [1, 1, 1])) for k in ("mean", "std")):
-        raise UserError(f"{file}: normalize is {normalize!r}; it takes {NORMALIZE}")
-    return create_backbone(network.name, levels=sorted(wanted), mean=normalize.get("mean"), std=normalize.get("std"))
+        raise UserError(f"{file}: normalize is {shown(repr(normalize))}; it takes {NORMALIZE}")
+    if not all(map(is_size, normalize.get("std", [1]))):
+        raise UserError(f"{file}: normalize has std {normalize['std']}; images are divided by it, so each is above 0")
+    try:
+        return create_backbone(
+            network.name, levels=sorted(wanted), mean=normalize.get("mean"), std=normalize.get("std")
+        )
+    except TooLarge as e:
+        raise UserError(f"{file}: backbone {network.name}: {e}") from None
 
 
 def trace_backbone(backbone: Backbone, row: Row, size: int) -> dict[str, tuple[int, int, int]]:
@@ -114,4 +122,8 @@ def trace_backbone(backbone: Backbone, row: Row, size: int) -> dict[str, tuple[i
 
 
 def _is_triple(values) -> bool:
-    return isinstance(values, list) and len(values) == 3 and all(isinstance(v, int | float) for v in values)
+    return (
+        isinstance(values, list)
+        and len(values) == 3
+        and all(isinstance(v, int | float) and abs(v) < 1e6 for v in values)
+    )

@@ -5,10 +5,13 @@ import math
 import torch
 
 from models.description.rows import Row, is_count, is_size, listed
+from utils.errors import shown
 
 # An anchor's side √(w·h) in cells of its output, averaged over the output: the stock models have 1.7 (yolov3-tiny) to
 # 9.9 (the P6 models). Below, most objects of the output lie within a single cell or two and share it with others.
 ANCHOR_CELLS = (1.5, 12.0)
+# anchors per output, and their sides in pixels
+MOST_ANCHORS, LARGEST_SIDE = 100, 1e5
 
 
 def anchor_problem(anchors: object) -> str:
@@ -17,18 +20,22 @@ def anchor_problem(anchors: object) -> str:
         "write one list of width,height pairs per output, such as [10, 13, 16, 30, 33, 23], or one number (a count)"
     )
     # a count: anchors per output, whose sizes are found from the data
-    if is_count(anchors):
+    if is_count(anchors, MOST_ANCHORS):
         return ""
     if not isinstance(anchors, list) or not any(isinstance(a, list | str) for a in anchors):
-        return f"anchors is {anchors!r}; {example}"
+        most = f"; {MOST_ANCHORS} per output are the most" if is_count(anchors) else ""
+        return f"anchors is {shown(repr(anchors))}; {example}{most}"
     for output, sizes in enumerate(anchors, 1):
+        found = shown(repr(sizes))
         if isinstance(sizes, str):
-            return f"anchors of output {output} are {sizes!r}, a text; put it in brackets, [{sizes}]"
-        if not isinstance(sizes, list) or not sizes or not all(is_size(v) for v in sizes):
-            return f"anchors of output {output} are {sizes!r}; {example}"
+            return f"anchors of output {output} are {found}, a text; put it in brackets, [{shown(sizes)}]"
+        if not isinstance(sizes, list) or not sizes or not all(is_size(v, LARGEST_SIDE) for v in sizes):
+            return f"anchors of output {output} are {found}; {example}"
+        if len(sizes) > 2 * MOST_ANCHORS:
+            return f"anchors of output {output} are {len(sizes) // 2} pairs; {MOST_ANCHORS} are the most"
         if len(sizes) % 2:
             return (
-                f"anchors of output {output} are {sizes!r}, which is {len(sizes)} numbers; they are width,height pairs, "
+                f"anchors of output {output} are {found}, which is {len(sizes)} numbers; they are width,height pairs, "
                 "so their count is even: one is missing or too many"
             )
         if len(sizes) != len(anchors[0]):

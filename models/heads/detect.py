@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from models.description.rows import CHECK_SIZE, Row, is_count, listed, parse_arguments
+from models.description.rows import CHECK_SIZE, MOST_CLASSES, Row, is_count, listed, parse_arguments
 from models.heads.anchors import anchors_in_stride_order, anchors_off, read_anchors
 from models.heads.protocol import Head
+from utils.errors import shown
 from utils.loss.detection import DetectionLoss, scale_gains
 
 
@@ -32,6 +33,8 @@ class Detect(Head):
         # in pixels until the strides are known, in grid units from then on
         self.register_buffer("anchors", torch.tensor(anchors).float().view(self.nl, -1, 2))
         self.register_buffer("stride", torch.ones(self.nl), persistent=False)
+        # the cells of a map are counted from it: whoever traces the model finds no device in the graph
+        self.register_buffer("one", torch.ones(1, 1), persistent=False)
         self.m = nn.ModuleList(nn.Conv2d(c, self.no * self.na, 1) for c in ch)
 
     @classmethod
@@ -40,9 +43,9 @@ class Detect(Head):
         if len(args) != 2 or kwargs:
             raise row.error(f"{row.block} takes {cls.arguments}")
         nc, anchors = args
-        if not is_count(nc):
+        if not is_count(nc, MOST_CLASSES):
             raise row.error(
-                f"the first argument of {row.block} is {nc!r}; write {cls.arguments}, the number of classes first"
+                f"the first argument of {row.block} is {shown(repr(nc))}; write {cls.arguments}, the number of classes first"
             )
         anchors = read_anchors(row, anchors, sources)
         row.built_args = [nc, f"{len(anchors)}×{len(anchors[0]) // 2} anchors", channels]
@@ -62,8 +65,8 @@ class Detect(Head):
     def decode(self, raw: torch.Tensor, level: int) -> torch.Tensor:
         """Raw map [b, na, ny, nx, no] of one level → [b, na·ny·nx, no]: centre 2σ−0.5+cell, size (2σ)²·anchor."""
         b, _, ny, nx, _ = raw.shape
-        y, x = torch.meshgrid(torch.arange(ny, device=raw.device), torch.arange(nx, device=raw.device), indexing="ij")
-        cells = torch.stack((x, y), 2).to(raw.dtype) - 0.5
+        ones = self.one.expand(ny, nx)
+        cells = (torch.stack((ones.cumsum(1), ones.cumsum(0)), 2) - 1.5).to(raw.dtype)
         stride = self.stride[level]
         anchors = (self.anchors[level] * stride).view(1, self.na, 1, 1, 2).to(raw.dtype)
         xy, wh, scores = raw.sigmoid().split((2, 2, self.nc + 1), 4)

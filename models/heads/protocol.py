@@ -22,9 +22,9 @@ from models.description.rows import Row
 class Loss(Protocol):
     """The maps of a head in training and targets → loss.
 
-    ``targets`` [n, 6]: image, class, x, y, w, h (0..1). Returns the scalar to go down by, which is summed over the images of
-    the batch, and its terms for box, objectness and class, [3], detached, means over the images; a loss that lacks one of
-    them gives a zero there.
+    ``targets`` [n, 6], on the CPU wherever the maps are: image, class, x, y, w, h (0..1). Returns the scalar to go down by,
+    which is summed over the images of the batch, and its terms for box, objectness and class, [3], detached, means over the
+    images; a loss that lacks one of them gives a zero there.
     """
 
     def __call__(self, maps: list[torch.Tensor], targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]: ...

@@ -63,7 +63,8 @@ def warm() -> None:
         parts = path.relative_to(ROOT).with_suffix("").parts
         if parts[0] in ("engine", "models", "utils") and parts[-1] != "__init__":
             importlib.import_module(".".join(parts))
-    for name in ("matplotlib.backends.backend_agg", "matplotlib.pyplot", "onnx", "onnxruntime", "torch._dynamo"):
+    runtimes = ("onnx", "onnxruntime", "openvino", "ncnn")
+    for name in ("matplotlib.backends.backend_agg", "matplotlib.pyplot", *runtimes, "torch._dynamo"):
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
 
@@ -130,6 +131,8 @@ def _live(case: Case, folder: Path, home: Path) -> None:
         sys.stdout = os.fdopen(1, "w", buffering=1, errors="backslashreplace")
         sys.stderr = os.fdopen(2, "w", buffering=1, errors="backslashreplace")
         os.chdir(folder)
+        # the parent has settled on a folder for temporary files already
+        tempfile.tempdir = None
         os.environ |= {"HOME": str(home), "TMPDIR": str(home), "XDG_CACHE_HOME": str(home / "cache")}
         # asked for before, it would be what it was in the parent
         tempfile.tempdir = None

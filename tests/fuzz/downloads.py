@@ -17,8 +17,8 @@ import cv2
 import numpy as np
 
 from tests.fuzz.arena import Case
-from tests.fuzz.documents import damaged
 from tests.fuzz.images import tiny_weights
+from tests.fuzz.parts.documents import damaged
 from tests.helpers.sets import make_set
 from utils.checkpoint import RELEASE_VARIABLE
 from utils.sources.streams import is_live

@@ -15,7 +15,7 @@ import torch
 
 from models.yolo import DetectionModel
 from tests.fuzz.arena import Case
-from tests.fuzz.documents import HUGE, NAMES, NUMBERS, coco_text, damaged, voc_text
+from tests.fuzz.parts.documents import HUGE, NAMES, NUMBERS, coco_text, damaged, voc_text
 from tests.helpers.descriptions import small
 from tests.helpers.sets import make_set
 from utils.checkpoint import save_checkpoint

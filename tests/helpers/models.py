@@ -5,8 +5,21 @@ import functools
 import torch
 from torch import nn
 
-from models.yolo import DetectionModel
+from models.yolo import BLOCKS, DetectionModel, find_class
 from utils.checkpoint import save_checkpoint
+
+WIDTH = 64
+
+
+def block(name: str) -> nn.Module:
+    """Any of BLOCKS, of WIDTH channels; Concat takes a list of maps."""
+    kind, rule = find_class(name), BLOCKS[name]
+    if rule == "plain":
+        return kind()
+    if rule == "keep":
+        return kind(WIDTH)
+    stride = (1,) if name == "ShuffleNetV2_InvertedResidual" else ()
+    return kind(WIDTH, WIDTH, *stride)
 
 
 def lively(model: nn.Module, image: torch.Tensor) -> nn.Module:

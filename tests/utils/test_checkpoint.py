@@ -41,7 +41,7 @@ def test_the_average_is_preferred(tmp_path):
 
 
 def holding(tensor: torch.Tensor) -> dict:
-    return {"yaml": {}, "names": {}, "model": {"a": tensor}}
+    return {"yaml": {}, "names": {0: "a"}, "model": {"a": tensor}}
 
 
 def test_a_full_disk_leaves_the_old_checkpoint(tmp_path):
@@ -171,10 +171,10 @@ def fake_fork(tmp_path, save=torch.save, **extra):
         del sys.modules["fork_of_yolo"]
 
 
-def test_the_oldest_format_is_named(tmp_path):
-    fake_fork(tmp_path, lambda data, path: torch.save(data, path, _use_new_zipfile_serialization=False))
-    with pytest.raises(UserError, match="format before PyTorch 1.6"):
-        read_checkpoint(tmp_path / "fork.pt")
+def test_the_oldest_format_is_read_alike(tmp_path):
+    state = fake_fork(tmp_path, lambda data, path: torch.save(data, path, _use_new_zipfile_serialization=False))
+    found = read_checkpoint(tmp_path / "fork.pt").model
+    assert list(found) == list(state) and all(torch.equal(found[k], v) for k, v in state.items())
     torch.save({"a": torch.ones(3)}, tmp_path / "state.pt", _use_new_zipfile_serialization=False)
     assert read_checkpoint(tmp_path / "state.pt").model["a"].tolist() == [1, 1, 1]  # bare weights are fine
 

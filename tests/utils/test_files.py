@@ -1,12 +1,13 @@
 """Files that are replaced whole or not at all, and names that are not taken."""
 
 import os
+import time
 from pathlib import Path
 
 import pytest
 
 from utils.errors import UserError
-from utils.files import replacing, require_file, safe_name, unique_name
+from utils.files import replacing, require_file, safe_name, system, unique_name, write_table
 
 
 def test_a_file_takes_the_place_of_the_one_before_in_one_step(tmp_path):
@@ -51,6 +52,45 @@ def test_a_file_never_takes_the_place_of_a_folder(tmp_path):
     assert (folder / "a.txt").read_text() == "mine" and list(tmp_path.iterdir()) == [folder]
 
 
+def held_open(monkeypatch, name: str, times: int) -> list[str]:
+    """Let os.replace refuse to replace ``name`` so many times, as Windows does while another program has it open.
+
+    A stand-in: other systems never refuse that. Returns the refusals, which grow; nobody waits between them.
+    """
+    refused, replace = [], os.replace
+
+    def refuse(source, target):
+        if Path(target).name == name and len(refused) < times:
+            refused.append(str(target))
+            raise PermissionError(13, "Access is denied", str(target))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", refuse)
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    return refused
+
+
+def test_a_file_that_a_scanner_reads_is_replaced_a_moment_later(tmp_path, monkeypatch):
+    path = tmp_path / "last.pt"
+    path.write_text("old")
+    refused = held_open(monkeypatch, path.name, times=3)
+    with replacing(path) as temporary:
+        temporary.write_text("new")
+    assert len(refused) == 3 and path.read_text() == "new" and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_table_that_a_spreadsheet_holds_is_left_alone_with_one_line(tmp_path, monkeypatch, capsys):
+    path = tmp_path / "results.csv"
+    assert write_table(path, [["epoch"], [0]])
+    refused = held_open(monkeypatch, path.name, times=4)
+    assert not write_table(path, [["epoch"], [0], [1]])
+    assert len(refused) == 4 and path.read_text().split() == ["epoch", "0"] and list(tmp_path.iterdir()) == [path]
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith(f"note: {path} can't be replaced now (Access is denied")
+    assert write_table(path, [["epoch"], [0], [1], [2]])
+    assert path.read_text().split() == ["epoch", "0", "1", "2"]
+
+
 def test_names_that_are_taken_are_numbered_before_the_suffix():
     taken: list[str] = []
     for stem, suffix in (("a", ".jpg"), ("a", ".jpg"), ("a", ".png"), ("a-2", ".jpg"), ("a", ".jpg"), ("b.c", "")):
@@ -79,6 +119,22 @@ def test_only_regular_files_are_read(tmp_path):
         assert len(str(refused.value)) < 400
     with pytest.raises(UserError, match="has 5 bytes; a data file of more than 4"):
         require_file(file, "data file", most=4)
+
+
+def test_what_killed_processes_have_left_is_cleared_away(tmp_path):
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+    other_system = ".00000000-1.last.pt"
+    kept = [f".{system()}-{os.getppid()}.last.pt", other_system, ".1.last.pt", f"{system()}-{child}.last.pt", "a.txt"]
+    gone = [f".{system()}-{child}.last.pt", f".{system()}-{os.getpid()}.best.pt"]
+    for name in [*kept, *gone]:
+        (tmp_path / name).write_text("half")
+    (tmp_path / f".{system()}-{child}.model_openvino").mkdir()
+    with replacing(tmp_path / "table.csv") as temporary:
+        temporary.write_text("whole")
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([*kept, "table.csv"])
 
 
 def test_names_that_every_system_takes():

@@ -10,12 +10,14 @@ from utils.data.images import IMAGE_SUFFIXES, is_image
 from utils.data.index import Index, index_images
 from utils.data.labels import label_path
 from utils.download import download_archive, is_url
-from utils.errors import UserError
+from utils.errors import UserError, shown
 from utils.files import require_file
 from utils.paths import ROOT
 from utils.yaml_file import read_yaml
 
 DATA = ROOT / "data"
+# of a class name and of an entry, characters; folders of any depth in a glob, each of which multiplies the walk
+MOST_NAME, MOST_PATH, MOST_ANY_DEPTH = 200, 4096, 2
 # bytes of a list of images: millions of paths
 MOST_LIST = 256 << 20
 
@@ -45,6 +47,8 @@ def read_data_yaml(path: str | Path) -> DataConfig:
     | download | URL of an archive to unpack to ``path``, or a list of them, or a mapping: folder in ``path`` to these |
     | generate | ``shapes``: draw the set of utils/data/shapes.py |
 
+    Backslashes part folders as slashes do.
+
     A relative ``path`` (and without one: the entries) is tried against the YAML's folder, the current folder, the
     repository and the folder ``datasets`` beside the repository; the first where the images are is taken.
 
@@ -54,29 +58,38 @@ def read_data_yaml(path: str | Path) -> DataConfig:
     file = _find_yaml(path)
     data = read_yaml(file, "data YAML")
     names = _names(file, data)
-    entries = {split: _strings(file, split, data[split]) for split in ("train", "val", "test") if data.get(split)}
+    entries = {
+        split: list(map(_slashed, _strings(file, split, data[split])))
+        for split in ("train", "val", "test")
+        if data.get(split)
+    }
     for split in ("train", "val"):
         if split not in entries:
             raise UserError(f"{file}: no `{split}:`; name the folder (or .txt list) of the {split} images there")
     if data.get("generate") not in (None, "shapes"):
-        raise UserError(f"{file}: generate: {data['generate']!r} is unknown; `shapes` is what can be generated")
+        raise UserError(
+            f"{file}: generate: {shown(repr(data['generate']))} is unknown; `shapes` is what can be generated"
+        )
 
     root = _find_root(file, data.get("path"), [*entries["train"], *entries["val"]])
     splits = {split: [_locate(root, entry) for entry in values] for split, values in entries.items()}
     return DataConfig(file, root, names, len(names), splits, _downloads(file, root, data), data.get("generate"))
 
 
-def prepare_data(config: DataConfig, splits: Iterable[str] = ("train", "val")) -> DataConfig:
+def prepare_data(config: DataConfig, splits: Iterable[str] = ("train", "val"), fetch: bool = True) -> DataConfig:
     """See to it that the entries of ``splits`` exist: generate or download the set where the YAML says how.
 
-    Returns the configuration, read anew if anything was fetched. Raises UserError if the data is missing and can't be
-    had, or can't be found where the YAML says after fetching.
+    Without ``fetch`` neither is done: for a YAML that a file names and not the user. Returns the configuration, read anew
+    if anything was fetched. Raises UserError if the data is missing and can't be had, or can't be found where the YAML
+    says after fetching.
     """
     splits = [split for split in splits if split in config.splits]
     if not _missing(config, splits):
         return config
     missing = f"{config.file}: `{_missing(config, splits)[0]}` does not exist"
 
+    if not fetch:
+        raise UserError(f"{missing}; to have it fetched, name this data on the command line, too: --data {config.file}")
     if config.generate:
         from utils.data.shapes import make_shapes  # only here: most data sets are not drawn
 
@@ -162,10 +175,11 @@ def _find_yaml(path: str | Path) -> Path:
     path = Path(path)
     name = path if path.suffix in {".yaml", ".yml"} else path.with_name(f"{path.name}.yaml")
     for candidate in (path, ROOT / path, DATA / name):
-        if candidate.is_file():
+        # a folder may have the name of a data set; whatever else is there is read, or refused by what it is
+        if os.path.exists(candidate) and not os.path.isdir(candidate):
             return Path(os.path.abspath(candidate))
     known = ", ".join(sorted(p.stem for p in DATA.glob("*.yaml")))
-    raise UserError(f"{path}: no such data YAML; give a path, or a name from data/: {known}")
+    raise UserError(f"{shown(str(path))}: no such data YAML; give a path, or a name from data/: {known}")
 
 
 def _names(file: Path, data: dict) -> dict[int, str]:
@@ -174,25 +188,36 @@ def _names(file: Path, data: dict) -> dict[int, str]:
         raise UserError(f"{file}: no class names; write `names: [first, second, …]`, in the order of the label numbers")
     names = dict(enumerate(names)) if isinstance(names, list) else _int_keys(names)
     if set(names) != set(range(len(names))):
-        raise UserError(f"{file}: names are numbered {', '.join(map(str, names))}; they must be 0 to {len(names) - 1}")
+        numbers = shown(", ".join(map(str, names)))
+        raise UserError(f"{file}: names are numbered {numbers}; they must be 0 to {len(names) - 1}")
     for index, name in names.items():
         if isinstance(name, bool) or not isinstance(name, (str, int, float)):
-            raise UserError(f"{file}: the name of class {index} is read as {name!r}; put it into quotes")
+            raise UserError(f"{file}: the name of class {index} is read as {shown(repr(name))}; put it into quotes")
+        if len(str(name)) > MOST_NAME or len(str(name).splitlines()) > 1:
+            raise UserError(
+                f"{file}: the name of class {index} is {shown(repr(name))}; a name is one line of at most {MOST_NAME} characters"
+            )
     nc = data.get("nc", len(names))
     if nc != len(names):
-        raise UserError(f"{file}: nc is {nc!r}, but there are {len(names)} names; correct one, or leave nc out")
+        raise UserError(
+            f"{file}: nc is {shown(repr(nc))}, but there are {len(names)} names; correct one, or leave nc out"
+        )
     return {index: str(names[index]) for index in range(len(names))}
 
 
 def _int_keys(names: dict) -> dict:
     """Class numbers as integers; some tools quote them."""
-    return {int(key) if str(key).isdigit() else key: name for key, name in names.items()}
+    return {int(key) if str(key).isdecimal() else key: name for key, name in names.items()}
 
 
 def _strings(file: Path, key: str, value: object) -> list[str]:
     values = value if isinstance(value, list) else [value]
     if not all(isinstance(v, str) and v for v in values):
-        raise UserError(f"{file}: `{key}:` is {value!r}; a text or a list of texts was expected")
+        raise UserError(f"{file}: `{key}:` is {shown(repr(value))}; a text or a list of texts was expected")
+    if wrong := [v for v in values if len(v) > MOST_PATH or v.count("**") > MOST_ANY_DEPTH]:
+        raise UserError(
+            f"{file}: `{key}:` has {shown(wrong[0])}; an entry has at most {MOST_PATH:,} characters, and `**` at most twice"
+        )
     return values
 
 
@@ -202,7 +227,7 @@ def _downloads(file: Path, root: Path, data: dict) -> list[tuple[str, str]]:
     for folder in by_folder:
         if not Path(os.path.abspath(root / str(folder))).is_relative_to(os.path.abspath(root)):
             raise UserError(
-                f"{file}: `download:` would fill {folder!r}, which lies outside `path:`; name a folder in it"
+                f"{file}: `download:` would fill {shown(repr(folder))}, which lies outside `path:`; name a folder in it"
             )
     return [
         (os.path.abspath(root / str(folder)), url.strip())
@@ -219,7 +244,8 @@ def _downloads(file: Path, root: Path, data: dict) -> list[tuple[str, str]]:
 def _find_root(file: Path, path: object, entries: list[str]) -> Path:
     """The folder that entries are relative to: the first candidate that has all of them, else any of them."""
     if path is not None and not isinstance(path, str):
-        raise UserError(f"{file}: `path:` is {path!r}; a folder was expected")
+        raise UserError(f"{file}: `path:` is {shown(repr(path))}; a folder was expected")
+    path = path and _slashed(path)
     bases = [file.parent, Path.cwd(), ROOT, ROOT.parent / "datasets"]
     if path is None:
         bases.pop()  # without a name of its own, a set is not looked for among all data sets
@@ -230,6 +256,11 @@ def _find_root(file: Path, path: object, entries: list[str]) -> Path:
                 return candidate
     # Nowhere: then this is where the data belongs. In the project's own YAMLs, `path` counts from the repository.
     return candidates[2] if file.is_relative_to(ROOT) else candidates[0]
+
+
+def _slashed(path: str) -> str:
+    """A path as every system reads it: data sets made on Windows may say images\\train."""
+    return path.replace("\\", "/")
 
 
 def _locate(root: Path, entry: str) -> str:
@@ -274,6 +305,8 @@ def _read_list(file: str) -> list[str]:
     folder = os.path.dirname(file)
     images = []
     for line in filter(None, map(str.strip, lines)):
+        if not os.path.exists(line):
+            line = _slashed(line)
         if line.startswith("./") or not os.path.exists(line):
             line = os.path.normpath(os.path.join(folder, line))
         images.append(os.path.abspath(line))

@@ -9,9 +9,11 @@ import math
 import multiprocessing
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from types import TracebackType
 from typing import NamedTuple
 
 import cv2
@@ -168,6 +170,13 @@ def _loader(dataset: Dataset, workers: int, pin: bool, together: Callable, **kwa
 def _prepare_worker(_: int) -> None:
     cv2.setNumThreads(0)  # workers are the parallelism: threads within them only get in each other's way
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: the main process ends its workers
+    sys.excepthook = _report
+
+
+def _report(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Of a loading process: a main process that ends while it takes over a batch is nothing to report."""
+    if not issubclass(kind, ConnectionError | EOFError):
+        sys.__excepthook__(kind, error, trace)
 
 
 class WorkerDied(UserError):

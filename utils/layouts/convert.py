@@ -15,6 +15,8 @@ from utils.layouts.yolo import read_yolo, write_yolo
 
 def convert(options: ConvertOptions) -> Collection:
     """Read the one layout, write the other, say what was done; see data/convert.py for the options."""
+    if not (options.layout and options.source and options.dest):
+        raise UserError("a conversion needs a layout, a source and a destination, none of them empty")
     dest = Path(options.dest)
     if options.layout == "voc":
         found = read_voc(

@@ -1,10 +1,12 @@
 """The loss of YOLOv5: box, objectness and class terms over the levels of the head."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 
+from utils.device import sent
 from utils.loss.box import pairwise_iou
 
 LEVEL_WEIGHTS = {3: (4.0, 1.0, 0.4)}  # of objectness, finest level first
@@ -25,7 +27,7 @@ def binary_cross_entropy(
     logits: torch.Tensor, targets: torch.Tensor, positive_weight: float, gamma: float
 ) -> torch.Tensor:
     """Summed binary cross-entropy on logits, focal (1708.02002, alpha 0.25) where ``gamma`` > 0."""
-    weight = torch.tensor(positive_weight, device=logits.device, dtype=logits.dtype)
+    weight = logits.new_full((), positive_weight)
     if gamma <= 0:
         return F.binary_cross_entropy_with_logits(logits, targets, pos_weight=weight, reduction="sum")
     loss = F.binary_cross_entropy_with_logits(logits, targets, pos_weight=weight, reduction="none")
@@ -46,6 +48,10 @@ class DetectionLoss:
     ``maps``: nl tensors [b, na, ny, nx, nc + 5]; ``targets`` [n, 6]: image, class, x, y, w, h (0..1).
     ``loss`` is batch size × (box + obj + cls), a scalar; ``items`` the three terms, detached, [3].
 
+    Targets are matched on the CPU, while a GPU still works on the maps: give them there. Of a GPU nothing is then waited
+    for, neither here nor in the backward pass. Every sum has its order, and where several targets fall to one cell its
+    objectness is that of the last: on a CPU the same maps and targets give the same bits, by any number of threads.
+
     Where several processes share a batch, ``total`` sums a tensor over them. The terms are then means over the whole
     batch, and the mean of the processes' gradients is that of one process with all images.
     """
@@ -59,7 +65,7 @@ class DetectionLoss:
         processes: int = 1,
         box: str = "CIoU",
     ):
-        self.anchors = anchors
+        self.anchors = anchors.detach().cpu().clone()
         self.nc = nc
         self.hyp = hyp
         self.total = total
@@ -70,25 +76,28 @@ class DetectionLoss:
         self.positive, self.negative = 1 - smoothing / 2, smoothing / 2  # class targets
 
     def __call__(self, maps: list[torch.Tensor], targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        hyp, device = self.hyp, targets.device
+        hyp, device = self.hyp, maps[0].device
+        targets = targets.cpu()
         matches = [self.match(targets, level, raw.shape) for level, raw in enumerate(maps)]
         counts = [maps[0].shape[0], *(len(m.classes) for m in matches), *(raw[..., 0].numel() for raw in maps)]
-        images, *counts = self.total(torch.tensor(counts, device=device)).tolist()
+        images, *counts = self.total(sent(torch.tensor(counts), device))
         box_loss, obj_loss, cls_loss = (torch.zeros((), device=device) for _ in range(3))
         for level, (raw, match) in enumerate(zip(maps, matches, strict=True)):
             raw = raw.float()
             matched, cells = counts[level], counts[len(maps) + level]
             objectness = torch.zeros(raw.shape[:4], device=device)
             if len(match.classes):
-                predicted = raw[match.cells]
+                match = match.to(device)
+                # an embedding: its gradient is summed in order, that of an index by several threads at once
+                predicted = F.embedding(match.places, raw.flatten(0, 3))
                 xy = predicted[:, :2].sigmoid() * 2 - 0.5
                 wh = (predicted[:, 2:4].sigmoid() * 2) ** 2 * match.anchors
                 iou = pairwise_iou(torch.cat((xy, wh), 1), match.boxes, self.box)
                 box_loss = box_loss + (1 - iou).sum() / matched
-                objectness[match.cells] = iou.detach().clamp(0)
+                objectness.view(-1)[match.places[match.last]] = iou.detach().clamp(0)[match.last]
                 if self.nc > 1:
                     wanted = torch.full_like(predicted[:, 5:], self.negative)
-                    wanted[torch.arange(len(wanted), device=device), match.classes] = self.positive
+                    wanted.scatter_(1, match.classes[:, None], self.positive)
                     level_loss = binary_cross_entropy(predicted[:, 5:], wanted, hyp["cls_pw"], hyp["fl_gamma"])
                     cls_loss = cls_loss + level_loss / (matched * self.nc)
             level_loss = binary_cross_entropy(raw[..., 4], objectness, hyp["obj_pw"], hyp["fl_gamma"])
@@ -97,9 +106,12 @@ class DetectionLoss:
         return items.sum() * images * self.processes, self.total(items.detach())
 
     def match(self, targets: torch.Tensor, level: int, shape: torch.Size) -> "Matches":
-        """Give each target to the anchors of like shape, in its own cell and the two nearest neighbour cells."""
+        """Give each target to the anchors of like shape, in its own cell and the two nearest neighbour cells.
+
+        ``targets`` [n, 6] are on the CPU; ``shape``: of the level's map.
+        """
         _, na, ny, nx, _ = shape
-        grid = torch.tensor([nx, ny], device=targets.device)
+        grid = torch.tensor([nx, ny])
         anchors = self.anchors[level]
         image, cls, xy, wh = targets[:, 0].long(), targets[:, 1].long(), targets[:, 2:4] * grid, targets[:, 4:6] * grid
 
@@ -114,23 +126,38 @@ class DetectionLoss:
         near_high = (from_end % 1 < 0.5) & (from_end > 1)
         takes = torch.stack((torch.ones_like(near_low[:, 0]), *near_low.T, *near_high.T))  # [5, matches]
         direction, match = takes.nonzero(as_tuple=True)
-        offset = torch.tensor(NEIGHBOURS, device=targets.device)[direction] * 0.5
+        offset = torch.tensor(NEIGHBOURS)[direction] * 0.5
         cell = (xy[match] - offset).long()
 
         anchor, target = anchor[match], target[match]
         boxes = torch.cat((xy[match] - cell, wh[match]), 1)
         row, column = cell[:, 1].clamp(0, ny - 1), cell[:, 0].clamp(0, nx - 1)
-        return Matches((image[target], anchor, row, column), boxes, anchors[anchor], cls[target])
+        places = ((image[target] * na + anchor) * ny + row) * nx + column
+        return Matches(places, last_of_each(places), boxes, anchors[anchor], cls[target])
 
 
-class Matches:
-    """Targets given to predictions: ``cells`` indices (image, anchor, row, column); ``boxes`` [m, 4] as x, y relative to
-    the cell and w, h, in grid units; ``anchors`` [m, 2]; ``classes`` [m]."""
+class Matches(NamedTuple):
+    """Targets given to predictions of one level, in the order in which they count."""
 
-    def __init__(
-        self, cells: tuple[torch.Tensor, ...], boxes: torch.Tensor, anchors: torch.Tensor, classes: torch.Tensor
-    ):
-        self.cells = cells
-        self.boxes = boxes
-        self.anchors = anchors
-        self.classes = classes
+    # [m] the prediction's place in the map, counted through [b, na, ny, nx]
+    places: torch.Tensor
+    # [k] which of the matches is the last of its place, for every place that occurs
+    last: torch.Tensor
+    # [m, 4] as x, y relative to the cell and w, h, in grid units
+    boxes: torch.Tensor
+    # [m, 2]
+    anchors: torch.Tensor
+    # [m]
+    classes: torch.Tensor
+
+    def to(self, device: torch.device) -> "Matches":
+        """The same on ``device``, sent without waiting."""
+        return Matches(*(sent(tensor, device) for tensor in self))
+
+
+def last_of_each(values: torch.Tensor) -> torch.Tensor:
+    """Where each of the different ``values`` [m], integers, is found for the last time, by rising value."""
+    ordered, order = values.sort(stable=True)
+    ends = torch.ones_like(ordered, dtype=torch.bool)
+    ends[:-1] = ordered[1:] != ordered[:-1]
+    return order[ends]

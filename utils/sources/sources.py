@@ -37,7 +37,7 @@ class Sources:
         self.streams = Streams(live, vid_stride) if live else None
         self.files: list[str] = []
         if is_url(source) and not live:
-            self.folder = tempfile.TemporaryDirectory()  # lives as long as this object
+            self.folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)  # lives as long as this object
             self.files = [str(fetch(source, self.folder.name))]
         elif not live:
             self.files = _files(source)

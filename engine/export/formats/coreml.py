@@ -9,17 +9,21 @@ from engine.export import metadata
 from engine.export.settings import Settings, tracing
 from models.yolo import DetectionModel
 from utils.errors import UserError
-from utils.extras import load_extra
+from utils.extras import library_errors, load_extra
 from utils.files import replacing
 
 
 class Reader:
-    """An .mlpackage, by Core ML, which only macOS has."""
+    """An .mlpackage, by Core ML, which only macOS has, and which chooses what computes."""
+
+    on_cpu = ""
 
     def __init__(self, file: Path, device: torch.device):
         coremltools = load_extra("coremltools", f"{file}: running it")
-        self.model = coremltools.models.MLModel(str(file))
+        with library_errors(f"{file}: can't be read as Core ML"):
+            self.model = coremltools.models.MLModel(str(file))
         self.metadata = metadata.read_values(file, dict(self.model.user_defined_metadata))
+        self.shape = ()
         self.device = device
 
     def run(self, images: torch.Tensor) -> torch.Tensor:
@@ -34,6 +38,7 @@ def write(model: DetectionModel, file: Path, settings: Settings) -> Path:
     """Core ML's .mlpackage (an ML program: macOS 12, iOS 15 or later); ``half`` computes in float16."""
     coremltools = load_extra("coremltools", "the export to Core ML")
     precision = coremltools.precision.FLOAT16 if settings.half else coremltools.precision.FLOAT32
+    settings = settings.on_cpu()
     with replacing(file) as temporary, tracing():
         # by torch.export, not by a trace: its converter cannot take a trace's arithmetic on sizes
         program = torch.export.export(

@@ -18,6 +18,8 @@ from utils.yaml_file import write_yaml
 class Reader:
     """A folder …_ncnn_model, by ncnn on the CPU."""
 
+    on_cpu = "ncnn runs it there"
+
     def __init__(self, file: Path, device: torch.device):
         self.ncnn = load_extra("ncnn", f"{file}: running it")
         self.metadata = metadata.read_yaml_beside(file)
@@ -25,13 +27,17 @@ class Reader:
         self.net.opt.num_threads = torch.get_num_threads()
         if self.net.load_param(str(file / "model.ncnn.param")) or self.net.load_model(str(file / "model.ncnn.bin")):
             raise UserError(f"{file}: ncnn can't read model.ncnn.param and model.ncnn.bin there")
+        self.shape = (1, None, None, None)
         self.device = device
 
     def run(self, images: torch.Tensor) -> torch.Tensor:
         pixels = np.ascontiguousarray(images[0].cpu().numpy())  # a Mat only points to it, so it has to stay
         extractor = self.net.create_extractor()
-        extractor.input("in0", self.ncnn.Mat(pixels))
-        return torch.from_numpy(np.array(extractor.extract("out0")[1]))[None].to(self.device)
+        failed = extractor.input("in0", self.ncnn.Mat(pixels))
+        status, result = extractor.extract("out0")
+        if failed or status:
+            raise UserError("ncnn finds no in0 and out0 in it, or can't compute the one from the other")
+        return torch.from_numpy(np.array(result))[None].to(self.device)
 
 
 def write(model: DetectionModel, file: Path, settings: Settings) -> Path:
@@ -39,6 +45,7 @@ def write(model: DetectionModel, file: Path, settings: Settings) -> Path:
     if settings.batch > 1:
         raise UserError(f"--batch-size {settings.batch}: ncnn takes one image at a time")
     pnnx = load_extra("pnnx", "the export to ncnn")
+    settings = settings.on_cpu()
     with replacing(file) as folder, tracing():
         folder.mkdir()
         before = Path.cwd()

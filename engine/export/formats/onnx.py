@@ -6,61 +6,74 @@ import cv2
 import torch
 
 from engine.export import metadata
+from engine.export.onnx_file import read_onnx
 from engine.export.settings import Settings, check_size, tracing
 from models.yolo import DetectionModel
 from utils.errors import UserError
-from utils.extras import load_extra
+from utils.extras import library_errors, load_extra
 from utils.files import replacing
+
+CUDA = "CUDAExecutionProvider"
 
 
 class Reader:
     """An .onnx file, by ONNX Runtime."""
+
+    on_cpu = ""
 
     def __init__(self, file: Path, device: torch.device):
         ort = load_extra("onnxruntime", f"{file}: running it without --dnn")
         options = ort.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         options.log_severity_level = 3
-        wanted = ["CUDAExecutionProvider"] if device.type == "cuda" else []
-        providers = [p for p in wanted if p in ort.get_available_providers()]
-        if wanted and not providers:
-            print(f"note: this onnxruntime knows no CUDA (pip install onnxruntime-gpu); {file} runs on the CPU")
-        try:
+        providers = [(CUDA, {"device_id": device.index or 0})] if CUDA in ort.get_available_providers() else []
+        providers = providers if device.type == "cuda" else []
+        self.metadata, self.shape = describe(file)
+        with library_errors(f"{file}: can't be read as ONNX"):
             self.session = ort.InferenceSession(str(file), options, providers=[*providers, "CPUExecutionProvider"])
-        except Exception as e:  # its exceptions have no common base but Exception
-            raise UserError(f"{file}: can't be read as ONNX: {str(e).splitlines()[0]}") from None
-        self.input = self.session.get_inputs()[0]
-        values = dict(self.session.get_modelmeta().custom_metadata_map)
-        shape = self.input.shape
-        if "imgsz" not in values and all(isinstance(side, int) for side in shape):
-            values |= {"imgsz": list(shape[2:]), "batch": shape[0]}
-        self.metadata = metadata.read_values(file, values)
+            self.input = self.session.get_inputs()[0].name
+        if device.type != "cuda":
+            self.on_cpu = "ONNX Runtime is asked for CUDA or the CPU only"
+        elif not providers:
+            self.on_cpu = "this onnxruntime knows no CUDA (pip install onnxruntime-gpu)"
+        # what can't be loaded is left out without an exception
+        elif CUDA not in self.session.get_providers():
+            self.on_cpu = (
+                "ONNX Runtime can't load its part for CUDA: its release has to fit the CUDA and cuDNN installed"
+            )
         self.device = device
 
     def run(self, images: torch.Tensor) -> torch.Tensor:
-        result = self.session.run(None, {self.input.name: images.cpu().numpy()})[0]
+        result = self.session.run(None, {self.input: images.cpu().numpy()})[0]
         return torch.from_numpy(result).to(self.device)
 
 
 class OpenCVReader:
     """An .onnx file, by cv2.dnn, which comes with the project's own requirements."""
 
+    on_cpu = "OpenCV runs it there"
+
     def __init__(self, file: Path, device: torch.device):
-        self.metadata = metadata.read_values(file, metadata.read_onnx_properties(file))
+        self.metadata, self.shape = describe(file)
         if self.metadata["nms"]:
             raise UserError(f"{file}: has the suppression inside, which OpenCV can't run; export without --nms")
         cv2.setNumThreads(torch.get_num_threads())
-        try:
+        with library_errors(f"{file}: OpenCV {cv2.__version__} can't read it; export without --dynamic"):
             self.net = cv2.dnn.readNetFromONNX(str(file))
-        except cv2.error as e:
-            raise UserError(
-                f"{file}: OpenCV {cv2.__version__} can't read it ({e.err}); export without --dynamic"
-            ) from None
         self.device = device
 
     def run(self, images: torch.Tensor) -> torch.Tensor:
         self.net.setInput(images.cpu().numpy())
         return torch.from_numpy(self.net.forward()).to(self.device)
+
+
+def describe(file: Path) -> tuple[dict, tuple[int | None, ...]]:
+    """The metadata of an ONNX file, and the shape of its input, by which files that don't say their size are of one."""
+    found = read_onnx(file)
+    values = found.properties
+    if "imgsz" not in values and len(found.shape) == 4 and None not in found.shape:
+        values |= {"imgsz": list(found.shape[2:]), "batch": found.shape[0]}
+    return metadata.read_values(file, values), found.shape
 
 
 OPSETS = range(11, 21)  # NonMaxSuppression and Resize as PyTorch means them begin at 11; PyTorch's exporter ends at 20

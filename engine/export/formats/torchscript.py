@@ -9,22 +9,22 @@ import torch
 from engine.export import metadata
 from engine.export.settings import Settings, tracing
 from models.yolo import DetectionModel
-from utils.errors import UserError
+from utils.extras import library_errors
 from utils.files import replacing
 
 
 class Reader:
     """A .torchscript file, by PyTorch."""
 
+    on_cpu = ""
+
     def __init__(self, file: Path, device: torch.device):
         extra = {"config.txt": ""}
-        try:
-            warnings.filterwarnings("ignore", message=".*torch.jit.load.*deprecated", category=FutureWarning)
+        warnings.filterwarnings("ignore", message=".*torch.jit.load.*deprecated", category=FutureWarning)
+        with library_errors(f"{file}: can't be read as TorchScript"):
             self.module = torch.jit.load(str(file), map_location=device, _extra_files=extra).eval()
-            values = json.loads(extra["config.txt"])
-        except (RuntimeError, ValueError) as e:
-            raise UserError(f"{file}: can't be read as TorchScript: {str(e).splitlines()[0]}") from None
-        self.metadata = metadata.read_values(file, values)
+        self.metadata = metadata.read_json(file, extra["config.txt"])
+        self.shape = ()
         self.device = device
 
     def run(self, images: torch.Tensor) -> torch.Tensor:

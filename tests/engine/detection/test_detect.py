@@ -190,9 +190,12 @@ def test_flags_reach_the_predictor(weights, images, tmp_path):
     assert len(boxes(conf_thres=0.3)) < len(base) and len(boxes(iou_thres=0.05)) < len(base)
 
 
-def test_image_size_may_be_height_and_width(weights, images, tmp_path, capsys):
+def test_image_size_may_be_height_and_width(weights, images, tmp_path, capsys, monkeypatch):
+    warmed = []
+    monkeypatch.setattr("engine.detection.predictor.warm_up", lambda *said: warmed.append(said[1:]))
     detect.run(**options(weights, images / "a.jpg", tmp_path, imgsz=[64, 128]))
     assert " 64x96 " in capsys.readouterr().out
+    assert warmed == [(torch.device("cpu"), (1, 3, 64, 128))]
     with pytest.raises(UserError, match="one size, or height and width"):
         detect.run(**options(weights, images, tmp_path, imgsz=[1, 2, 3]))
 

@@ -20,6 +20,7 @@ from engine.detection.pipeline import (
     Pipeline,
     Thresholds,
     speed_line,
+    warm_up,
 )
 from engine.evaluation.options import ValOptions
 from tests.helpers.models import make_weights
@@ -88,6 +89,24 @@ def test_a_clock_adds_up_what_each_stage_takes():
             time.sleep(0.02)
     assert 0.04 <= clock.seconds[INFERENCE] < 1 and clock.seconds[[PRE_PROCESS, NMS]].tolist() == [0, 0]
     assert speed_line((1.04, 20, 0.3)) == "speed: 1.0 ms pre-process, 20.0 ms inference, 0.3 ms NMS per image"
+
+
+@pytest.mark.parametrize(("device", "calls"), [("cpu", 0), ("meta", 2)])
+def test_a_detector_is_warmed_up_where_its_first_calls_take_longer(device, calls):
+    """The device without memory stands for a GPU."""
+    seen = []
+
+    class Noted:
+        def __call__(self, images):
+            seen.append((tuple(images.shape), images.device.type))
+            return torch.zeros(2, 0, 7), None
+
+        def suppress(self, predictions, **thresholds):
+            seen.append(thresholds["conf_thres"])
+            return non_max_suppression(predictions, **thresholds)
+
+    warm_up(Noted(), torch.device(device), (2, 3, 64, 96))
+    assert seen == [((2, 3, 64, 96), device), VALIDATION.conf_thres] * calls
 
 
 def test_thresholds_are_those_of_the_flags():

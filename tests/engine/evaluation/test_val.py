@@ -183,8 +183,11 @@ def test_a_split_that_the_data_lacks(tiny_weights, tiny_set, tmp_path):
         val.run(**options(tiny_weights, tiny_set, tmp_path, task="test"))
 
 
-def test_speed(tiny_weights, tiny_set, tmp_path, capsys):
+def test_speed(tiny_weights, tiny_set, tmp_path, capsys, monkeypatch):
+    warmed = []
+    monkeypatch.setattr("engine.evaluation.validator.warm_up", lambda *said: warmed.append(said[1:]))
     (evaluation,) = val.run(**options(tiny_weights, tiny_set, tmp_path, task="speed"))
+    assert warmed == [(torch.device("cpu"), (2, 3, 96, 96))]
     assert all(0 < ms < 10_000 for ms in evaluation.speed)
     assert "ms inference" in capsys.readouterr().out
     assert not (tmp_path / "runs").exists()

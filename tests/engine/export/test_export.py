@@ -1,6 +1,7 @@
 """export.py and the runtimes: every format that can be had here computes what the checkpoint computes."""
 
 import argparse
+import contextlib
 import json
 from pathlib import Path
 
@@ -19,7 +20,8 @@ from engine.evaluation.evaluator import evaluate
 from engine.export.calibration import calibration_images
 from engine.export.formats.table import FORMATS, is_exported, open_reader
 from engine.export.formats.tensorrt import engine_shapes
-from engine.export.metadata import read_onnx_properties, read_values
+from engine.export.metadata import read_values
+from engine.export.onnx_file import read_onnx
 from engine.export.runtime import Runtime
 from engine.export.settings import Settings
 from tests.helpers.export import export_quietly, images, lively, validate
@@ -225,7 +227,7 @@ class FakeTensorRT:
         return self
 
     def parse_from_file(self, file):
-        self.asked["onnx"] = file
+        self.asked["onnx"] = Path(file).read_bytes()
         return True
 
     def create_builder_config(self):
@@ -257,11 +259,14 @@ def test_tensorrt_gets_our_onnx_and_the_shapes(weights, tmp_path, monkeypatch):
     graph = Settings.graph
     monkeypatch.setattr(Settings, "graph", lambda self, model: graph(Settings(), model))  # there is no GPU to trace on
     monkeypatch.setattr(Settings, "images", lambda self, model: images(4, 64, 96))
+    monkeypatch.setattr(torch.cuda, "device", lambda device: contextlib.nullcontext())
+    (tmp_path / "best.onnx").write_text("the user's own")
     make(model, tmp_path / "best.engine", settings)
     assert (tmp_path / "best.engine").read_bytes() == b"plan"
     assert trt.asked["flags"] == 2  # 1 << STRONGLY_TYPED: the precisions are those of the ONNX
     assert trt.asked["shapes"] == ("images", *engine_shapes(model, settings))
-    properties = onnx.load(trt.asked["onnx"]).metadata_props
+    assert (tmp_path / "best.onnx").read_text() == "the user's own"
+    properties = onnx.load_from_string(trt.asked["onnx"]).metadata_props
     assert {p.key for p in properties} >= {"names", "stride", "task"}
     assert yaml.safe_load((tmp_path / "best.engine.yaml").read_text())["names"] == model.names
 
@@ -273,9 +278,9 @@ def test_metadata_is_read_from_onnx_without_its_package(tmp_path):
     model = lively("yolov5n.yaml")
     file = export_onnx(model, tmp_path / "m.onnx", (64, 64))
     theirs = {p.key: p.value for p in onnx.load(str(file)).metadata_props}
-    assert read_onnx_properties(file) == theirs
+    assert read_onnx(file).properties == theirs
     (tmp_path / "noise.onnx").write_bytes(np.random.default_rng(0).bytes(5000))
-    with pytest.raises(UserError, match="carries no class names"):
+    with pytest.raises(UserError, match="can't be read as ONNX"):
         open_reader(tmp_path / "noise.onnx", CPU, dnn=True)
 
 
@@ -294,7 +299,7 @@ def test_files_of_stock_yolov5_are_read(own, tmp_path):
 
 
 def test_the_lists_of_formats_agree():
-    assert all(is_exported(f"best{kind.suffix}") for kind in FORMATS.values())
+    assert all(is_exported(f"best{kind.suffix}") != kind.checkpoint for kind in FORMATS.values())
     assert not is_exported("best.pt")
     parser = export.build_parser()
     assert isinstance(parser, argparse.ArgumentParser)

@@ -25,7 +25,7 @@ def test_names_stand_once_and_what_is_searched_for_has_limits_and_no_default():
     assert len(set(names)) == len(names) == len(REQUIRED) + len(OPTIONAL)
     assert set(RANGES) == set(REQUIRED)
     assert all(0 <= limits.low < limits.high and 0 < limits.gain <= 1 for limits in RANGES.values())
-    assert all(RANGES[h.name].high <= 1 for h in HYPER_PARAMETERS if h.probability and h.evolve)
+    assert all(RANGES[h.name].high <= 1 for h in HYPER_PARAMETERS if h.most == 1 and h.evolve)
 
 
 def test_the_default_file_lies_within_the_limits_and_gets_the_defaults():

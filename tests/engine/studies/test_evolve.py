@@ -3,6 +3,7 @@
 import csv
 import math
 import os
+import re
 import signal
 import sys
 import time
@@ -13,13 +14,20 @@ import yaml
 
 import train
 from engine.recipe.hyp import RANGES, read_hyp
+from engine.studies import evolve
 from engine.studies.evolve import mutate
+from engine.training.learner import Learner
 from tests.helpers.processes import in_background
 from tests.helpers.project import ROOT, assert_user_error, command_here
 from tests.helpers.training import options
 from utils.errors import UserError
-from utils.results import row_fitness
+from utils.results import FIGURES, row_fitness
 from utils.yaml_file import write_yaml
+
+# of a training that finds nothing
+FLAT = dict.fromkeys(FIGURES, 0.0)
+START = read_hyp("hyp.scratch-low.yaml")
+HEADER = ",".join([*FIGURES, *START]) + "\n"
 
 
 def table(folder) -> list[dict]:
@@ -109,3 +117,46 @@ def test_a_search_does_not_run_the_plugins_that_its_folder_names(tmp_path):
     with pytest.raises(UserError, match=rf"opt.yaml: was begun with blocks of your own.*add --plugins {plugin}"):
         train.run(resume_evolve=str(tmp_path))
     assert not ran.exists()
+
+
+@pytest.mark.parametrize("moment", ["set_up", "record_best"])
+def test_a_signal_between_trainings_says_how_to_go_on(moment, tiny_set, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(evolve, moment, lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM))
+    monkeypatch.setattr(evolve, "train_once", evolve.train_once if moment == "set_up" else lambda *_: FLAT)
+    with pytest.raises(SystemExit) as end:
+        train.run(**options(tiny_set, tmp_path, evolve=2, name="search"))
+    assert end.value.code == 128 + signal.SIGTERM
+    folder = tmp_path / "runs" / "search"
+    assert f"stopped; go on with: python train.py --resume_evolve {folder}\n" in capsys.readouterr().out
+    assert len(table(folder) if moment == "record_best" else []) == (moment == "record_best")
+
+
+def test_a_signal_within_a_training_says_how_to_go_on_with_the_search(tiny_set, tmp_path, monkeypatch, capsys):
+    step = Learner.step
+    monkeypatch.setattr(Learner, "step", lambda *a: [os.kill(os.getpid(), signal.SIGTERM), step(*a)][1])
+    with pytest.raises(SystemExit) as end:
+        train.run(**options(tiny_set, tmp_path, evolve=2, name="search"))
+    said = capsys.readouterr().out
+    assert end.value.code == 128 + signal.SIGTERM and "--resume_evolve" in said
+    assert said.count("stopped; ") == 1 and "--resume " not in said
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "words"),
+    [
+        ("opt.yaml", "epochs: 3", "doesn't say how many generations to search; add --evolve N"),
+        ("opt.yaml", "evolve: two", "opt.yaml: holds the settings of a run that can't have been one: --evolve 'two'"),
+        ("hyp_start.yaml", "lr0: 1", "missing"),
+        ("evolve.csv", "metrics/precision\n1\n", "not the table of a search"),
+        ("evolve.csv", HEADER + ",".join(["inf"] * (len(FIGURES) + len(START))), "a score is not a share"),
+        ("evolve.csv", HEADER + ",".join([*["0"] * len(FIGURES), *["nan"] * len(START)]), "not finite"),
+        ("evolve.csv", "\udcff", "not the table of a search"),
+        ("evolve.csv", "\0,\0\n\0", "not the table of a search"),
+    ],
+)
+def test_a_damaged_folder_of_a_search_is_one_line(file, text, words, tmp_path):
+    write_yaml(tmp_path / "opt.yaml", {"evolve": 2})
+    write_yaml(tmp_path / "hyp_start.yaml", read_hyp("hyp.scratch-low.yaml"))
+    (tmp_path / file).write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(UserError, match=re.escape(words)):
+        train.run(resume_evolve=str(tmp_path), device="cpu")

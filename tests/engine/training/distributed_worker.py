@@ -1,7 +1,8 @@
-"""What test_distributed.py runs in one process or in several: ``distributed_worker.py steps|validate OUT options-as-JSON``."""
+"""What test_distributed.py runs in one process or in several: ``distributed_worker.py TASK OUT options-as-JSON``."""
 
 import contextlib
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -60,12 +61,27 @@ def validate(trainer: Trainer) -> dict:
     return {"images": found.images} | {k: torch.from_numpy(np.asarray(v, float)) for k, v in arrays.items()}
 
 
+def restart(trainer: Trainer) -> None:
+    """Train to the end, each process noting where it began; in its first life the last one dies after two epochs."""
+    world, done = trainer.world, trainer.state.epoch_done
+    with open(f"{trainer.folder}.begun", "a") as f:
+        f.write(f"{world.rank} {trainer.state.epoch}\n")
+
+    def die_once():
+        done()
+        if not world.restarted and trainer.state.epoch == 3 and world.rank == world.size - 1:
+            os._exit(1)
+
+    trainer.state.epoch_done = die_once
+    trainer.run()
+
+
 if __name__ == "__main__":
     task, out, options = sys.argv[1:]
     torch.set_default_dtype(torch.float64 if task == "steps" else torch.float32)
     trainer = Trainer(set_up(TrainOptions.of(json.loads(options))))
     torch.set_default_dtype(torch.float32)
-    result = {"steps": steps, "validate": validate}[task](trainer)
+    result = {"steps": steps, "validate": validate, "restart": restart}[task](trainer)
     if trainer.world.is_first:
         torch.save(result, out)
     trainer.world.leave()

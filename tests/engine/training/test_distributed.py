@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -121,6 +122,46 @@ def test_a_dead_process_ends_all_and_torchrun_starts_them_again_where_they_were(
     assert (runs / "killed" / "results.csv").read_bytes() == (runs / "whole" / "results.csv").read_bytes()
 
 
+def test_machines_resume_together_after_a_restart(tmp_path):
+    """Two launchers on one machine stand for two machines: each has a process id and a count of deaths of its own."""
+    data = make_set(tmp_path / "set", train=8, val=2)
+    settings = options(data, tmp_path, epochs=4, batch_size=4, noval=True)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        meeting = f"127.0.0.1:{free.getsockname()[1]}"
+    line = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nnodes",
+        "2",
+        "--nproc_per_node",
+        "1",
+        "--max-restarts",
+        "2",
+    ]
+    line += ["--rdzv-backend", "c10d", "--rdzv-endpoint", meeting, "--local-addr", "127.0.0.1", "--rdzv-id", "test"]
+    line += [WORKER, "restart", str(tmp_path / "out.pt"), json.dumps(settings)]
+    machines = []
+    for place in ("first", "second"):
+        (tmp_path / place).mkdir()
+        machines.append(in_background(line, tmp_path / place))
+    try:
+        said = [ended(machine, tmp_path / place) for machine, place in zip(machines, ("first", "second"), strict=True)]
+    finally:
+        for machine in machines:
+            # a launcher that is asked to stop ends its processes
+            machine.terminate()
+            machine.wait(60)
+    assert [machine.returncode for machine in machines] == [0, 0], "\n".join(s[-3000:] for s in said)
+    begun = (tmp_path / "runs" / "exp.begun").read_text().splitlines()
+    assert sorted(begun[:2]) == ["0 0", "1 0"]
+    again = [int(line.split()[1]) for line in begun[2:]]
+    assert len(again) == 2 and again[0] == again[1] >= 2
+    assert [p.name for p in (tmp_path / "runs").iterdir() if p.is_dir()] == ["exp"]
+    assert len(rows(tmp_path / "runs" / "exp")) == 4
+
+
 def test_a_dead_process_is_one_line_and_leaves_the_last_checkpoint(tmp_path):
     data = make_set(tmp_path / "set", train=20, val=4)
     process = start_run(data, tmp_path, "run")
@@ -155,6 +196,9 @@ def test_the_batch_must_divide_among_the_processes(tmp_path, tiny_set):
 
 
 def test_a_list_of_devices_takes_a_process_each(monkeypatch):
+    """A stand-in for the driver: this machine has no GPU to count or to choose."""
+    current = []
+    monkeypatch.setattr(torch.cuda, "set_device", current.append)
     with pytest.raises(UserError, match="torchrun --nproc_per_node 2 train.py"):
         select_device("0,1")
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
@@ -163,3 +207,5 @@ def test_a_list_of_devices_takes_a_process_each(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     assert select_device("2,3") == torch.device("cuda", 3)
     assert select_device("") == torch.device("cuda", 1)
+    # each the current one, where libraries go that are told of none: pinned batches, TensorRT, cuDNN
+    assert current == [3, 1]

@@ -1,10 +1,15 @@
 """Records and Silent can stand for each other."""
 
 import inspect
+import os
+import time
+from pathlib import Path
 
 import pytest
 
+from engine.training import records
 from engine.training.records import Records, Silent
+from tests.helpers.training import rows, trainer_of
 
 
 def public_methods(cls: type) -> dict[str, list[str]]:
@@ -25,3 +30,28 @@ def test_silent_does_nothing_and_knows_nothing_else(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
     with pytest.raises(AttributeError):
         silent.recorders()
+
+
+@pytest.mark.parametrize("refusals", [4, 99])
+def test_an_open_spreadsheet_costs_no_epoch(refusals, tiny_set, tmp_path, monkeypatch, capsys):
+    """A stand-in refuses to replace results.csv, as Windows does: at the first epoch, or for the whole of the run."""
+    refused, replace = [], os.replace
+
+    def refuse(source, target):
+        if Path(target).name == "results.csv" and len(refused) < refusals:
+            refused.append(target)
+            raise PermissionError(13, "Access is denied", str(target))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", refuse)
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    for drawing in ("plot_evaluation", "plot_labels", "plot_images"):
+        monkeypatch.setattr(records, drawing, lambda *_: None)
+    folder = trainer_of(tiny_set, tmp_path, epochs=2, noval=True, noplots=False).run()
+    said = capsys.readouterr().out
+    assert "2 epochs completed" in said and (folder / "weights" / "best.pt").exists()
+    # at the end once more
+    assert said.count("results.csv can't be replaced now") == (1 if refusals == 4 else 3)
+    assert (folder / "results.csv").exists() == (folder / "results.png").exists() == (refusals == 4)
+    if refusals == 4:
+        assert [row["epoch"] for row in rows(folder)] == ["0", "1"]

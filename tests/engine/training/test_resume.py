@@ -321,3 +321,26 @@ def test_a_run_killed_at_the_end_ends_like_one_that_was_not(moment, tmp_path, mo
         found, expected = (read_checkpoint(f / "weights" / name) for f in (killed, whole))
         assert ("optimizer" in found.training) == ("optimizer" in expected.training) == name.startswith("epoch")
         assert all(torch.equal(found.model[k], expected.model[k]) for k in expected.model)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_at_the_end_says_how_to_go_on(number, tmp_path, monkeypatch, capsys):
+    data = make_set(tmp_path / "set", train=4, val=2)
+    plot = records.plot_results
+    monkeypatch.setattr(records, "plot_results", lambda *_: os.kill(os.getpid(), number))
+    with pytest.raises(SystemExit) as end:
+        train.run(**options(data, tmp_path, name="stopped", noplots=False))
+    last = tmp_path / "runs" / "stopped" / "weights" / "last.pt"
+    assert end.value.code == 128 + number
+    assert f"stopped; go on with: python train.py --resume {last}" in capsys.readouterr().out
+    monkeypatch.setattr(records, "plot_results", plot)
+    folder = train.run(resume=str(last), device="cpu", workers=0)
+    assert (folder / "results.png").exists() and "optimizer" not in read_checkpoint(last).training
+
+
+def test_a_clock_that_is_set_back_delays_no_save(tmp_path, monkeypatch):
+    data = make_set(tmp_path / "set", train=4, val=2)
+    trainer = trainer_of(data, tmp_path, save_minutes=1e-9)
+    monkeypatch.setattr(time, "time", lambda: 0.0)
+    trainer.train_epoch()
+    assert read_checkpoint(trainer.weights / "last.pt").training["batches_done"] == 2

@@ -1,6 +1,8 @@
 """Every flag of train.py does what its help says: each test fails where the flag is without effect."""
 
+import os
 import sys
+import warnings
 from dataclasses import replace
 
 import cv2
@@ -209,6 +211,41 @@ def test_sync_bn_needs_cuda(tiny_set, tmp_path):
         trainer_of(tiny_set, tmp_path, sync_bn=True)
 
 
+@pytest.fixture
+def restored_settings():
+    """What --deterministic sets, as it was before, after the test."""
+    cudnn = torch.backends.cudnn
+    before = (
+        torch.are_deterministic_algorithms_enabled(),
+        cudnn.deterministic,
+        os.environ.get("CUBLAS_WORKSPACE_CONFIG"),
+    )
+    yield
+    torch.use_deterministic_algorithms(before[0])
+    cudnn.deterministic = before[1]
+    os.environ.pop("CUBLAS_WORKSPACE_CONFIG", None)
+    if before[2] is not None:
+        os.environ["CUBLAS_WORKSPACE_CONFIG"] = before[2]
+
+
+def test_deterministic_warns_of_what_is_not(tiny_set, tmp_path, restored_settings):
+    unordered = torch.nn.MaxUnpool2d(2)
+    pooled, where = torch.nn.functional.max_pool2d(torch.rand(1, 1, 4, 4), 2, return_indices=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        trainer_of(tiny_set, tmp_path)
+        unordered(pooled, where)
+    trainer = trainer_of(tiny_set, tmp_path, deterministic=True)
+    with pytest.warns(UserWarning, match="does not have a deterministic implementation"):
+        unordered(pooled, where)
+    assert torch.backends.cudnn.deterministic
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    # a step has none of those on a CPU
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        trainer.train_epoch()
+
+
 def test_tensorboard_gets_the_figures(tiny_set, tmp_path):
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     folder = train.run(**options(tiny_set, tmp_path, epochs=2))
@@ -298,3 +335,9 @@ def test_rect_set_is_sorted_by_aspect(tmp_path):
     plain = trainer.data.train_loader.dataset
     rect = TrainSet(plain.annotations, 96, trainer.hyp, rect_batch=3)
     assert [a.shape for a in rect.annotations] == [(32, 96)] * 6 + [(96, 32)] * 6
+
+
+def test_a_map_of_one_pixel_is_one_line(tmp_path):
+    data = make_set(tmp_path / "set", train=1, val=1)
+    with pytest.raises(UserError, match="smallest map of the model has one pixel here.*larger --imgsz"):
+        train.run(**options(data, tmp_path, imgsz=32, batch_size=1))

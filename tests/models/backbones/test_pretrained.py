@@ -303,3 +303,13 @@ def test_mistakes_of_flags_are_one_line(tiny_set):
     ):
         with pytest.raises(UserError, match=words):
             train.run(data=str(tiny_set), cfg="yolov5n.yaml", imgsz=64, device="cpu", **flags)
+
+
+@pytest.mark.parametrize(
+    "found", ["x", {}, {"mean": [0, 0], "std": [1, 1, 1]}, {"mean": [0, 0, 0], "std": [1, 0, "x"]}, 3]
+)
+def test_a_normalisation_that_is_none_is_named(found, classifier, tmp_path):
+    data = {"yaml": {"normalize": found}, "names": {0: "a"}, "model": classifier}
+    save_checkpoint(tmp_path / "a.pt", data)
+    with pytest.raises(UserError, match="a.pt: (normalize|mean|std)"):
+        load_pretrained(create_backbone(SMALL), tmp_path / "a.pt")

@@ -113,7 +113,7 @@ def test_mobile_mqa_refuses_heads_that_do_not_divide():
 def test_soca_by_eigenvalues():
     # positions enough for a covariance of full rank, and iterations enough to reach its root
     x = torch.randn(2, 6, 9, 8, dtype=torch.float64).float()
-    root = CovarianceRoot(iterations=20)(x)
+    root = CovarianceRoot(6, iterations=20)(x)
     for sample, found in zip(x.double(), root, strict=True):
         values, vectors = torch.linalg.eigh(torch.cov(sample.flatten(1), correction=0))
         expected = vectors @ values.sqrt().diag() @ vectors.T
@@ -129,7 +129,7 @@ def test_soca_by_eigenvalues():
 
 def test_five_iterations_come_near_the_root():
     x = torch.randn(1, 16, 20, 20)
-    near, exact = CovarianceRoot()(x), CovarianceRoot(iterations=20)(x)
+    near, exact = CovarianceRoot(16)(x), CovarianceRoot(16, iterations=20)(x)
     assert (near - exact).norm() / exact.norm() < 0.05
 
 
@@ -140,7 +140,7 @@ def test_soca_stays_finite_where_nothing_varies_and_in_half_precision():
     assert flat.grad.isfinite().all()
     assert all(p.grad.isfinite().all() for p in block.parameters())
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        y = CovarianceRoot()(torch.randn(1, 16, 8, 8))
+        y = CovarianceRoot(16)(torch.randn(1, 16, 8, 8))
     assert y.dtype == torch.float32 and y.isfinite().all()
 
 

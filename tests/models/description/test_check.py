@@ -216,11 +216,11 @@ BROKEN = {
     ),
     "the number of classes as text": (
         edited(("nc: 80", "nc: eighty")),
-        "my.yaml: nc is 'eighty'; it is the number of classes, a whole number of 1 or more",
+        "my.yaml: nc is 'eighty'; it is the number of classes, a whole number from 1 to 100,000",
     ),
     "a decimal comma": (
         edited(("0.33", "0,33")),
-        "my.yaml: depth_multiple is '0,33'; it is a number above 0, such as 0.5",
+        "my.yaml: depth_multiple is '0,33'; it is a number above 0, at most 100, such as 0.5",
     ),
     "a key misspelt": (
         edited(("head:", "haed:")),

@@ -50,6 +50,39 @@ def test_names_as_list_and_as_mapping(tmp_path):
     assert read_data_yaml(write_yaml(tmp_path / "set.yaml", names=["cat", 7])).names == {0: "cat", 1: "7"}
 
 
+HOSTILE = {
+    "a superscript as a number": ({"names": {"²": "cat", "1": "dog"}}, "names are numbered ², 1"),
+    "a number of no class": ({"names": {0.5: "cat", None: "dog"}}, "names are numbered 0.5, None"),
+    "a list as a name": ({"names": [["a"] * 500, "dog"]}, "the name of class 0 is read as ['a', 'a'"),
+    "a name of many characters": ({"names": ["x" * 5000, "dog"]}, "a name is one line of at most 200 characters"),
+    "a name of two lines": ({"names": ["a\nb", "dog"]}, "a name is one line"),
+    "classes that are a list": ({"nc": [2] * 500}, "nc is [2, 2"),
+    "a path of many characters": ({"train": "x" * 5000}, "an entry has at most 4,096 characters"),
+    "a walk that branches at every level": ({"val": "**/**/**/*.jpg"}, "`**` at most twice"),
+    "entries within entries": ({"val": [["images"] * 500]}, "`val:` is [['images', "),
+    "a folder that is a list": ({"path": ["x"] * 500}, "`path:` is ['x', 'x'"),
+    "a download that is a number": ({"download": 5}, "`download:` is 5; a text"),
+    "a download of lists": ({"download": {"a": [["x"]]}}, "`download:` is [['x']]; a text"),
+    "a download to everywhere": ({"download": {"../" * 500: "x"}}, "`download:` would fill '../../"),
+    "a set that is made by a list": ({"generate": ["shapes"]}, "generate: ['shapes'] is unknown"),
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_what_no_data_yaml_holds_is_shown_short(kind, tmp_path):
+    keys, words = HOSTILE[kind]
+    message = error_of(write_yaml(tmp_path / "set.yaml", **keys))
+    assert words in message and len(message) < 600 + len(str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "pipe"])
+def test_what_is_no_file_is_no_data_yaml(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe")
+    with pytest.raises(UserError, match="no such data YAML|is a pipe, device or socket; a data YAML is a regular file"):
+        read_data_yaml(name)
+
+
 def test_nc_must_agree_with_names(tmp_path):
     message = error_of(write_yaml(tmp_path / "set.yaml", nc=3))
     assert "nc is 3, but there are 2 names" in message
@@ -189,6 +222,33 @@ def test_images_of_a_list(tmp_path, monkeypatch):
     b = str(tmp_path / "set/images/b.jpg")
     expected = [b, absolute, str(tmp_path / "here.jpg"), b, str(tmp_path / "set/images/gone.jpg")]
     assert image_files([str(tmp_path / "set/val.txt")]) == expected
+
+
+def test_backslashes_of_windows_part_folders(tmp_path, monkeypatch):
+    make_folders(tmp_path / "set")
+    touch(tmp_path / "set" / "images" / "train" / "a.jpg")
+    keys = {"path": ".\\set", "train": "images\\train", "val": ["images\\val"], "test": "images\\t*"}
+    config = read_data_yaml(write_yaml(tmp_path / "set.yaml", **keys))
+    folder = str(tmp_path / "set" / "images")
+    assert config.splits == {"train": [f"{folder}/train"], "val": [f"{folder}/val"], "test": [f"{folder}/t*"]}
+    file = tmp_path / "set" / "train.txt"
+    file.write_text(".\\images\\train\\a.jpg\nimages\\train\\a.jpg\n")
+    assert image_files([str(file)]) == [f"{folder}/train/a.jpg"] * 2
+    # the list's folder, not the current one, as for ./
+    monkeypatch.chdir(tmp_path)
+    touch(tmp_path / "images" / "train" / "a.jpg")
+    assert image_files([str(file)])[0] == f"{folder}/train/a.jpg"
+    # a file of that very name is taken
+    odd = tmp_path / "set" / "b\\c.jpg"
+    touch(odd)
+    file.write_text(f"{odd}\n")
+    assert image_files([str(file)]) == [str(odd)]
+
+
+def test_backslashes_in_double_quotes_are_explained(tmp_path):
+    file = write_yaml(tmp_path / "set.yaml")
+    file.write_text(file.read_text() + 'path: "C:\\data\\cats"\n')
+    assert "write the path with slashes" in error_of(file)
 
 
 def test_images_that_are_not_there(tmp_path):

@@ -327,6 +327,12 @@ def test_the_command_line(tmp_path):
     )
 
 
+@pytest.mark.parametrize("given", [("voc", [], "out"), ("voc", "in", ""), ("", "in", "out"), ("voc", "", "out")])
+def test_nothing_is_no_place(given):
+    with pytest.raises(UserError, match="empty"):
+        convert.run(*given)
+
+
 def test_numbers_and_names_of_a_coco_file_are_checked(tmp_path):
     images = [{"id": i, "file_name": "a.jpg", "width": 100, "height": 80} for i in range(5)]
     images[1]["width"], images[2]["height"] = float("nan"), 10**400

@@ -5,7 +5,10 @@ import math
 import pytest
 import torch
 
-from utils.loss.detection import DetectionLoss, binary_cross_entropy, scale_gains
+from tests.helpers.fake_cuda import fake_cuda
+from tests.helpers.syncs import host_syncs
+from utils.loss.box import pairwise_iou
+from utils.loss.detection import DetectionLoss, binary_cross_entropy, last_of_each, scale_gains
 
 HYP = {"box": 0.05, "obj": 1.0, "cls": 0.5, "cls_pw": 1.0, "obj_pw": 1.0, "fl_gamma": 0.0, "anchor_t": 4.0}
 ANCHORS = torch.tensor([[[2.0, 2.0], [8.0, 8.0]]])  # one level, grid units
@@ -18,8 +21,13 @@ def match(x, y, w, h, size=8):
     return loss.match(target, 0, torch.Size((1, 2, size, size, 7)))
 
 
+def cells(matches, size=8, images=1):
+    """(image, anchor, row, column) of matches in size × size maps of two anchors."""
+    return torch.unravel_index(matches.places, (images, 2, size, size))
+
+
 @pytest.mark.parametrize(
-    ("x", "y", "cells"),
+    ("x", "y", "expected"),
     [
         (3.3, 4.3, {(4, 3), (4, 2), (3, 3)}),  # nearest neighbours: left and above
         (3.7, 4.7, {(4, 3), (4, 4), (5, 3)}),  # right and below
@@ -27,11 +35,11 @@ def match(x, y, w, h, size=8):
         (7.7, 7.7, {(7, 7)}),  # nor right of and below the last
     ],
 )
-def test_a_target_goes_to_its_cell_and_the_two_nearest(x, y, cells):
+def test_a_target_goes_to_its_cell_and_the_two_nearest(x, y, expected):
     matches = match(x, y, 2, 2)
-    image, anchor, row, column = matches.cells
+    image, anchor, row, column = cells(matches)
     own = anchor == 0
-    assert set(zip(row[own].tolist(), column[own].tolist(), strict=True)) == cells
+    assert set(zip(row[own].tolist(), column[own].tolist(), strict=True)) == expected
     torch.testing.assert_close(matches.boxes[0, :2], torch.tensor([x % 1, y % 1]), rtol=0, atol=1e-5)
 
 
@@ -42,7 +50,7 @@ def test_anchors_match_within_a_factor_of_four(size, anchors):
     # anchor 0 has side 2, anchor 1 has side 8
     loss = DetectionLoss(ANCHORS, 2, HYP)
     target = torch.tensor([[0, 1, 0.5, 0.5, size / 40, size / 40]])
-    assert set(loss.match(target, 0, torch.Size((1, 2, 40, 40, 7))).cells[1].tolist()) == anchors
+    assert set(cells(loss.match(target, 0, torch.Size((1, 2, 40, 40, 7))), 40)[1].tolist()) == anchors
 
 
 def perfect_maps(target, size=8):
@@ -50,11 +58,11 @@ def perfect_maps(target, size=8):
     loss = DetectionLoss(ANCHORS, 2, HYP)
     raw = torch.full((1, 2, size, size, 7), -12.0)
     m = loss.match(target, 0, raw.shape)
-    logit = torch.logit
-    raw[(*m.cells, slice(0, 2))] = logit((m.boxes[:, :2] + 0.5) / 2)
-    raw[(*m.cells, slice(2, 4))] = logit((m.boxes[:, 2:] / m.anchors).sqrt() / 2)
-    raw[(*m.cells, torch.tensor(4))] = 12.0
-    raw[(*m.cells, 5 + m.classes)] = 12.0
+    logit, where = torch.logit, cells(m, size)
+    raw[(*where, slice(0, 2))] = logit((m.boxes[:, :2] + 0.5) / 2)
+    raw[(*where, slice(2, 4))] = logit((m.boxes[:, 2:] / m.anchors).sqrt() / 2)
+    raw[(*where, torch.tensor(4))] = 12.0
+    raw[(*where, 5 + m.classes)] = 12.0
     return raw, loss
 
 
@@ -108,3 +116,63 @@ def test_mixed_precision_stays_finite_and_close():
     full, half = loss([raw], target)[0], loss([raw.bfloat16()], target)[0]
     assert half.dtype == torch.float32
     assert half.item() == pytest.approx(full.item(), rel=0.02)
+
+
+def crowd(count: int, classes: int) -> torch.Tensor:
+    """Many targets in a few cells of one image."""
+    torch.manual_seed(1)
+    targets = torch.rand(count, 6) * 0.2 + 0.4
+    targets[:, 0], targets[:, 1] = 0, torch.randint(classes, (count,))
+    return targets
+
+
+def test_the_same_crowd_gives_the_same_bits():
+    # gradients of predictions that several targets share were summed in the order in which threads came by
+    raw, targets = torch.randn(1, 2, 20, 20, 85), crowd(900, 80)
+    loss, before = DetectionLoss(ANCHORS, 80, HYP), torch.get_num_threads()
+    gradients = []
+    torch.set_num_threads(2)
+    try:
+        for _ in range(12):
+            leaf = raw.clone().requires_grad_()
+            loss([leaf], targets)[0].backward()
+            gradients.append(leaf.grad)
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(gradients[0], gradient) for gradient in gradients)
+
+
+def test_of_targets_in_one_cell_the_last_says_its_objectness():
+    raw, loss = torch.randn(1, 2, 8, 8, 7), DetectionLoss(ANCHORS, 2, HYP)
+    targets = crowd(30, 2)
+    matches = loss.match(targets, 0, raw.shape)
+    predicted = raw.view(-1, 7)[matches.places]
+    xy, wh = predicted[:, :2].sigmoid() * 2 - 0.5, (predicted[:, 2:4].sigmoid() * 2) ** 2 * matches.anchors
+    overlap = pairwise_iou(torch.cat((xy, wh), 1), matches.boxes, "CIoU").clamp(0)
+    wanted = torch.zeros(2 * 8 * 8)
+    for place, value in zip(matches.places.tolist(), overlap, strict=True):
+        wanted[place] = value
+    assert len(matches.last) < len(matches.places)
+    expected = 4 * torch.nn.functional.binary_cross_entropy_with_logits(raw[..., 4].flatten(), wanted)
+    torch.testing.assert_close(loss([raw], targets)[1][1], expected)
+
+
+def test_the_last_of_each():
+    assert last_of_each(torch.tensor([7, 3, 7, 5, 3])).tolist() == [4, 3, 2]
+    assert last_of_each(torch.zeros(0, dtype=torch.int64)).tolist() == []
+
+
+@pytest.mark.parametrize("gamma", [0.0, 1.5])
+def test_a_gpu_is_not_waited_for(gamma):
+    with fake_cuda():
+        raw = torch.randn(1, 2, 8, 8, 7).to("cuda").requires_grad_()
+        loss = DetectionLoss(ANCHORS.to("cuda"), 2, HYP | {"fl_gamma": gamma})
+        with host_syncs() as waits:
+            total, items = loss([raw], crowd(30, 2))
+            total.backward()
+        assert waits == []
+        assert raw.grad.device == items.device == torch.device("cuda", 0)
+        on_cpu = raw.detach().cpu().requires_grad_()
+        expected, _ = DetectionLoss(ANCHORS, 2, HYP | {"fl_gamma": gamma})([on_cpu], crowd(30, 2))
+        expected.backward()
+        assert torch.equal(total.cpu(), expected) and torch.equal(raw.grad.cpu(), on_cpu.grad)

@@ -7,14 +7,18 @@ import zipfile
 import pytest
 import torch
 
+import export
+from engine.detection.detector import load_detector
 from engine.export.formats.stock import write
 from engine.export.settings import Settings
 from models.load import detector_from
 from models.yolo import DetectionModel
-from tests.helpers.models import lively
+from tests.helpers.models import lively, make_weights
 from tests.helpers.project import shared
-from utils.checkpoint import PickledObject, read_checkpoint
+from utils.checkpoint import read_checkpoint
 from utils.errors import UserError
+from utils.saved.container import open_saved
+from utils.saved.pickled import PickledObject
 
 
 def globals_of(path):
@@ -24,29 +28,18 @@ def globals_of(path):
 
 
 def modules_of(path):
-    """{dotted place: record} of the modules in a checkpoint that stock has pickled."""
-    found = {}
+    """{dotted place: record} of the modules in a checkpoint that stock has pickled, their tensors with them."""
+    found, saved = {}, open_saved(path)
 
     def visit(record, place):
         found[place] = record
         for name, child in record.get("_modules").items():
             if isinstance(child, PickledObject):
                 visit(child, f"{place}.{name}")
+        record.state |= {kind: saved.plain(record.state[kind]) for kind in ("_parameters", "_buffers")}
 
-    visit(read_raw(path)["model"], "model")
+    visit(saved.tree["model"], "model")
     return found
-
-
-def read_raw(path):
-    """All that a pickled checkpoint holds, with stand-ins for its classes."""
-    names = [name.replace(" ", ".") for name in globals_of(path)]
-    kinds = [
-        type(name.rpartition(".")[2], (PickledObject,), {"__module__": name.rpartition(".")[0], "pickled_name": name})
-        for name in names
-        if name.startswith(("models.", "torch.nn.modules."))
-    ]
-    with torch.serialization.safe_globals([*kinds, set]):
-        return torch.load(path, weights_only=True)
 
 
 def test_the_official_checkpoint_is_written_as_it_is(tmp_path):
@@ -54,7 +47,7 @@ def test_the_official_checkpoint_is_written_as_it_is(tmp_path):
     model = detector_from(read_checkpoint(official))
     written = write(model, tmp_path / "yolov5n.pt", Settings())
     assert globals_of(written) == globals_of(official)
-    assert set(read_raw(written)) == set(read_raw(official))
+    assert set(open_saved(written).tree) == set(open_saved(official).tree)
     ours, theirs = modules_of(written), modules_of(official)
     assert list(ours) == list(theirs) and len(ours) > 150
     for place, record in theirs.items():
@@ -118,3 +111,13 @@ def test_what_others_do_not_know_is_refused(model, word, tmp_path):
     with pytest.raises(UserError, match=word):
         write(model(), tmp_path / "m.pt", Settings())
     assert not list(tmp_path.iterdir())
+
+
+def test_the_command_writes_one_beside_the_checkpoint_and_compares_it(tmp_path):
+    weights = make_weights(tmp_path / "best.pt", seed=0)
+    (result,) = export.run(weights=str(weights), include=["stock"], imgsz=[64])
+    assert result.ok and result.file == tmp_path / "best_stock.pt"
+    # the weights of the one are rounded to half precision
+    assert 0 < result.difference[0] < 1 and result.difference[1] < 0.02
+    detector = load_detector(result.file, torch.device("cpu"))
+    assert detector.names == {0: "rectangle", 1: "disc"}

@@ -1,0 +1,105 @@
+"""Unfinished runs whose last.pt was tampered with, resumed."""
+
+import functools
+import random
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tests.fuzz.arena import Case
+from tests.fuzz.checkpoints import TINY, saved
+from tests.fuzz.parts.tampering import damaged, tampered
+from tests.helpers.sets import make_set
+
+# where a change is likely to matter; the empty way is anywhere
+PARTS = [
+    *((), (), ("args",), ("args",), ("hyp",), ("optimizer",), ("optimizer", "state"), ("optimizer", "param_groups")),
+    *(("results",), ("names",), ("yaml",), ("model",), ("ema",), ("gradients",), ("scaler",)),
+]
+
+
+def prepare(sound: Path) -> None:
+    """A run of three epochs over four images that was stopped within the last one."""
+    import train
+    from engine.training import trainer
+    from utils.yaml_file import write_yaml
+
+    data = make_set(sound / "set", train=4, val=2, size=(32, 32))
+    write_yaml(sound / "tiny.yaml", TINY)
+    done = trainer.Trainer.leave_if_asked
+
+    def stop(self) -> None:
+        if (self.state.epoch, self.state.batches_done) == (2, 1):
+            self.save()
+            raise KeyboardInterrupt
+        done(self)
+
+    trainer.Trainer.leave_if_asked = stop
+    for name, optimizer in (("SGD", "SGD"), ("AdamW", "AdamW")):
+        size = {"imgsz": 32, "batch_size": 2, "epochs": 3, "workers": 0, "device": "cpu", "noplots": True}
+        places = {"data": str(data), "cfg": str(sound / "tiny.yaml"), "project": str(sound / "runs"), "name": name}
+        try:
+            train.run(**size, **places, optimizer=optimizer, hyp="hyp.no-augmentation.yaml")
+        except KeyboardInterrupt:
+            continue
+        raise AssertionError("the run was not stopped")
+
+
+@functools.cache
+def state(file: Path) -> dict:
+    """What a sound last.pt holds."""
+    return torch.load(file, weights_only=True)
+
+
+def moved(value: Any, before: str, after: str) -> Any:
+    """The same data with another folder in its texts."""
+    if isinstance(value, dict):
+        return {key: moved(part, before, after) for key, part in value.items()}
+    return value.replace(before, after) if isinstance(value, str) else value
+
+
+def make(rng: random.Random, folder: Path, sound: Path) -> Case:
+    """A run's folder, and its resumption."""
+    run = sound / "runs" / rng.choice(["SGD", "SGD", "AdamW"])
+    shutil.copytree(sound / "set", folder / "set")
+    text = (folder / "set" / "data.yaml").read_text().replace(str(sound), str(folder))
+    (folder / "set" / "data.yaml").write_text(text)
+    weights = folder / "run" / "weights"
+    shutil.copytree(run / "weights", weights)
+    data = dict(state(run / "weights" / "last.pt"))
+    data["args"] = moved(data["args"], str(sound), str(folder))
+    kind = rng.random()
+    if kind < 0.9:
+        data = tampered(rng, data, rng.choice(PARTS))
+        _shorten(data)
+    content = saved(data)
+    if 0.9 <= kind < 0.95:
+        content = damaged(rng, content)
+    last = weights / "last.pt"
+    last.write_bytes(content)
+    if rng.random() < 0.1:
+        other = [b"", content, saved(tampered(rng, data)) if kind >= 0.9 else b"x"]
+        (weights / "best.pt").write_bytes(rng.choice(other))
+    if rng.random() < 0.05:
+        last = _elsewhere(rng, folder, last)
+    return Case(["train.py", "--resume", str(last), "--workers", "0", "--device", "cpu"])
+
+
+def _shorten(data: Any) -> None:
+    """Take out what would make a sound run, but one that lasts."""
+    args = data.get("args") if isinstance(data, dict) else None
+    for name, most in (("epochs", 3), ("imgsz", 64), ("save_minutes", 0)):
+        if isinstance(args, dict) and type(args.get(name)) is int and args[name] > most:
+            args[name] = most
+
+
+def _elsewhere(rng: random.Random, folder: Path, last: Path) -> Path:
+    """The checkpoint where no run is, or a run with a link that leads out of it."""
+    if rng.random() < 0.5:
+        (folder / "run" / rng.choice(["results.csv", "weights/best.pt", "F1_curve.png"])).unlink(missing_ok=True)
+        (folder / "run" / "results.png").symlink_to(folder / "elsewhere.png")
+        return last
+    shutil.move(last, folder / "last.pt")
+    return folder / "last.pt"

@@ -1,0 +1,42 @@
+"""What is asked of a device and of the machine, and names of devices that are none."""
+
+import pytest
+import torch
+
+from utils.device import OutOfMemory, computes_bf16, free_memory, full_precision, select_device
+from utils.errors import UserError
+
+
+@pytest.mark.parametrize("name", ["²", "9" * 4000, "cuda:x", ",", "cuda:0,", "-1", "meta"])
+def test_what_is_no_device_is_one_line(name):
+    with pytest.raises(UserError, match="--device "):
+        select_device(name)
+
+
+@pytest.mark.parametrize(
+    ("line", "native"),
+    [
+        ("flags\t\t: fpu avx512f avx512_bf16 clflush", True),
+        ("flags\t\t: fpu amx_bf16", True),
+        ("Features\t: fp asimd bf16 i8mm", True),
+        ("flags\t\t: fpu avx512f avx512_fp16", False),
+    ],
+)
+def test_a_processor_says_whether_it_computes_in_bfloat16(line, native, tmp_path):
+    file = tmp_path / "cpuinfo"
+    file.write_text(f"processor\t: 0\n{line}\n")
+    assert computes_bf16(file) is native
+    assert computes_bf16(tmp_path / "none") is False
+
+
+def test_only_cuda_says_how_much_memory_is_free():
+    assert free_memory(torch.device("cpu")) is None
+
+
+def test_full_precision_is_left_as_it_was_found():
+    convolutions, products = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = convolutions.allow_tf32, products.allow_tf32
+    with pytest.raises(OutOfMemory), full_precision():
+        assert (convolutions.allow_tf32, products.allow_tf32) == (False, False)
+        raise OutOfMemory
+    assert (convolutions.allow_tf32, products.allow_tf32) == before == (True, False)
