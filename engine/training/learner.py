@@ -117,7 +117,9 @@ class Learner:
         gradients = Entries(entries.mapping("gradients"), "gradients")
         for name, parameter in self.model.named_parameters():
             if name in gradients.saved:
-                gradient = gradients.tensor(name, parameter.shape).to(self.device, parameter.dtype)
+                # those of a scaler may have overflown: it will leave the step out
+                gradient = gradients.tensor(name, parameter.shape, finite=not scaler)
+                gradient = gradient.to(self.device, parameter.dtype)
                 parameter.grad = gradient * factor if factor != 1 else gradient
 
 

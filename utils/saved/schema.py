@@ -104,12 +104,12 @@ class Entries:
                 raise Unfit(f"the name of a class is {shown(name, 60)}, not a short text")
         return {number: str(names[number]) for number in range(len(names))}
 
-    def tensor(self, key: str, shape: tuple[int, ...]) -> torch.Tensor:
-        """Finite numbers with a fraction, of that shape."""
+    def tensor(self, key: str, shape: tuple[int, ...], finite: bool = True) -> torch.Tensor:
+        """Numbers with a fraction, of that shape, and finite unless they need not be."""
         value = self.found(key)
         if not isinstance(value, torch.Tensor) or value.shape != shape or not value.is_floating_point():
             raise self.unfit(key, f"a tensor of {_size(shape)} numbers")
-        if not value.isfinite().all():
+        if finite and not value.isfinite().all():
             raise Unfit(f"{self.within}{key} holds numbers that are not finite")
         return value
 
