@@ -129,55 +129,32 @@ def prepare(sound: Path) -> None:
 
 def make(rng: random.Random, folder: Path, sound: Path) -> Case:
     """A data YAML for val.py, or hyper-parameters or a data YAML for train.py."""
-    shutil.copytree(sound, folder, dirs_exist_ok=True)
+    # one level down: caches and archives lie beside the folder of a set, which must be in the case's folder as well
+    place = folder / "set"
+    shutil.copytree(sound, place)
     if rng.random() < 0.2:
-        os.mkfifo(folder / "pipe")
-        os.symlink("loop", folder / "loop")
+        os.mkfifo(place / "pipe")
+        os.symlink("loop", place / "loop")
     hyp = rng.random() < 0.4
-    data = {"path": str(folder), "train": "images/train", "val": "images/val", "names": ["a", "b"]}
+    data = {"path": str(place), "train": "images/train", "val": "images/val", "names": ["a", "b"]}
     if not hyp:
         for _ in range(rng.choice((0, 1, 1, 1, 2, 3))):
             _change_data(rng, data)
-    (folder / "data.yaml").write_bytes(_text(rng, data, 0.0 if hyp else 0.3))
+    (place / "data.yaml").write_bytes(_text(rng, data, 0.0 if hyp else 0.3))
     kinds = sorted((ROOT / "data" / "hyps").glob("*.yaml"))
     settings = yaml.safe_load(rng.choice(kinds).read_text(encoding="utf-8"))
     if hyp:
         for _ in range(rng.choice((0, 1, 1, 1, 2, 5))):
             _change_hyp(rng, settings)
-    (folder / "hyp.yaml").write_bytes(_text(rng, settings, 0.3 if hyp else 0.0))
-    common = ["--data", rng.choice(("data.yaml", "data.yaml", "./data.yaml", str(folder / "data.yaml")))]
-    common += [
-        "--imgsz",
-        "32",
-        "--batch-size",
-        "2",
-        "--workers",
-        "0",
-        "--device",
-        "cpu",
-        "--project",
-        str(folder / "runs"),
-    ]
+    (place / "hyp.yaml").write_bytes(_text(rng, settings, 0.3 if hyp else 0.0))
+    said = rng.choice(("set/data.yaml", "set/data.yaml", "./set/data.yaml", str(place / "data.yaml")))
+    common = f"--imgsz 32 --batch-size 2 --workers 0 --device cpu --project {folder}/runs --data".split() + [said]
     if not hyp and rng.random() < 0.8:
         task = rng.choice(([], [], ["--task", "test"], ["--task", "train"]))
-        return Case(["val.py", "--weights", "tiny.pt", *common, *task])
+        return Case(["val.py", "--weights", "set/tiny.pt", *common, *task])
     more = rng.choice(([], ["--noautoanchor"], ["--optimizer", "Adam"], ["--cos-lr"], ["--image-weights"]))
-    return Case(
-        [
-            "train.py",
-            "--cfg",
-            "tiny.yaml",
-            "--weights",
-            "",
-            "--hyp",
-            "hyp.yaml",
-            "--epochs",
-            "1",
-            "--noplots",
-            *common,
-            *more,
-        ]
-    )
+    recipe = "--cfg set/tiny.yaml --hyp set/hyp.yaml --epochs 1 --noplots --weights".split() + [""]
+    return Case(["train.py", *recipe, *common, *more])
 
 
 def _text(rng: random.Random, data: dict, share: float) -> bytes:
