@@ -227,7 +227,7 @@ def test_what_a_resume_says_of_the_precision_holds(tiny_set, tmp_path):
 
 @pytest.mark.parametrize("amp", ["bf16", "off"])
 def test_a_run_that_diverges_in_mixed_precision_is_told_to_leave_it(amp, tiny_set, tmp_path):
-    hyp = hyp_file(tmp_path, lr0=1e6, warmup_epochs=0.0)
+    hyp = hyp_file(tmp_path, lr0=1e6, weight_decay=1e6, nominal_batch=2, warmup_epochs=0.0)
     with pytest.raises(UserError, match=r"epoch \d, batch \d: the loss is (nan|inf); ") as error:
         train.run(**options(tiny_set, tmp_path, hyp=hyp, epochs=3, amp=amp))
     assert ("; add --amp off, lower lr0" in str(error.value)) is (amp != "off")
