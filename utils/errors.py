@@ -1,10 +1,12 @@
 """The one exception that means: the user can mend this."""
 
+import _thread
 import atexit
 import errno
 import reprlib
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -65,6 +67,7 @@ def exit_on_user_error(run: Callable[[], T]) -> T:
         # sent to a file, the output on Windows has an encoding that may lack letters: that is no reason to end
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+    before, sys.unraisablehook = sys.unraisablehook, _interrupt_again
     try:
         return run()
     except UserError as e:
@@ -94,5 +97,15 @@ def exit_on_user_error(run: Callable[[], T]) -> T:
         print(f"error: {said}", file=sys.stderr)
         raise SystemExit(2) from None
     finally:
+        sys.unraisablehook = before
         # all is done or said: one more Ctrl-C while the interpreter tidies up just ends it
         atexit.register(signal.signal, signal.SIGINT, signal.SIG_DFL)
+
+
+def _interrupt_again(unraisable: Any) -> None:
+    """Let a Ctrl-C that fell into the clearing away of an object, where Python drops it, come once more behind that."""
+    if isinstance(unraisable.exc_value, KeyboardInterrupt):
+        # a moment later: at once it would fall into this function
+        threading.Timer(0.01, _thread.interrupt_main).start()
+    else:
+        sys.__unraisablehook__(unraisable)

@@ -12,11 +12,13 @@ class DetectOptions(RunFolder, Plugins, Detector, BoxThresholds, Images, Device)
 
     project: str = project_flag("detect")
 
-    source: str = flag(
+    source: str | int = flag(
         str(ROOT / "data" / "images"),
         "image, video, folder, glob, .txt list, URL, camera number, stream (rtsp://, http://), .streams list, "
         "screen [number] [left top width height] (default: data/images)",
         "data",
+        at_least=0,
+        at_most=MOST,
     )
     vid_stride: int = flag(
         1, "of videos and streams, every so many-th frame (default: 1)", "data", at_least=1, at_most=MOST

@@ -73,6 +73,18 @@ def test_bugs_keep_their_traceback():
             exit_on_user_error(broken)
 
 
+def test_ctrl_c_while_an_object_is_cleared_away_is_not_lost():
+    code = (
+        "import os, signal, time\n"
+        "from utils.errors import exit_on_user_error\n"
+        "class Loader:\n    def __del__(self):\n        os.kill(os.getpid(), signal.SIGINT); time.sleep(1)\n"
+        "def run():\n    loader = Loader()\n    del loader\n    for _ in range(50): time.sleep(0.1)\n    print('went on')\n"
+        "exit_on_user_error(run)\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (result.returncode, result.stdout, result.stderr) == (130, "", "\nstopped\n")
+
+
 def test_ctrl_c_while_the_interpreter_ends_is_no_traceback():
     code = (
         "import atexit, os, signal\n"
