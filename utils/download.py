@@ -232,7 +232,7 @@ def _telling_what_failed(file: Path) -> Iterator[None]:
 @contextmanager
 def _open_archive(file: Path) -> Iterator[list[_Member]]:
     """The members of a zip or tar archive, alike for both, where all of them may be unpacked. Raises UserError."""
-    most = max(LEAST_LIMIT, MOST_GROWTH * require_file(file, "archive").stat().st_size)
+    most = max(LEAST_LIMIT, MOST_GROWTH * require_file(file, "zip or tar archive").stat().st_size)
     with _telling_what_failed(file):
         if zipfile.is_zipfile(file):
             with zipfile.ZipFile(file) as archive:

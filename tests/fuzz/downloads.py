@@ -166,7 +166,7 @@ def data_yaml(folder: Path, sound: Path, address: str) -> list[str]:
         "--device",
         "cpu",
     ]
-    return [*words, "--workers", "0", "--noplots", "--project", "runs"]
+    return [*words, "--workers", "0", "--project", "runs"]
 
 
 # Archives ----------------------------------------------------------------------------------------------------------------

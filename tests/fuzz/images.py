@@ -293,7 +293,7 @@ def validation(rng: random.Random, folder: Path, sound: Path) -> Case:
     data = hostile_set(rng, folder, sound)
     words = ["val.py", "--data", str(data), "--weights", str(sound / "weights.pt"), "--imgsz", "32", "--device", "cpu"]
     flags = rng.sample(("--save-txt", "--save-json", "--single-cls", "--save-conf"), rng.randrange(3))
-    return Case([*words, "--batch-size", "2", "--workers", "0", "--noplots", "--project", "runs", *flags])
+    return Case([*words, "--batch-size", "2", "--workers", "0", "--project", "runs", *flags])
 
 
 def training(rng: random.Random, folder: Path, sound: Path) -> Case:
