@@ -98,6 +98,6 @@ def test_files_are_read_as_they_are(tmp_path):
     (tmp_path / "results.csv").write_bytes(b"epoch,loss\r\n0,1\n")
     assert lines(tmp_path / "results.csv") == ["epoch,loss\r\n", "0,1\n"]
     tensors = {"model.0.bias": torch.ones(2)}
-    state = {"yaml": {}, "names": {}, "model": tensors, "ema": tensors, "epoch": 1}
+    state = {"yaml": {}, "names": {0: "a"}, "model": tensors, "ema": tensors, "epoch": 1}
     save_checkpoint(tmp_path / "last.pt", state)
     assert first_difference({"model": tensors, "ema": tensors}, weights(tmp_path / "last.pt")) == ""

@@ -229,7 +229,6 @@ def detection(rng: random.Random, folder: Path, sound: Path) -> Case:
         streams = (
             "http://[",
             "9" * 30,
-            "screen 1 2",
             "rtsp://127.0.0.1:1/x",
             "udp://",
             "x",
@@ -348,6 +347,8 @@ def conversion(rng: random.Random, folder: Path, sound: Path) -> Case:
     (folder / "Annotations").mkdir()
     for name in names:
         path = folder / "Annotations" / f"{Path(name).stem[:200]}.xml"
+        if os.path.lexists(path):
+            continue
         with contextlib.suppress(OSError):
             if rng.random() < 0.05:
                 os.mkfifo(path)
