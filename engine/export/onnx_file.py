@@ -52,8 +52,8 @@ def read_onnx(file: Path) -> OnnxFile:
             raise _Damaged(f"it has {size:,} bytes")
         with open(file, "rb") as f:
             return _read_model(memoryview(mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ)))
-    except _Damaged as e:
-        raise UserError(f"{file}: can't be read as ONNX: {e}") from None
+    except (_Damaged, OSError) as e:
+        raise UserError(f"{file}: can't be read as ONNX: {getattr(e, 'strerror', None) or e}") from None
 
 
 def _read_model(data: memoryview) -> OnnxFile:

@@ -29,20 +29,14 @@ def files_of(path: Path) -> list[Path]:
     Raises UserError where it is missing, or is or holds anything but regular files, too many or too large.
     """
     if not path.is_dir():
-        return [_require(path, "model file")]
+        return [require_file(path, "model file", MOST_BYTES)]
     found = itertools.islice(path.rglob("*"), 2 * MOST_FILES)
-    files = sorted(_require(file, "file of a model") for file in found if not file.is_dir())
+    files = sorted(require_file(file, "file of a model", MOST_BYTES) for file in found if not file.is_dir())
     if not 0 < len(files) <= MOST_FILES:
         raise UserError(
             f"{shown(str(path))}: holds {len(files) or 'no'} files; an exported model has 1 to {MOST_FILES}"
         )
     return files
-
-
-def _require(file: Path, what: str) -> Path:
-    if not os.access(require_file(file, what, MOST_BYTES), os.R_OK):
-        raise UserError(f"{shown(str(file))}: this {what} may not be read: its permissions forbid it")
-    return file
 
 
 def is_own(path: Path) -> bool:
@@ -102,7 +96,10 @@ def _digest(path: Path) -> str:
 
 def _digest_of_file(file: Path) -> str:
     digest = hashlib.sha256()
-    with open(file, "rb") as f:
-        while piece := f.read(1 << 20):
-            digest.update(piece)
+    try:
+        with open(file, "rb") as f:
+            while piece := f.read(1 << 20):
+                digest.update(piece)
+    except OSError as e:
+        raise UserError(f"{shown(str(file))}: this model file can't be read: {e.strerror}") from None
     return digest.hexdigest()

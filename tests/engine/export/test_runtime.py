@@ -23,7 +23,7 @@ def opened(tmp_path, monkeypatch):
     def open_file(gives=None, shape=(1, 3, 64, 96), **values):
         def read(file, device):
             metadata = read_values(file, VALUES | values)
-            return SimpleNamespace(metadata=metadata, shape=shape, run=gives, on_cpu="")
+            return SimpleNamespace(metadata=metadata, shape=shape, on_cpu="", device=device, run=gives)
 
         monkeypatch.setitem(sys.modules, "engine.export.formats.told", SimpleNamespace(Reader=read))
         return Runtime(tmp_path / "a.told", trust=True)
