@@ -80,6 +80,12 @@ def _jpeg_size(data: bytes) -> tuple[int, int]:
     raise ValueError
 
 
+def _png_size(data: bytes) -> tuple[int, int]:
+    width, height = struct.unpack_from(">II", data, 16)
+    # OpenCV decodes an animated one onto four canvases, one above the other as far as memory is concerned
+    return width, height * (4 if b"acTL" in data[:1024] else 1)
+
+
 def _bmp_size(data: bytes) -> tuple[int, int]:
     of_os2 = struct.unpack_from("<I", data, 14)[0] == 12
     width, height = struct.unpack_from("<HH" if of_os2 else "<ii", data, 18)
@@ -141,7 +147,7 @@ def _largest(sizes) -> tuple[int, int]:
 # how a file begins → what reads its size; others that OpenCV knows (OpenEXR, Radiance, Sun …) are not read
 _FORMATS: list[tuple[bytes, Callable[[bytes], tuple[int, int]]]] = [
     (rb"\xff\xd8", _jpeg_size),
-    (rb"\x89PNG\r\n\x1a\n", lambda data: struct.unpack_from(">II", data, 16)),
+    (rb"\x89PNG\r\n\x1a\n", _png_size),
     (rb"BM", _bmp_size),
     (rb"RIFF....WEBP", _webp_size),
     (rb"II[*+]\0|MM\0[*+]", _tiff_size),

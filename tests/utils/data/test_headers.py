@@ -82,3 +82,13 @@ def test_the_environment_sets_the_limit(tmp_path, monkeypatch):
         monkeypatch.setenv(LIMIT_VARIABLE, wrong)
         with pytest.raises(UserError, match=f"{LIMIT_VARIABLE}={wrong}: set a number of pixels"):
             most_pixels()
+
+
+def test_the_canvases_of_an_animated_png_count():
+    def png(*chunks):
+        body = b"".join(len(b).to_bytes(4, "big") + n + b + zlib.crc32(n + b).to_bytes(4, "big") for n, b in chunks)
+        return b"\x89PNG\r\n\x1a\n" + body
+
+    header = (b"IHDR", struct.pack(">IIBBBBB", 100, 50, 8, 4, 0, 0, 0))
+    assert announced_size(png(header, (b"IDAT", b""))) == (100, 50)
+    assert announced_size(png(header, (b"acTL", bytes(8)), (b"IDAT", b""))) == (100, 200)
