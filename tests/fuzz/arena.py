@@ -59,9 +59,10 @@ def warm() -> None:
 
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
-    for path in sorted(ROOT.rglob("*.py")):
+    # not all that is below ROOT: an environment may be there
+    for path in sorted(path for folder in ("engine", "models", "utils") for path in (ROOT / folder).rglob("*.py")):
         parts = path.relative_to(ROOT).with_suffix("").parts
-        if parts[0] in ("engine", "models", "utils") and parts[-1] != "__init__":
+        if parts[-1] != "__init__":
             importlib.import_module(".".join(parts))
     runtimes = ("onnx", "onnxruntime", "openvino", "ncnn")
     for name in ("matplotlib.backends.backend_agg", "matplotlib.pyplot", *runtimes, "torch._dynamo"):

@@ -34,4 +34,5 @@ def host_syncs() -> Iterator[list[str]]:
 
 def _ours(file: str) -> bool:
     path = Path(file)
-    return path.is_relative_to(ROOT) and not path.is_relative_to(ROOT / "tests" / "helpers")
+    installed = "site-packages" in path.parts
+    return path.is_relative_to(ROOT) and not path.is_relative_to(ROOT / "tests" / "helpers") and not installed
