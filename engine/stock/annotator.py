@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import torch
 
+from engine.stock.general import increment_path
 from utils.boxes import xywh2xyxy, xyxy2xywh
 from utils.plots.draw import PALETTE, class_color, draw_frame, draw_tag, save_image
 
@@ -123,14 +124,5 @@ def save_one_box(
     if save and part.size:
         file = Path(file)
         file.parent.mkdir(parents=True, exist_ok=True)
-        save_image(_free(file.with_suffix(".jpg")), rgb)
+        save_image(increment_path(file.with_suffix(".jpg")), rgb)
     return np.ascontiguousarray(part) if BGR else rgb
-
-
-def _free(file: Path) -> Path:
-    number = 1
-    found = file
-    while found.exists():
-        number += 1
-        found = file.with_stem(f"{file.stem}{number}")
-    return found
