@@ -27,20 +27,13 @@ import yaml
 
 from engine.recipe.hyp import read_hyp
 from tests.fuzz.arena import remake, warm
+from tests.helpers.descriptions import TINY
 from tests.helpers.project import ROOT
 from tests.helpers.sets import make_set
 from utils.checkpoint import read_checkpoint
 
 SECONDS = 120
 DAY = 86400
-MODEL = {
-    "nc": 2,
-    "depth_multiple": 1.0,
-    "width_multiple": 1.0,
-    "anchors": [[10, 13, 16, 30], [30, 61, 62, 45]],
-    "backbone": [[-1, 1, "Conv", [8, 3, 2]], [-1, 1, "Conv", [8, 3, 4]], [-1, 1, "Conv", [16, 3, 2]]],
-    "head": [[[1, 2], 1, "Detect", ["nc", "anchors"]]],
-}
 BASE = "--imgsz 32 --batch-size 2 --epochs 3 --device cpu --save-minutes 0.000001 --name run".split()
 SCENES = {
     "plain": ["--save-period", "1"],
@@ -86,7 +79,7 @@ class Storm:
     def prepare(self) -> None:
         """A set, a model, hyper-parameters, and each scene once."""
         make_set(self.folder / "set", train=10, val=4, size=(32, 48))
-        (self.folder / "model.yaml").write_text(yaml.safe_dump(MODEL))
+        (self.folder / "model.yaml").write_text(yaml.safe_dump(TINY))
         hyp = read_hyp("hyp.scratch-tiny.yaml") | {"mixup": 0.5, "nominal_batch": 6, "warmup_epochs": 1.0}
         (self.folder / "hyp.yaml").write_text(yaml.safe_dump(hyp))
         for scene in SCENES:

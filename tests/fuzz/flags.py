@@ -18,20 +18,13 @@ from engine.studies.options import BenchmarkOptions
 from engine.training.options import TrainOptions
 from models.yolo import ModelOptions
 from tests.fuzz.arena import Case
+from tests.helpers.descriptions import TINY
 from tests.helpers.models import own_checkpoint
 from tests.helpers.sets import make_set
 from utils.cli import Flag
 from utils.layouts.options import ConvertOptions
 from utils.yaml_file import write_yaml
 
-MODEL = {
-    "nc": 2,
-    "depth_multiple": 1.0,
-    "width_multiple": 1.0,
-    "anchors": [[10, 13, 16, 30], [30, 61, 62, 45]],
-    "backbone": [[-1, 1, "Conv", [8, 3, 2]], [-1, 1, "Conv", [8, 3, 4]], [-1, 1, "Conv", [16, 3, 2]]],
-    "head": [[[1, 2], 1, "Detect", ["nc", "anchors"]]],
-}
 # command → its options, and words that make it end well within a moment; how often it is drawn
 SMALL = ["--imgsz", "32", "--device", "cpu"]
 COMMANDS = {
@@ -143,7 +136,7 @@ JUNK += ["-5", "--imgsz", "--weights", "-" * 3000, "--\x1b[31m", "--n\nx", "字"
 def prepare(sound: Path) -> None:
     """A model, a checkpoint of it, a set with its images, and other files that a flag may name by mistake."""
     make_set(sound / "set", train=2, val=1, size=(32, 40))
-    write_yaml(sound / "model.yaml", MODEL)
+    write_yaml(sound / "model.yaml", TINY)
     own_checkpoint(sound / "model.pt", cfg=str(sound / "model.yaml"))
     write_yaml(sound / "data.yaml", {"path": "set", "train": "images/train", "val": "images/val", "names": ["a", "b"]})
     cv2.imwrite(str(sound / "image.png"), np.random.default_rng(0).integers(0, 255, (32, 40, 3), dtype=np.uint8))

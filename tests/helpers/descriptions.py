@@ -1,5 +1,15 @@
 """The description of a small model, for tests to change and to break."""
 
+# the least that trains: three convolutions and two levels
+TINY = {
+    "nc": 2,
+    "depth_multiple": 1.0,
+    "width_multiple": 1.0,
+    "anchors": [[10, 13, 16, 30], [30, 61, 62, 45]],
+    "backbone": [[-1, 1, "Conv", [8, 3, 2]], [-1, 1, "Conv", [8, 3, 4]], [-1, 1, "Conv", [16, 3, 2]]],
+    "head": [[[1, 2], 1, "Detect", ["nc", "anchors"]]],
+}
+
 
 def small(**changes) -> dict:
     """The description of a small two-level model."""
