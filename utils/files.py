@@ -47,6 +47,19 @@ def why_unreadable(path: str | Path, what: str, most: int | None = None) -> str:
     return ""
 
 
+def read_text(path: str | Path, what: str, most: int) -> str:
+    """The text of a file that ``require_file`` lets pass. Raises UserError where it can't be read, or goes on behind the
+    ``most`` bytes that its size is within (files of /proc say 0), and UnicodeDecodeError where it is not UTF-8."""
+    try:
+        with open(require_file(path, what, most), "rb") as file:
+            data = file.read(most + 1)
+    except OSError as e:
+        raise UserError(f"{shown(str(path))}: can't be read: {e.strerror}") from None
+    if len(data) > most:
+        raise UserError(f"{shown(str(path))}: a {what} of more than {most:,} bytes is not read")
+    return data.decode("utf-8-sig")
+
+
 # folders that need not be looked through again
 _cleared: set[Path] = set()
 _clearing = threading.Lock()

@@ -5,7 +5,7 @@ from pathlib import Path
 import yaml
 
 from utils.errors import UserError, shown
-from utils.files import replacing, require_file
+from utils.files import read_text, replacing
 
 # What a file may have: bytes; values, those that stand for an alias counted at every place; levels within one another;
 # characters of a number. Names of some ten thousand classes are within, and all that is within is read in seconds.
@@ -107,14 +107,11 @@ def read_yaml(path: str | Path, what: str = "YAML file") -> dict:
     Raises UserError when the file is missing, is not UTF-8 text, is not valid YAML, gives a key twice, is larger or deeper
     than the limits above, or holds anything but a mapping.
     """
-    path = require_file(path, what, MOST_BYTES)
     name = shown(str(path))
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path, what, MOST_BYTES)
     except UnicodeDecodeError as e:
         raise UserError(f"{name}: not UTF-8 text (byte {e.start}); save the {what} as UTF-8") from None
-    except OSError as e:
-        raise UserError(f"{name}: can't be read: {e.strerror}") from None
     try:
         data = yaml.load(text, _Loader)
     except yaml.reader.ReaderError as e:

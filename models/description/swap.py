@@ -83,7 +83,7 @@ def build_backbone(description: dict, file: str, rows: list[Row]) -> Backbone | 
     named = names_network(description)
     network = describe(description["backbone"]) if named else None
     wanted = set()
-    for row in rows[1:]:
+    for row in rows:
         if not named:
             if levels := [source for source in row.sources if is_level(source)]:
                 raise row.error(f"{levels[0]} is a level of a backbone by name, and this one is a list of rows")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from utils.errors import UserError
-from utils.files import replacing, require_file, safe_name, system, unique_name, write_table
+from utils.files import read_text, replacing, require_file, safe_name, system, unique_name, write_table
 
 
 def test_a_file_takes_the_place_of_the_one_before_in_one_step(tmp_path):
@@ -119,6 +119,21 @@ def test_only_regular_files_are_read(tmp_path):
         assert len(str(refused.value)) < 400
     with pytest.raises(UserError, match="has 5 bytes; a data file of more than 4"):
         require_file(file, "data file", most=4)
+
+
+def test_text_is_read_up_to_its_limit_whatever_size_the_system_tells(tmp_path):
+    """Files of /proc have a size of 0; some give errors when they are read, some go on and on."""
+    (tmp_path / "a.txt").write_bytes("\ufeffä\n".encode())
+    assert read_text(tmp_path / "a.txt", "list", 6) == "ä\n"
+    for file, most, words in (
+        (tmp_path / "a.txt", 5, "has 6 bytes; a list of more than 5 bytes is not read"),
+        ("/proc/self/mem", 100, "can't be read: "),
+        ("/proc/self/maps", 100, "a list of more than 100 bytes is not read"),
+    ):
+        if os.path.exists(file):
+            with pytest.raises(UserError) as raised:
+                read_text(file, "list", most)
+            assert words in str(raised.value)
 
 
 def test_what_killed_processes_have_left_is_cleared_away(tmp_path):

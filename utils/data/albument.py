@@ -9,7 +9,7 @@ import numpy as np
 
 from utils.errors import UserError, shown
 from utils.extras import load_extra
-from utils.files import require_file
+from utils.files import read_text
 from utils.yaml_file import MOST_BYTES, read_yaml
 
 PACKAGE = "'albumentations>=2.0'"
@@ -53,7 +53,7 @@ def _read_pipeline(file: str) -> dict[str, Any]:
     if not file.endswith(".json"):
         return read_yaml(file, what)
     try:
-        return json.loads(require_file(file, what, MOST_BYTES).read_text(encoding="utf-8"))
+        return json.loads(read_text(file, what, MOST_BYTES))
     # RecursionError: of thousands of brackets
-    except (OSError, ValueError, RecursionError) as e:
+    except (ValueError, RecursionError) as e:
         raise UserError(f"--albumentations {shown(file)}: not JSON: {shown(str(e))}") from None

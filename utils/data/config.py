@@ -11,7 +11,7 @@ from utils.data.index import Index, index_images
 from utils.data.labels import label_path
 from utils.download import download_archive, is_url
 from utils.errors import UserError, shown
-from utils.files import require_file
+from utils.files import read_text
 from utils.paths import ROOT
 from utils.yaml_file import read_yaml
 
@@ -299,7 +299,7 @@ def _images_below(folder: str) -> list[str]:
 def _read_list(file: str) -> list[str]:
     """The images that a .txt list names, one a line."""
     try:
-        lines = require_file(file, "list of images", MOST_LIST).read_text(encoding="utf-8-sig").splitlines()
+        lines = read_text(file, "list of images", MOST_LIST).splitlines()
     except UnicodeDecodeError as e:
         raise UserError(f"{file}: neither an image nor a list of images in UTF-8 text (byte {e.start})") from None
     folder = os.path.dirname(file)

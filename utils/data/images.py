@@ -73,7 +73,9 @@ def read_image(path: str | Path) -> np.ndarray:
     try:
         return _decode(np.frombuffer(data, np.uint8))
     except (cv2.error, MemoryError) as e:
-        raise ImageError(f"not decodable: {' '.join(str(e).split())}") from None
+        # without OpenCV's version and the path of its source: «OpenCV(5.0.0) /io/…/loadsave.cpp:75: error: (-215:…»
+        said = str(e).rpartition(": error: ")[2]
+        raise ImageError(f"not decodable: {' '.join(said.split())}") from None
 
 
 def _read_bytes(path: str | Path) -> bytes:

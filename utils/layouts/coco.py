@@ -10,7 +10,7 @@ from utils.data.images import is_image
 from utils.data.labels import Fault
 from utils.device import available_memory
 from utils.errors import UserError, shown
-from utils.files import require_file
+from utils.files import read_text
 from utils.layouts.collection import (
     Box,
     Collection,
@@ -77,9 +77,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     # as Python's objects it takes several times its size
     most = min(MOST_BYTES, (available_memory() or MOST_BYTES * 4) // 4)
     try:
-        data = json.loads(require_file(path, "COCO file", most).read_text(encoding="utf-8-sig"))
-    except OSError as e:
-        raise UserError(f"{path}: can't be read ({e.strerror})") from None
+        data = json.loads(read_text(path, "COCO file", most))
     # ValueError: not UTF-8, not JSON, or an integer of thousands of digits
     except (ValueError, RecursionError) as e:
         raise UserError(f"{path}: not JSON: {shown(str(e))}") from None

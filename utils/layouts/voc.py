@@ -8,7 +8,7 @@ from utils.data.config import MOST_LIST
 from utils.data.images import ImageError, is_image, read_image
 from utils.data.labels import Fault
 from utils.errors import UserError, shown
-from utils.files import require_file, why_unreadable
+from utils.files import read_text, why_unreadable
 from utils.layouts.collection import (
     Box,
     Collection,
@@ -95,7 +95,7 @@ def _splits(source: Path, files: dict[str, Path]) -> dict[str, list[str]]:
 
 def _lines(path: Path) -> list[str]:
     try:
-        return require_file(path, "list", MOST_LIST).read_text(encoding="utf-8-sig").splitlines()
+        return read_text(path, "list", MOST_LIST).splitlines()
     except UnicodeDecodeError as e:
         raise UserError(f"{path}: not UTF-8 text (byte {e.start}); save the list as UTF-8") from None
 

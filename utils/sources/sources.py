@@ -13,7 +13,7 @@ from utils.data.config import MOST_LIST, image_files
 from utils.data.images import ImageError, is_image, is_video, read_image
 from utils.download import download_file, is_url, url_name
 from utils.errors import MOST_SAID, UserError, shown
-from utils.files import require_file
+from utils.files import read_text, require_file
 from utils.sources.capture import CaptureError, frame_rate, open_video
 from utils.sources.frame import Frame
 from utils.sources.streams import Streams, display_name, is_live
@@ -126,7 +126,7 @@ def live_sources(source: str) -> list[str]:
     if suffix not in {".streams", ".txt"} or not os.path.lexists(source):
         return []
     try:
-        text = require_file(source, "list", MOST_LIST).read_text(encoding="utf-8-sig")
+        text = read_text(source, "list", MOST_LIST)
     except UnicodeDecodeError as e:
         raise UserError(f"{source}: not UTF-8 text (byte {e.start}); save the list as UTF-8") from None
     lines = [line.strip() for line in text.splitlines()]

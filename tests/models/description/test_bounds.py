@@ -116,6 +116,12 @@ def test_a_network_by_name_is_weighed_too(monkeypatch):
     )
 
 
+def test_the_first_row_takes_no_level_of_a_network_that_is_not_there():
+    assert "layer 0 [P3, 1, Conv, [8, 3, 2]]: P3 is a level of a backbone by name" in said(
+        with_row(0, ["P3", 1, "Conv", [8, 3, 2]])
+    )
+
+
 def test_weighing_changes_no_bit_and_draws_nothing():
     layers = {}
     for name in ("weighed", "not weighed"):

@@ -210,6 +210,21 @@ def test_what_is_no_regular_file_is_named_and_never_read(tmp_path):
             read_image(f"{tmp_path}/{name}")
 
 
+def test_what_opencv_refuses_is_said_without_a_second_error(tmp_path):
+    """Its own words begin with its version, a path on another machine and «error:»."""
+    file = tmp_path / "wide.tiff"
+    cv2.imwrite(str(file), np.zeros((8, 8, 3), np.uint8), [cv2.IMWRITE_TIFF_COMPRESSION, 1])
+    data = bytearray(file.read_bytes())
+    (directory,) = struct.unpack_from("<I", data, 4)
+    # its first entry, the width: one more than OpenCV's own limit
+    assert struct.unpack_from("<H", data, directory + 2) == (256,)
+    struct.pack_into("<HHII", data, directory + 2, 256, 4, 1, 2**20 + 1)
+    file.write_bytes(data)
+    with pytest.raises(ImageError, match="^not decodable: .*IO_MAX_IMAGE_WIDTH") as raised:
+        read_image(file)
+    assert "error:" not in str(raised.value)
+
+
 def test_samples_of_another_type_are_scaled_as_a_whole_however_many_rows_there_are():
     deep = np.arange(600 * 4, dtype=np.float32).reshape(600, 4)
     deep[0, 0] = np.nan
