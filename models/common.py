@@ -7,12 +7,23 @@ name to ``BLOCKS`` in models/yolo.py. All tensors are [batch, channels, height, 
 Attribute names are part of the checkpoint format (``model.0.conv.weight``) and stay as they are.
 """
 
+# some of these are for code that is pasted here, which takes them for granted
+import copy  # noqa: F401
+import math
+import warnings  # noqa: F401
+from collections import OrderedDict  # noqa: F401
 from contextlib import contextmanager
-from math import gcd
+from copy import deepcopy  # noqa: F401
+from functools import partial  # noqa: F401
+from pathlib import Path  # noqa: F401
 
+import numpy as np  # noqa: F401
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn import Parameter, init  # noqa: F401
+from torch.nn.modules.conv import _ConvNd  # noqa: F401
+from torch.nn.modules.utils import _pair  # noqa: F401
 
 from utils.extras import handed_on
 
@@ -27,13 +38,13 @@ __getattr__ = handed_on(
 )
 
 
-def autopad(kernel, padding=None, dilation=1):
-    """Padding that keeps the size at stride 1: half of the dilated kernel, for an int or a pair of ints."""
-    if padding is not None:
-        return padding
-    if isinstance(kernel, int):
-        return dilation * (kernel - 1) // 2
-    return [dilation * (k - 1) // 2 for k in kernel]
+def autopad(k, p=None, d=1):
+    """Padding that keeps the size at stride 1: half of the dilated kernel, for an int or a pair of ints; ``p`` where given."""
+    if p is not None:
+        return p
+    if isinstance(k, int):
+        return d * (k - 1) // 2
+    return [d * (side - 1) // 2 for side in k]
 
 
 def make_divisible(value: float, divisor: int = 8) -> int:
@@ -52,7 +63,7 @@ class Conv(nn.Module):
 
     def __init__(self, c1, c2, k=1, s=1, p=None, g=1, d=1, act=True):
         super().__init__()
-        if isinstance(d, nn.Module):  # YOLOv7's rows have no dilation: [c2, k, s, p, g, act]
+        if isinstance(d, nn.Module | bool):  # code of earlier releases and YOLOv7's rows: k, s, p, g, act
             d, act = 1, d
         self.conv = nn.Conv2d(c1, c2, k, s, autopad(k, p, d), groups=g, dilation=d, bias=False)
         self.bn = nn.BatchNorm2d(c2)
@@ -65,7 +76,8 @@ class Conv(nn.Module):
 @contextmanager
 def default_activation(act: nn.Module | None):
     """Within the block, every new Conv takes ``act`` as its activation; None leaves SiLU."""
-    before = Conv.default_act
+    # a Conv that was pasted over ours may have none
+    before = getattr(Conv, "default_act", None)
     Conv.default_act = before if act is None else act
     try:
         yield
@@ -77,14 +89,14 @@ class DWConv(Conv):
     """Depthwise convolution: as many groups as both channel counts allow."""
 
     def __init__(self, c1, c2, k=1, s=1, d=1, act=True):
-        super().__init__(c1, c2, k, s, g=gcd(c1, c2), d=d, act=act)
+        super().__init__(c1, c2, k, s, g=math.gcd(c1, c2), d=d, act=act)
 
 
 class DWConvTranspose2d(nn.ConvTranspose2d):
     """Depthwise transposed convolution; ``p1`` is its padding, ``p2`` its output padding."""
 
     def __init__(self, c1, c2, k=1, s=1, p1=0, p2=0):
-        super().__init__(c1, c2, k, s, p1, p2, groups=gcd(c1, c2))
+        super().__init__(c1, c2, k, s, p1, p2, groups=math.gcd(c1, c2))
 
 
 class Focus(nn.Module):
@@ -126,7 +138,7 @@ class MixConv2d(nn.Module):
         edges = [round(c2 * sum(shares[:i]) / sum(shares)) for i in range(len(k) + 1)]
         widths = [end - start for start, end in zip(edges, edges[1:], strict=False)]
         self.m = nn.ModuleList(
-            nn.Conv2d(c1, c, kernel, s, kernel // 2, groups=gcd(c1, c), bias=False)
+            nn.Conv2d(c1, c, kernel, s, kernel // 2, groups=math.gcd(c1, c), bias=False)
             for kernel, c in zip(k, widths, strict=True)
         )
         self.bn = nn.BatchNorm2d(c2)

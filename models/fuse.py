@@ -5,6 +5,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from models.backbones.backbone import Backbone
 from models.common import Conv, stem
+from models.pasted import is_foreign
 
 
 def fuse_conv_bn(model: nn.Module) -> nn.Module:
@@ -13,8 +14,8 @@ def fuse_conv_bn(model: nn.Module) -> nn.Module:
     A block with branches that fold into one, such as RepConv, does so in its method ``reparameterize()``.
 
     Pairs are known by construction only: the ``conv`` and ``bn`` of Conv and stem, and neighbours in an nn.Sequential,
-    where the order of the children is the order of execution; and in a network by name, its graph, where it can be traced.
-    A BatchNorm anywhere else stays.
+    where the order of the children is the order of execution; and by its graph, where it can be traced, in a network by name
+    and in blocks that are not the project's own. A BatchNorm anywhere else stays.
     """
     for module in [m for m in model.modules() if hasattr(m, "reparameterize")]:
         module.reparameterize()
@@ -23,6 +24,8 @@ def fuse_conv_bn(model: nn.Module) -> nn.Module:
             _fuse_traced(module.net)
         if isinstance(module, (Conv, stem)):
             _fuse_pair(module, "conv", "bn")
+        elif is_foreign(type(module)):
+            _fuse_traced(module)
         elif type(module) is nn.Sequential:
             names = list(module._modules)
             for first, second in zip(names, names[1:], strict=False):
@@ -31,7 +34,7 @@ def fuse_conv_bn(model: nn.Module) -> nn.Module:
 
 
 def _fuse_pair(parent: nn.Module, conv_name: str, bn_name: str) -> None:
-    conv, bn = parent._modules[conv_name], parent._modules[bn_name]
+    conv, bn = parent._modules.get(conv_name), parent._modules.get(bn_name)
     if type(conv) is nn.Conv2d and type(bn) is nn.BatchNorm2d:
         parent._modules[conv_name] = fuse_conv_bn_eval(conv, bn)
         parent._modules[bn_name] = nn.Identity()

@@ -9,6 +9,9 @@
     @register_block("repeats")            # or as it is told; the rules stand in models/yolo.py
     @register_block(rule="keep", name="MyName")
 
+A file that registers nothing is taken as if it were pasted into models/common.py: rows can name its classes, those of a name
+that a block of the project has come before that, and what models/common.py imports is there.
+
 The file is your own code and is imported as such. Checkpoints hold its path and never its code.
 """
 
@@ -20,21 +23,23 @@ import traceback
 import zlib
 from collections.abc import Callable, Collection
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
 
 from torch import nn
 
-from models.description.rows import infer_rule
+from models import common
+from models.description.rules import RULES, Block
+from models.heads.table import HEADS
+from models.pasted import is_block
 from utils.errors import UserError, shown
-
-RULES = ("channels", "repeats", "keep", "plain")
 
 
 class Plugin(NamedTuple):
     """A registered block."""
 
-    block: type[nn.Module]
-    rule: str
+    block: Block
+    rule: str | None  # None: inferred for each row
     origin: str  # the file of its class
 
 
@@ -56,7 +61,7 @@ def register_block(
     """Class decorator: rows of a model YAML can name the block from here on.
 
     ``rule``, also as the only positional argument, says how rows feed it (channels, repeats, keep or plain); without it
-    that is inferred from the constructor. ``name`` is what rows call it, the class's own name if not given. Registering a
+    that is inferred. ``name`` is what rows call it, the class's own name if not given. Registering a
     class of the same file again replaces it. Raises UserError for a name that is taken.
     """
     if isinstance(block, str):
@@ -73,7 +78,7 @@ def register_block(
         raise UserError(_taken(name))
     if name in PLUGINS and PLUGINS[name].origin != origin:
         raise UserError(f"{name} is registered by {PLUGINS[name].origin} already; rename one, or use name=")
-    PLUGINS[name] = Plugin(block, rule or infer_rule(block), origin)
+    PLUGINS[name] = Plugin(block, rule, origin)
     return block
 
 
@@ -96,17 +101,28 @@ def load_plugins(files: list[str]) -> list[str]:
             del PLUGINS[name]
     for path in paths:
         _loaded.add(str(path))
-        _import(path)
+        module = _import(path)
         if not any(plugin.origin == str(path) for plugin in PLUGINS.values()):
-            raise UserError(f"--plugins {path}: registers no block; put @register_block above its class")
+            _take_all(module, path)
     return [str(path) for path in paths]
 
 
-def _import(path: Path) -> None:
+def _take_all(module: ModuleType, path: Path) -> None:
+    """Register what a file without @register_block defines, as if it were pasted into models/common.py."""
+    own = {k: v for k, v in vars(module).items() if is_block(v) and v.__module__ == module.__name__ and k not in HEADS}
+    if not any(inspect.isclass(block) for block in own.values()):
+        raise UserError(f"--plugins {path}: holds no class that extends nn.Module, so no block")
+    for name, block in own.items():
+        PLUGINS[name] = Plugin(block, None, str(path))
+
+
+def _import(path: Path) -> ModuleType:
     module_name = f"plugin_{path.stem}_{zlib.crc32(bytes(path)):x}"  # files of one name in two folders are two modules
     spec = importlib.util.spec_from_file_location(module_name, path)
     module = importlib.util.module_from_spec(spec)
     sys.modules[module_name] = module
+    # the names that pasted code takes for granted
+    vars(module).update({name: value for name, value in vars(common).items() if not name.startswith("__")})
     try:
         spec.loader.exec_module(module)
     # The user's own code may raise anything, and the user can mend it.
@@ -118,3 +134,4 @@ def _import(path: Path) -> None:
             str(e) if isinstance(e, UserError) else f"{type(e).__name__}: {e.msg if isinstance(e, SyntaxError) else e}"
         )
         raise UserError(f"--plugins {path}, line {line}: {said}") from e
+    return module

@@ -4,7 +4,7 @@ from copy import deepcopy
 
 import torch
 
-from models.backbones.backbone import Backbone
+from models.backbones.backbone import split_levels
 from models.description.rows import take
 from utils.device import describe_device, median_ms, normalising
 
@@ -35,8 +35,8 @@ def profile_layers(model: torch.nn.Module, image: torch.Tensor, device: torch.de
             given = take(layer.f, x, outputs, levels)
             times.append(median_ms(lambda layer=layer, given=given: layer(given), device, repeats=5))
             x = layer(given)
-            if isinstance(layer, Backbone):
-                levels, x = x, x[layer.default]
+            if layer.i == 0:
+                levels, x = split_levels(layer, x)
             outputs.append(x)
     total = sum(times)
     lines = [f"{'layer':>5}  {'module':<32}{'params':>10}{'ms':>9}{'share':>8}"]

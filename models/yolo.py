@@ -24,11 +24,12 @@ from torch import nn
 from tqdm import tqdm
 
 from models import common
-from models.backbones.backbone import Backbone
+from models.backbones.backbone import split_levels
 from models.blocks import attention, ghostnet, mobilenet, yolov7
+from models.blocks.names import ALIASES, PLACES
 from models.common import default_activation
 from models.description.budget import Budget
-from models.description.build import Scaling, build_head, build_layer, output_shape, scale_drop_rates, set_batchnorm
+from models.description.build import build_head, build_layer, scale_drop_rates, set_batchnorm
 from models.description.check import check_description, check_head, check_inputs, check_levels
 from models.description.doubts import find_warnings
 from models.description.find import apply_size, find_model_yaml, model_yamls
@@ -36,17 +37,29 @@ from models.description.rows import (
     CHECK_SIZE,
     Row,
     UnknownBlock,
-    infer_rule,
+    is_level,
     nearest,
     parse_activation,
     read_rows,
     take,
 )
-from models.description.swap import build_backbone, names_network, stock_name, trace_backbone, unnest, with_backbone
+from models.description.rules import Block, Scaling, rule_by_names
+from models.description.swap import (
+    build_backbone,
+    is_network,
+    names_network,
+    network_of_row,
+    recount,
+    stock_name,
+    trace_backbone,
+    unnest,
+    with_backbone,
+)
 from models.flops import count_gflops, count_layers, count_parameters
 from models.fuse import fuse_conv_bn
 from models.heads.protocol import Head
 from models.heads.table import HEADS
+from models.pasted import find_block, is_replaced, told
 from models.plugins import PLUGINS, load_plugins, reserve
 from models.profiling import profile_layers, profile_model
 from models.tta import forward_augment
@@ -61,7 +74,8 @@ from utils.errors import UserError, exit_on_user_error, shown
 #   repeats   Block(c1, c2, n, *args[1:])   the block itself repeats what it holds
 #   keep      Block(c1, *args)              output channels = input channels
 #   plain     Block(*args)                  knows nothing of channels
-#   None      one of these, inferred from the names of the constructor's first parameters
+#   None      inferred from the names of the constructor's first parameters, and from what the row writes
+# A class of a name that stands here already takes the place of ours; how it is fed is then inferred, too.
 BLOCKS = {
     # YOLOv5
     "Conv": "channels",
@@ -133,38 +147,72 @@ def read_model_yaml(cfg: str | Path | dict, backbone: str | None = None) -> tupl
     strides = []
     if not names_network(description):
         rows = parse_model(description, file, description.get("ch", 3))[1]
+        if rows[0].maps:
+            raise rows[0].error("is a whole network already: --backbone takes the place of the rows of a backbone")
         strides = [row.stride for row in rows[: len(description["backbone"])]]
     description = with_backbone(description, file, strides, backbone)
     return description, f"{Path(file).stem}_{backbone.rpartition('/')[2]}.yaml"
 
 
-def find_class(name: str) -> type[nn.Module] | None:
-    """The class of that name in the files of blocks; one that was pasted into models/common.py comes before ours."""
-    found = (getattr(file, name, None) for file in BLOCK_FILES)
-    return next((c for c in found if isinstance(c, type) and issubclass(c, nn.Module)), None)
+def find_class(name: str) -> Block | None:
+    """The block of that name: an import of this file, a class pasted into models/common.py, or one of ours."""
+    return find_block(name, BLOCK_FILES, globals())
 
 
-def resolve_block(row: Row) -> tuple[type[nn.Module], str]:
-    """The class a row names and the rule by which it is fed."""
-    block = find_class(row.block)
-    if row.block in BLOCKS:
+def resolve_block(row: Row) -> tuple[Block, str | None]:
+    """The block a row names and the rule by which it is fed, None where that is to be inferred."""
+    name = row.block
+    block = find_class(name)
+    if name in PLUGINS:
+        plugin = PLUGINS[name]
+        if name in BLOCKS:
+            row.notes.append(f"{name} is that of {plugin.origin}; the built-in one is not used")
+        return plugin.block, plugin.rule
+    if name in BLOCKS:
         if block is None:
-            raise row.error(f"{row.block} is in BLOCKS of models/yolo.py, but models/common.py has no such class")
-        return block, BLOCKS[row.block] or infer_rule(block)
-    if row.block in PLUGINS:
-        return PLUGINS[row.block].block, PLUGINS[row.block].rule
-    name = row.block.removeprefix("torch.")
-    found = getattr(nn, name[3:], None) if name.startswith("nn.") else None
+            raise row.error(f"{name} is in BLOCKS of models/yolo.py, but models/common.py has no such class")
+        if not is_replaced(block, name):
+            return block, BLOCKS[name]
+        row.notes.append(told(block, name))
+        # what ours is fed with says little of another class, unless that one's names say nothing
+        return block, None if rule_by_names(block) != "plain" else BLOCKS[name]
+    torch_name = name.removeprefix("torch.")
+    found = getattr(nn, torch_name[3:], None) if torch_name.startswith("nn.") else None
     if isinstance(found, type) and issubclass(found, nn.Module):
-        return found, TORCH_RULES.get(name, "plain")
+        return found, TORCH_RULES.get(torch_name, "plain")
     if block is not None:
         file = f"{block.__module__.replace('.', '/')}.py"
-        raise row.error(f"{row.block} is in {file}; add its name to BLOCKS in models/yolo.py to use it")
-    close = nearest(row.block, [*BLOCKS, *PLUGINS, *HEADS, "nn.Upsample"])
-    raise UnknownBlock(
-        f"{row.place}: unknown block {shown(row.block)}{close or '.'} A block of your own goes into models/common.py and "
-        "BLOCKS of models/yolo.py, or into a file that is given by --plugins"
-    )
+        raise row.error(f"{name} is in {file}; add its name to BLOCKS in models/yolo.py to use it")
+    raise UnknownBlock(f"{row.place}: unknown block {shown(name)}{_meant(name) or '.'} {PLACES}")
+
+
+def _meant(name: str) -> str:
+    """What an unknown name probably stands for, as the end of a message; empty where nothing is near."""
+    known = {alias: own for own, aliases in ALIASES.items() for alias in aliases}
+    if name in known:
+        return f"; {known[name]} is its name here."
+    return nearest(name, [*BLOCKS, *PLUGINS, *HEADS, "nn.Upsample"])
+
+
+def check_blocks(rows: list[Row], file: str) -> None:
+    """Every row names a block that is there. Raises UserError for all that don't, at once."""
+    unknown: dict[str, list[Row]] = {}
+    for row in rows:
+        try:
+            if row.block not in HEADS and not (row.index == 0 and is_network(row.block, [*BLOCKS, *PLUGINS])):
+                resolve_block(row)
+        except UnknownBlock:
+            unknown.setdefault(row.block, []).append(row)
+        finally:
+            row.notes.clear()
+    if len(unknown) < 2:
+        # the only one is told with its row, when that is built
+        return
+    said = []
+    for name, where in unknown.items():
+        layers = f"layer{'s' if len(where) > 1 else ''} {', '.join(str(row.index) for row in where)}"
+        said.append(f"{shown(name)} ({layers}{_meant(name).rstrip('.')})")
+    raise UnknownBlock(f"{file}: unknown blocks: {', '.join(said)}. {PLACES}")
 
 
 def parse_model(cfg: dict, file: str, ch: int = 3) -> tuple[nn.Sequential, list[Row]]:
@@ -188,7 +236,10 @@ def parse_model(cfg: dict, file: str, ch: int = 3) -> tuple[nn.Sequential, list[
     with Budget(), default_activation(parse_activation(cfg.get("activation"), file)):
         if backbone := build_backbone(cfg, file, rows):
             layers, levels = [backbone], trace_backbone(backbone, rows[0], CHECK_SIZE)
+        check_blocks(rows[len(layers) :], file)
         for row in rows[len(layers) :]:
+            if rows[0].maps:
+                recount(row, rows[0])
             sources = row.source_indices()
             shapes = [r.shape for r in rows]
             inputs = [take(s, (ch, CHECK_SIZE, CHECK_SIZE), shapes, levels) for s in sources]
@@ -199,11 +250,16 @@ def parse_model(cfg: dict, file: str, ch: int = 3) -> tuple[nn.Sequential, list[
                 layer = build_head(kind, row, sources, channels, cfg)
                 check_levels(row, sources, inputs, strides, rows)
                 layer.set_strides(strides)
+            elif row.index == 0 and (layer := network_of_row(row, [*BLOCKS, *PLUGINS])):
+                rows[0].maps = trace_backbone(layer, row, CHECK_SIZE)
             else:
+                taken = [None if s == -1 or is_level(s) else rows[s] for s in sources]
                 block, rule = resolve_block(row)
-                layer = build_layer(row, block, rule, channels, scaling)
-                row.shape = output_shape(row, layer.eval(), inputs, isinstance(row.source, list))
+                layer = build_layer(row, block, rule, taken, inputs, scaling)
                 row.stride = CHECK_SIZE / row.shape[1]
+                if row.maps:
+                    layer.map_names = list(row.maps)
+            levels |= row.maps
             layer.i, layer.f = row.index, row.source
             row.parameters = count_parameters(layer)[0]
             layers.append(layer)
@@ -240,7 +296,7 @@ class DetectionModel(nn.Module):
         check_description(self.yaml, self.yaml_file)
         self.yaml.setdefault("ch", 3)
         self.model, self.rows = parse_model(self.yaml, self.yaml_file, self.yaml["ch"])
-        if isinstance(self.model[0], Backbone):
+        if names_network(self.yaml):
             self.yaml |= self.model[0].description()
         self.save = sorted({s for row in self.rows for s in row.kept_sources()})
         self.nc = self.detect.nc
@@ -275,8 +331,8 @@ class DetectionModel(nn.Module):
         outputs, levels = [], {}
         for layer in self.model:
             x = layer(take(layer.f, x, outputs, levels))
-            if isinstance(layer, Backbone):
-                levels, x = x, x[layer.default]
+            if layer.i == 0:
+                levels, x = split_levels(layer, x)
             outputs.append(x if layer.i in self.save else None)
         return x
 

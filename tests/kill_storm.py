@@ -127,9 +127,12 @@ class Storm:
 
     def start(self, words: list[str], shift: float = 0.0) -> int:
         """Begin train.py in a child, for which the clock is ``shift`` seconds ahead; its process id."""
+        # held back until the child takes them as a program does that is being started
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
         child = os.fork()
         if child == 0:
             live(words, self.folder / "said.txt", shift)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return child
 
     def wait(self, child: int) -> tuple[int, str]:
@@ -157,8 +160,9 @@ def live(words: list[str], said: Path, shift: float) -> None:
     code, ending = 1, None
     try:
         os.setsid()
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for stop in STOPS:
+            signal.signal(stop, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
         where = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(where, 1)
         os.dup2(where, 2)
@@ -166,6 +170,7 @@ def live(words: list[str], said: Path, shift: float) -> None:
         now = time.time
         time.time = lambda: now() + shift
         sys.argv = [str(ROOT / "train.py"), *words]
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         runpy.run_path(sys.argv[0], run_name="__main__")
         code = 0
     except SystemExit as end:
@@ -221,6 +226,7 @@ class Kill:
         return True
 
 
+STOPS = (signal.SIGINT, signal.SIGTERM)
 HOWS = ("KILL", "KILL", "KILL group", "TERM", "TERM", "TERM twice", "INT group", "INT group twice")
 
 

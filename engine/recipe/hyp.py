@@ -52,6 +52,7 @@ HYPER_PARAMETERS = (
     HyperParameter("fl_gamma", "focal loss gamma (0: plain cross-entropy)", evolve=Range(1, 0.0, 2.0)),
     HyperParameter("label_smoothing", "share of a class target that goes to both answers alike", default=0.0, most=1),
     HyperParameter("nominal_batch", "images per optimiser step (64 unless given)", default=64, least=1),
+    HyperParameter("ema_tau", "updates over which the average of the weights sets in", default=2000, least=1),
     HyperParameter("hsv_h", "hue, fraction of the circle", evolve=Range(1, 0.0, 0.1)),
     HyperParameter("hsv_s", "saturation, fraction", evolve=Range(1, 0.0, 0.9)),
     HyperParameter("hsv_v", "value, fraction", evolve=Range(1, 0.0, 0.9)),

@@ -197,7 +197,7 @@ def build_learner(
     freeze_layers(model, options.freeze)
     slow = {"slow": model.backbone, "factor": options.backbone_lr}
     optimizer = build_optimizer(model, hyp, options.batch_size, schedule.accumulate, options.optimizer, **slow)
-    ema = ModelEMA(world.copy_first(model))
+    ema = ModelEMA(world.copy_first(model), tau=hyp["ema_tau"])
     idle = idle_parameters(model, imgsz) if world.size > 1 else []
     if idle and world.is_first:
         print(f"note: {len(idle)} parameters do not learn, since no gradient reaches them; the first: {idle[0]}")

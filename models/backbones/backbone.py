@@ -7,6 +7,7 @@ create_backbone("efficientnet_b0", levels=["P3", "P4", "P5"])
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -72,6 +73,17 @@ class Backbone(nn.Module):
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             self.net(image)
         return counter.get_total_flops() / 2
+
+
+def split_levels(layer: nn.Module, x: Any) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+    """{level: map} of what a detector's first layer gave, and the map for a row with `from` -1.
+
+    A row that is a whole network has ``map_names``, the levels of the maps that it gives; any other layer has none.
+    """
+    if isinstance(layer, Backbone):
+        return x, x[layer.default]
+    names = getattr(layer, "map_names", None)
+    return (dict(zip(names, x, strict=True)), x[-1]) if names else ({}, x)
 
 
 def create_backbone(

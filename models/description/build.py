@@ -1,31 +1,32 @@
 """From one row of a model YAML to its layer: construct it, trace it to know the shape of what it gives, set its constants."""
 
+import re
 from inspect import Parameter, signature
 from itertools import chain
-from typing import NamedTuple
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.parameter import UninitializedTensorMixin
 
 from models.backbones.backbone import Backbone
-from models.common import FusedMBConv, MBConv
 from models.description.budget import TooLarge
 from models.description.rows import (
     CHECK_SIZE,
     MOST_REPEATS,
     Row,
-    is_count,
     is_size,
     nearest,
     parse_arguments,
-    scale_channels,
     scale_number,
 )
+from models.description.rules import Block, Reading, Scaling, is_channels, parameters_of, readings, suits
 from models.heads.protocol import Head
 from utils.errors import MOST_QUOTED, UserError, shown
 
 BATCHNORM = {"eps": 1e-3, "momentum": 0.03}  # stock's, for every layer unless the YAML says otherwise for the backbone
+# of a network that is one row
+MOST_MAPS = 5
 # what a constructor says, and what to do
 REMEDIES = (
     ("divisible by groups", "choose groups that divide both, or channels that the groups divide"),
@@ -34,33 +35,67 @@ REMEDIES = (
 )
 
 
-class Scaling(NamedTuple):
-    """What a model's YAML says about the size of every row."""
+def build_layer(
+    row: Row,
+    block: Block,
+    rule: str | None,
+    taken: list[Row | None],
+    inputs: list[tuple[int, int, int]],
+    scaling: Scaling,
+) -> nn.Module:
+    """The layer that a row describes, with the row's shape: ``block`` fed by ``rule`` (see BLOCKS in models/yolo.py; None:
+    inferred) from the rows ``taken``, None for the image, whose outputs have the shapes ``inputs``.
 
-    depth: float  # factor on the repeats
-    width: float  # factor on the output channels,
-    divisor: int  # which are rounded up to a multiple of this,
-    outputs: int  # except where they equal na·(nc+5)
-
-
-def build_layer(row: Row, block: type[nn.Module], rule: str, channels: list[int], scaling: Scaling) -> nn.Module:
-    """Construct what one row describes: ``block``, fed by ``rule`` (see BLOCKS in models/yolo.py) from inputs of ``channels``."""
-    c1 = channels[0] if len(channels) == 1 else channels
+    Where a row can be read in several ways, the first that builds and runs.
+    """
+    channels = [shape[0] for shape in inputs]
     args, kwargs = parse_arguments(row)
+    args = [_widened(arg, scaling) for arg in args]
+    kwargs = {key: _widened(value, scaling) for key, value in kwargs.items()}
+    found = readings(row, block, rule, args, taken, channels, scaling)
+    if not found:
+        shown_first = f", and {shown(repr(args[0]))} is not" if args else ""
+        raise row.error(
+            f"the first argument of {row.block} is its output channels, a positive whole number{shown_first}; "
+            f"write [128] or [128, …]"
+        )
+    failures = []
+    for reading in found:
+        state = torch.get_rng_state()
+        try:
+            layer = _construct(row, block, reading, channels, kwargs, scaling)
+            row.shape = output_shape(row, layer.eval(), inputs, isinstance(row.source, list))
+        except UserError as e:
+            failures.append(e)
+            # what comes next starts as if this had not been tried
+            torch.set_rng_state(state)
+        else:
+            row.notes += [reading.note] if reading.note else []
+            return layer
+    if len(failures) == 1 or rule:
+        raise failures[0]
+    raise UserError(
+        f"{failures[0]}; {len(failures)} ways to read the row were tried: say in BLOCKS of models/yolo.py how it is fed, "
+        f'"{row.block}": "channels"'
+    )
+
+
+def _widened(value: Any, scaling: Scaling) -> Any:
+    """128*width, as a row may write it, times the width multiple; any other value as it is."""
+    found = re.fullmatch(r"(\d{1,9}) ?\* ?width", value) if isinstance(value, str) else None
+    return scaling.channels(int(found[1])) if found else value
+
+
+def _construct(
+    row: Row, block: Block, reading: Reading, channels: list[int], kwargs: dict[str, Any], scaling: Scaling
+) -> nn.Module:
+    """Call the block as a reading says."""
+    rule, args = reading.rule, list(reading.args)
     flow = f"{_words(channels)} channels come in"
     if rule in ("channels", "repeats"):
-        if not args or not is_count(args[0]):
-            found = f", and {shown(repr(args[0]))} is not" if args else ""
-            raise row.error(
-                f"the first argument of {row.block} is its output channels, a positive whole number{found}; "
-                f"write [128] or [128, …]"
-            )
-        c2 = args[0] if args[0] == scaling.outputs else scale_channels(args[0], scaling.width, scaling.divisor)
-        flow += f", {args[0]} × width_multiple {scaling.width:g} = {c2} go out"
-        args = [c1, c2, *args[1:]]
+        flow += f", {row.args[0]} × width_multiple {scaling.width:g} = {args[1]} go out" if row.args else ""
     elif rule == "keep":
-        _refuse_channels(row, c1, args, _row_parameters(block, rule), scaling)
-        args = [c1, *args]
+        _refuse_channels(row, args[0], args[1:], _row_parameters(block, rule), scaling)
     n = scale_number(row.number, scaling.depth)
     if n > MOST_REPEATS:
         raise row.error(
@@ -72,6 +107,9 @@ def build_layer(row: Row, block: type[nn.Module], rule: str, channels: list[int]
     row.rule, row.built_number, row.built_args = rule, n, args
     try:
         signature(block).bind(*args, **kwargs)
+    # ValueError: of what has no signature to look at
+    except ValueError:
+        pass
     except TypeError as e:
         raise row.error(_wrong_arguments(row.block, block, rule, kwargs, str(e))) from None
     try:
@@ -89,6 +127,11 @@ def build_layer(row: Row, block: type[nn.Module], rule: str, channels: list[int]
             )
         called = f"{row.block}({', '.join(map(str, args))})"
         raise row.error(f"{shown(called)} cannot be built: {_told(e)}; {flow}; {remedy}") from e
+    if not isinstance(layer, nn.Module):
+        raise row.error(
+            f"{row.block} gives a {type(layer).__name__}; a row takes a class that extends nn.Module, or a "
+            "function that returns one"
+        )
     for tensor in chain(layer.parameters(), layer.buffers()):
         if isinstance(tensor, UninitializedTensorMixin):
             raise row.error(
@@ -116,21 +159,21 @@ def _words(channels: list[int]) -> str:
     return " and ".join(map(str, channels))
 
 
-def _row_parameters(block: type[nn.Module], rule: str) -> list[Parameter]:
+def _row_parameters(block: Block, rule: str) -> list[Parameter]:
     """The constructor's parameters that a row's args stand for: all but those that the rule fills in."""
     filled = {"channels": 1, "repeats": 1, "keep": 1, "plain": 0}[rule]
-    parameters = list(signature(block).parameters.values())[filled:]
+    parameters = parameters_of(block)[filled:]
     return parameters[:1] + parameters[2:] if rule == "repeats" else parameters
 
 
-def _arguments_of(name: str, block: type[nn.Module], rule: str) -> str:
+def _arguments_of(name: str, block: Block, rule: str) -> str:
     """The arguments of a block as a row writes them, with their defaults."""
     parameters = _row_parameters(block, rule)
     taken = ", ".join(p.name if p.default is p.empty else f"{p.name}={p.default}" for p in parameters)
     return f"args of {name} are [{taken}]"
 
 
-def _wrong_arguments(name: str, block: type[nn.Module], rule: str, kwargs: dict, said: str) -> str:
+def _wrong_arguments(name: str, block: Block, rule: str, kwargs: dict, said: str) -> str:
     """What Python says of a call that does not fit, and the arguments there are."""
     names = [p.name for p in _row_parameters(block, rule)]
     unknown = next((k for k in kwargs if k not in names), None)
@@ -139,11 +182,10 @@ def _wrong_arguments(name: str, block: type[nn.Module], rule: str, kwargs: dict,
 
 
 def _refuse_channels(row: Row, c1: int | list[int], args: list, parameters: list[Parameter], scaling: Scaling) -> None:
-    """A block that keeps its channels takes no channels; many write-ups give them all the same."""
-    if not args or not isinstance(args[0], int) or isinstance(c1, list):
+    """A block that keeps its channels takes no others; many write-ups give them all the same."""
+    if not args or not isinstance(args[0], int) or isinstance(c1, list) or suits(args[0], parameters):
         return
-    looks_like_channels = args[0] >= 64 and scale_channels(args[0], scaling.width, scaling.divisor) == c1
-    if looks_like_channels or args[0] > c1:
+    if args[0] > c1 or is_channels(args[0], c1, parameters, scaling):
         rest = ", ".join(map(str, row.args[1:]))
         first = parameters[0].name if parameters and isinstance(parameters[0].default, int | type) else ""
         named = f"; if {args[0]} is meant as its `{first}`, write {first}={args[0]}" if first else ""
@@ -180,6 +222,10 @@ def output_shape(row: Row, layer: nn.Module, inputs: list[tuple], as_list: bool)
                     'name that parameter c1, or say by the rule "channels" or "keep" how it is fed'
                 )
             raise row.error(f"{row.block} does not fit its input {shown(given)}: {_told(e)}{remedy}") from e
+    if row.index == 0 and _is_pyramid(y):
+        # the coarsest is P5, as in write-ups: of four maps, P2 to P5
+        row.maps = {f"P{6 - len(y) + i}": tuple(level.shape[1:]) for i, level in enumerate(y)}
+        return row.maps["P5"]
     if not isinstance(y, torch.Tensor) or y.ndim != 4:
         found = f"a tensor of {y.ndim} dimensions" if isinstance(y, torch.Tensor) else type(y).__name__
         raise row.error(f"{row.block} returns {found}; a layer returns one map [batch, channels, height, width]")
@@ -188,6 +234,15 @@ def output_shape(row: Row, layer: nn.Module, inputs: list[tuple], as_list: bool)
             f"{row.block} gives an empty map, {'×'.join(map(str, y.shape[1:]))}, for images of {CHECK_SIZE} pixels"
         )
     return tuple(y.shape[1:])
+
+
+def _is_pyramid(y: Any) -> bool:
+    """Whether a network gave maps of several levels, finest first."""
+    return (
+        isinstance(y, list | tuple)
+        and 2 <= len(y) <= MOST_MAPS
+        and all(isinstance(level, torch.Tensor) and level.ndim == 4 and 0 not in level.shape for level in y)
+    )
 
 
 def set_batchnorm(layers: nn.Sequential, rows: list[Row], description: dict, file: str) -> None:
@@ -214,6 +269,6 @@ def set_batchnorm(layers: nn.Sequential, rows: list[Row], description: dict, fil
 
 def scale_drop_rates(layers: nn.Sequential) -> None:
     """The papers' stochastic depth: the drop rate grows linearly over the blocks, from none in the first."""
-    blocks = [m for m in layers.modules() if isinstance(m, (MBConv, FusedMBConv)) and m.paper]
+    blocks = [m for m in layers.modules() if getattr(m, "paper", False) is True and hasattr(m, "drop_path")]
     for i, block in enumerate(blocks):
         block.drop_path.p *= i / len(blocks)

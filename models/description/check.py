@@ -102,7 +102,7 @@ def check_description(description: dict, file: str) -> None:
 def required_keys(description: dict) -> list[str]:
     """The keys a model needs: `anchors` among them, unless it names a head that has none."""
     rows = description.get("head")
-    named = [row[2] for row in rows if isinstance(row, list) and len(row) == 4] if isinstance(rows, list) else []
+    named = [row[2] for row in rows if isinstance(row, list) and len(row) in (4, 5)] if isinstance(rows, list) else []
     heads = [HEADS[name] for name in named if isinstance(name, str) and name in HEADS]
     anchored = all(head.anchored for head in heads)
     return ["nc", "anchors", "backbone", "head"] if anchored else ["nc", "backbone", "head"]

@@ -14,7 +14,25 @@ def find_warnings(description: dict, file: str, rows: list[Row], head: Head) -> 
     and what the head doubts of its own row."""
     unknown = [str(key) for key in description if key not in KEYS]
     found = [f"{file}: the key `{shown(key)}` is not used{nearest(key, list(KEYS))}" for key in unknown]
-    return [*found, *_unused_layers(rows), *_unfinished_stages(rows), *head.doubts(rows[-1], description)]
+    return [
+        *found,
+        *_notes(file, rows),
+        *_unused_layers(rows),
+        *_unfinished_stages(rows),
+        *head.doubts(rows[-1], description),
+    ]
+
+
+def _notes(file: str, rows: list[Row]) -> list[str]:
+    """How rows were read, each thing once, with the layers it is about."""
+    layers: dict[str, list[int]] = defaultdict(list)
+    for row in rows:
+        for note in row.notes:
+            layers[note].append(row.index)
+    return [
+        f"{file}, layer{'s' if len(where) > 1 else ''} {', '.join(map(str, where))}: {note}"
+        for note, where in layers.items()
+    ]
 
 
 def _unused_layers(rows: list[Row]) -> list[str]:

@@ -1,8 +1,11 @@
-"""Rows of a model YAML: reading, checking, and what their words mean. Nothing in them is ever evaluated."""
+"""Rows of a model YAML: reading, checking, and what their words mean. Nothing in them is ever evaluated.
+
+[from, number, module, args]          from: the layers it takes, -1 the one before
+[from, number, module, args, name]    later rows may take it by its name
+"""
 
 import ast
 import difflib
-import inspect
 import math
 import re
 from dataclasses import dataclass, field
@@ -39,6 +42,9 @@ class Row:
     rule: str = ""  # how its block was fed: see BLOCKS in models/yolo.py
     built_number: int = 1
     built_args: list = field(default_factory=list)
+    maps: dict[str, tuple[int, int, int]] = field(default_factory=dict)  # of a first row that gives several: by level
+    named: set[int] = field(default_factory=set)  # places in `from` that were names
+    notes: list[str] = field(default_factory=list)  # what to tell about how it was read
 
     def __str__(self) -> str:
         return shown(f"[{_as_yaml(self.source)}, {self.number}, {self.block}, {_as_yaml(self.args)}]")
@@ -107,8 +113,12 @@ def _as_yaml(value: Any) -> str:
 
 
 def read_rows(cfg: dict, file: str) -> list[Row]:
-    """The rows of backbone and head in order. Raises UserError for anything that isn't [from, number, module, args]."""
+    """The rows of backbone and head in order, names in their `from` replaced by the layers' numbers.
+
+    Raises UserError for anything that isn't [from, number, module, args] or [from, number, module, args, name].
+    """
     rows = []
+    numbers: dict[str, int] = {}
     for section in ("backbone", "head"):
         entries = cfg[section]
         if section == "backbone" and isinstance(entries, str):
@@ -121,10 +131,14 @@ def read_rows(cfg: dict, file: str) -> list[Row]:
             place = f"{file}, layer {len(rows)} {shown(_as_yaml(entry))}"
             if typed := [c for c in _as_yaml(entry) if c in FULL_WIDTH]:
                 raise UserError(f"{place}: type the full-width {typed[0]!r} in half width")
-            if not isinstance(entry, list) or len(entry) != 4:
+            if entry in ("...", ["..."], Ellipsis):
+                raise UserError(
+                    f"{place}: three dots stand for rows that a write-up leaves out; put them in their place"
+                )
+            if not isinstance(entry, list) or len(entry) not in (4, 5):
                 found = f"this one has {len(entry)}" if isinstance(entry, list) else "in brackets"
                 raise UserError(f"{place}: a row has four parts, [from, number, module, args]; {found}")
-            source, number, block, args = entry
+            source, number, block, args = entry[:4]
             if isinstance(source, list) and not 0 < len(source) <= MOST_SOURCES:
                 raise UserError(f"{place}: `from` holds {len(source)} layers; it takes 1 to {MOST_SOURCES}")
             if not is_count(number):
@@ -139,8 +153,40 @@ def read_rows(cfg: dict, file: str) -> list[Row]:
                     f"{place}: args is {shown(repr(args))}; it must be a list, [{shown(_as_yaml(args))}], or [] if there are "
                     "none"
                 )
-            rows.append(Row(file, len(rows), source, number, block, args))
+            row = Row(file, len(rows), source, number, block, args)
+            row.source = _by_number(row, numbers)
+            if len(entry) == 5:
+                numbers[_new_name(row, entry[4], numbers)] = row.index
+            rows.append(row)
     return rows
+
+
+def _new_name(row: Row, name: Any, taken: dict[str, int]) -> str:
+    """The name of a row, which no row before it has. Raises UserError."""
+    if not isinstance(name, str) or not re.fullmatch(r"[^\W\d]\w*", name) or len(name) > MOST_ARGUMENT:
+        raise row.error(f"its fifth part is {shown(repr(name))}; it is a name for the layer, such as low")
+    if is_level(name):
+        raise row.error(f"{name} can't be its name: it stands for a level of a backbone by name")
+    if name in taken:
+        raise row.error(f"the name {shown(name)} is that of layer {taken[name]}; each names one layer")
+    return name
+
+
+def _by_number(row: Row, numbers: dict[str, int]) -> Any:
+    """The `from` of a row with the number of each layer that it takes by name."""
+
+    def number(place: int, source: Any) -> Any:
+        if not isinstance(source, str) or is_level(source):
+            return source
+        row.named.add(place)
+        if source not in numbers:
+            raise row.error(
+                f"`from` holds {shown(repr(source))}; it takes layer numbers, -1 for the layer before, levels such as P4, or "
+                f"names of earlier rows{nearest(source, list(numbers))}"
+            )
+        return numbers[source]
+
+    return [number(i, s) for i, s in enumerate(row.source)] if isinstance(row.source, list) else number(0, row.source)
 
 
 def is_count(value: object, most: float = math.inf) -> bool:
@@ -244,49 +290,6 @@ def parse_activation(text: str | None, file: str) -> nn.Module | None:
             f"{file}: activation {shown(repr(text))} is no module of torch.nn; write it as nn.SiLU() or nn.LeakyReLU(0.1)"
         )
     return module
-
-
-INPUT_NAMES = {
-    "c1",
-    "inp",
-    "inc",
-    "cin",
-    "chin",
-    "nin",
-    "in",
-    "inchannels",
-    "inchannel",
-    "inch",
-    "inchs",
-    "inplanes",
-    "indim",
-}
-OUTPUT_NAMES = {
-    "c2",
-    "oup",
-    "ouc",
-    "cout",
-    "chout",
-    "nout",
-    "out",
-    "outc",
-    "outchannels",
-    "outchannel",
-    "outch",
-    "outchs",
-}
-OUTPUT_NAMES |= {"planes", "outplanes", "outdim"}
-WIDTH_NAMES = {"c", "ch", "channel", "channels", "dim", "planes", "nf", "features", "numfeatures"}
-REPEAT_NAMES = {"n", "number", "repeats", "repeat", "numrepeats", "numblocks", "nblocks"}
-
-
-def infer_rule(block: type[nn.Module]) -> str:
-    """How a block is fed, from the names of its constructor's first parameters: see BLOCKS in models/yolo.py."""
-    parameters = [name.replace("_", "").lower() for name in list(inspect.signature(block).parameters)[:3]]
-    first, second, third = [*parameters, "", "", ""][:3]
-    if first in INPUT_NAMES and second in OUTPUT_NAMES:
-        return "repeats" if third in REPEAT_NAMES else "channels"
-    return "keep" if first in INPUT_NAMES | WIDTH_NAMES else "plain"
 
 
 def close_names(name: str, known: list[str]) -> list[str]:

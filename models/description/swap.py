@@ -7,11 +7,12 @@ with_backbone(description, …, "resnet50")      what --backbone does to a YAML 
 
 import math
 import re
+from typing import Any
 
 from models.backbones.backbone import Backbone, create_backbone
-from models.backbones.networks import Network, describe
+from models.backbones.networks import Network, describe, resolve_name
 from models.description.budget import TooLarge
-from models.description.rows import Row, is_level, is_size, read_rows
+from models.description.rows import Row, is_level, is_size, listed, read_rows
 from models.flops import count_parameters
 from utils.errors import UserError, shown
 
@@ -119,6 +120,55 @@ def trace_backbone(backbone: Backbone, row: Row, size: int) -> dict[str, tuple[i
     row.shape, row.stride = shapes[backbone.default], float(backbone.strides[backbone.default])
     row.parameters = count_parameters(backbone)[0]
     return shapes
+
+
+def is_network(name: str, blocks: list[str]) -> bool:
+    """Whether a row's block is a network by name: one of torchvision or timm, of no block's name."""
+    if name in blocks or name.startswith(("nn.", "torch.")):
+        return False
+    try:
+        return bool(resolve_name(name))
+    except UserError:
+        return False
+
+
+def network_of_row(row: Row, blocks: list[str]) -> Backbone | None:
+    """The network that a first row names in the place of a block, with all of its levels; None where it names none."""
+    if not is_network(row.block, blocks):
+        return None
+    if row.args and row.args != [False]:
+        row.notes.append(
+            f"{row.block} starts untrained, whatever its arguments say; --backbone-weights imagenet fetches weights"
+        )
+    try:
+        return create_backbone(row.block, levels=list(describe(row.block).levels))
+    except TooLarge as e:
+        raise row.error(str(e)) from None
+
+
+# layers that write-ups count for a row which is a network, whatever it gives: the maps are the last of them
+COUNTED = 5
+
+
+def recount(row: Row, network: Row) -> None:
+    """Turn the `from` of a row behind a network of several maps, which counts each as a layer, into ours: levels for the maps,
+    and numbers of the layers that there are."""
+    at = row.index + COUNTED - 1
+
+    def ours(place: int, source: Any) -> Any:
+        if place in row.named or not isinstance(source, int) or isinstance(source, bool) or source == -1:
+            return source
+        layer = source if source >= 0 else at + source
+        if layer >= COUNTED:
+            return source if source < 0 else layer - COUNTED + 1
+        if f"P{layer + 1}" not in network.maps:
+            counted = [int(name[1:]) - 1 for name in network.maps]
+            raise row.error(
+                f"takes layer {layer}, and {network.block} gives maps that count as layers {listed(counted)}"
+            )
+        return f"P{layer + 1}"
+
+    row.source = [ours(i, s) for i, s in enumerate(row.source)] if isinstance(row.source, list) else ours(0, row.source)
 
 
 def _is_triple(values) -> bool:

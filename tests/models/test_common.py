@@ -8,7 +8,7 @@ from torch import nn
 
 from models import common, yolo
 from models.common import FusedMBConv, MBConv, ShuffleNetV2_InvertedResidual, UniversalInvertedBottleneckBlock
-from models.description.rows import infer_rule
+from models.description.rules import rule_by_names
 from models.yolo import DetectionModel
 from tests.helpers.descriptions import small
 from tests.helpers.project import ROOT, assert_user_error, command
@@ -59,7 +59,7 @@ def test_every_block_of_the_table_has_a_class_and_a_rule_that_fits_its_construct
     for name, rule in yolo.BLOCKS.items():
         block = yolo.find_class(name)
         if rule != "plain" and name != "C3SPP":
-            assert infer_rule(block) == rule, name
+            assert rule_by_names(block) == rule, name
 
 
 @pytest.mark.parametrize(

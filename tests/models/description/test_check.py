@@ -76,9 +76,9 @@ BROKEN = {
         "stride for both sides",
     ),
     "channels for a block that keeps them": (
-        edited((SPPF, SPPF.replace("SPPF, [1024, 5]", "nn.BatchNorm2d, [1024]"))),
-        "my.yaml, layer 9 [-1, 1, nn.BatchNorm2d, [1024]]: nn.BatchNorm2d keeps the 512 channels that come in and takes no "
-        "output channels; take 1024 out: []",
+        edited((SPPF, SPPF.replace("SPPF, [1024, 5]", "nn.BatchNorm2d, [2048]"))),
+        "my.yaml, layer 9 [-1, 1, nn.BatchNorm2d, [2048]]: nn.BatchNorm2d keeps the 512 channels that come in and takes no "
+        "output channels; take 2048 out: []",
     ),
     "groups that do not divide": (
         edited(("[-1, 1, Conv, [512, 3, 2]]    # 5", "[-1, 1, Conv, [512, 3, 2, None, 3]]")),
