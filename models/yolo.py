@@ -51,6 +51,7 @@ from models.description.swap import (
     network_of_row,
     recount,
     stock_name,
+    told_maps,
     trace_backbone,
     unnest,
     with_backbone,
@@ -259,7 +260,9 @@ def parse_model(cfg: dict, file: str, ch: int = 3) -> tuple[nn.Sequential, list[
                 row.stride = CHECK_SIZE / row.shape[1]
                 if row.maps:
                     layer.map_names = list(row.maps)
-            levels |= row.maps
+            if row.maps:
+                row.notes.append(told_maps(row))
+                levels = row.maps
             layer.i, layer.f = row.index, row.source
             row.parameters = count_parameters(layer)[0]
             layers.append(layer)

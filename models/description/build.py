@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn.parameter import UninitializedTensorMixin
 
 from models.backbones.backbone import Backbone
+from models.blocks.names import SHIPPED
 from models.description.budget import TooLarge
 from models.description.rows import (
     CHECK_SIZE,
@@ -215,8 +216,8 @@ def output_shape(row: Row, layer: nn.Module, inputs: list[tuple], as_list: bool)
             raise row.error(str(e)) from None
         except Exception as e:
             given = " and ".join("×".join(map(str, shape)) for shape in inputs)
-            remedy = ""
-            if row.rule == "plain" and not row.block.startswith("nn."):
+            remedy = _lacking(row, layer, e)
+            if row.rule == "plain" and not row.block.startswith("nn.") and not remedy:
                 remedy = (
                     f"; it was built as {row.block}(*args): where its constructor begins with the input channels, "
                     'name that parameter c1, or say by the rule "channels" or "keep" how it is fed'
@@ -234,6 +235,16 @@ def output_shape(row: Row, layer: nn.Module, inputs: list[tuple], as_list: bool)
             f"{row.block} gives an empty map, {'×'.join(map(str, y.shape[1:]))}, for images of {CHECK_SIZE} pixels"
         )
     return tuple(y.shape[1:])
+
+
+def _lacking(row: Row, layer: nn.Module, error: Exception) -> str:
+    """What to do where a pasted class calls a method of its own that it lacks, as some write-ups leave one out."""
+    name = getattr(error, "name", None)
+    if not isinstance(error, AttributeError) or not isinstance(name, str) or not hasattr(layer, "forward"):
+        return ""
+    if row.block in SHIPPED:
+        return f"; the class that was pasted lacks {name}: take it out, and the built-in {row.block} is used"
+    return f"; its class lacks {name}, which its forward asks for: copy that, too"
 
 
 def _is_pyramid(y: Any) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 
 from models.description.rows import MOST_CLASSES, Row, close_names, is_count, is_level, is_size
 from models.heads.anchors import anchor_problem
-from models.heads.table import HEADS
+from models.heads.table import FOREIGN_HEADS, HEADS
 from utils.errors import UserError, shown
 from utils.yaml_file import CONTROLS
 
@@ -111,6 +111,8 @@ def required_keys(description: dict) -> list[str]:
 def check_head(rows: list[Row], file: str) -> None:
     """A model has one head, such as Detect, and it is the last row."""
     found = [row for row in rows if row.block in HEADS]
+    if not found and rows and (words := _foreign_head(rows[-1].block)):
+        raise rows[-1].error(f"{shown(rows[-1].block)} is a head of another project and not built in: {words}")
     if not found:
         name, kind = next(iter(HEADS.items()))
         raise UserError(
@@ -127,6 +129,14 @@ def check_head(rows: list[Row], file: str) -> None:
             f"the last row of the head must be {found[0].block}, but layer {following.index} {following} follows it; "
             "move that row up, or take it out"
         )
+
+
+def _foreign_head(name: str) -> str:
+    """What stands in for a head that is not ours; empty where the name is that of no head."""
+    known = {key.lower(): words for key, words in FOREIGN_HEADS.items()}
+    if name.lower() in known:
+        return known[name.lower()]
+    return "Detect takes its layers, as [nc, anchors]" if "detect" in name.lower() and name not in HEADS else ""
 
 
 def check_inputs(row: Row, sources: list[int | str], inputs: list[tuple], rows: list[Row]) -> None:

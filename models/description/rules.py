@@ -39,8 +39,8 @@ REPEAT_NAMES = set(
 INNER_NAMES = re.compile(r"c[3-9]")
 # what a number is at least to be taken for channels, and to be told of where it equals some
 LEAST_CHANNELS, LEAST_TOLD = 16, 32
-# how far from its default, in factors, a parameter's value may lie to be taken for it: a ratio of 16 is never 1024
-MOST_FACTOR = 8
+# a default from here on is of hidden channels, whose number may be so many times it
+LEAST_HIDDEN, MOST_FACTOR = 64, 8
 
 Block = type[nn.Module] | Callable[..., nn.Module]
 
@@ -178,11 +178,12 @@ def is_channels(value: Any, c1: int, parameters: list[inspect.Parameter], scalin
 
 
 def suits(value: int, parameters: list[inspect.Parameter]) -> bool:
-    """Whether a number is near the default of the first parameter, so that it is likely meant for it."""
+    """Whether a number is likely a value of the first parameter, by that one's default."""
     default = parameters[0].default if parameters else None
     if isinstance(default, bool) or not isinstance(default, int | float) or default <= 0:
         return False
-    return default / MOST_FACTOR <= value <= default * MOST_FACTOR
+    # a ratio of 16 is never 1024; hidden channels of 2048 may be
+    return value <= default or (default >= LEAST_HIDDEN and value <= default * MOST_FACTOR)
 
 
 def _without_names(row: Row, block: Block, args: list, channels: list[int], scaling: Scaling) -> list[Reading]:

@@ -171,6 +171,15 @@ def recount(row: Row, network: Row) -> None:
     row.source = [ours(i, s) for i, s in enumerate(row.source)] if isinstance(row.source, list) else ours(0, row.source)
 
 
+def told_maps(network: Row) -> str:
+    """How the layers of a YAML whose first row is a network of several maps are numbered, there and here."""
+    counted = [int(name[1:]) - 1 for name in network.maps]
+    return (
+        f"{network.block} gives {len(counted)} maps, which this YAML counts as layers {listed(counted)}; here they are "
+        f"{listed(list(network.maps))} of layer 0, and layers behind have numbers {COUNTED - 1} less"
+    )
+
+
 def _is_triple(values) -> bool:
     return (
         isinstance(values, list)

@@ -103,7 +103,11 @@ def test_the_decorator_takes_a_rule_and_a_name(tmp_path):
             '@register_block("keeps")',
             ["line 6", "no rule 'keeps'", "channels, repeats, keep, plain"],
         ),
-        ("@register_block\nclass LargeKernel(nn.Module)", "class LargeKernel", ["holds no class that extends nn.Module, so no"]),
+        (
+            "@register_block\nclass LargeKernel(nn.Module)",
+            "class LargeKernel",
+            ["holds no class that extends nn.Module, so no"],
+        ),
         ("(nn.Module)", "", ["line 6", "it belongs above a class that extends nn.Module"]),
     ],
 )
