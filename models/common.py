@@ -34,6 +34,7 @@ __getattr__ = handed_on(
         "AutoShape": "engine.detection.autoshape",
         "DetectMultiBackend": "engine.detection.backend",
         "Detections": "engine.detection.results",
+        "create_backbone": "models.backbones.backbone",
     },
 )
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from models.blocks.names import INNER, SHIPPED
+from models.description.names import INNER, SHIPPED
 from models.description.rules import Block
 
 # rooms whose classes are no blocks of rows, though models/yolo.py imports some

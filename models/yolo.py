@@ -26,13 +26,13 @@ from tqdm import tqdm
 from models import common
 from models.backbones.backbone import split_levels
 from models.blocks import attention, ghostnet, mobilenet, yolov7
-from models.blocks.names import ALIASES, PLACES
 from models.common import default_activation
 from models.description.budget import Budget
 from models.description.build import build_head, build_layer, scale_drop_rates, set_batchnorm
 from models.description.check import check_description, check_head, check_inputs, check_levels
 from models.description.doubts import find_warnings
 from models.description.find import apply_size, find_model_yaml, model_yamls
+from models.description.names import ALIASES, PLACES
 from models.description.rows import (
     CHECK_SIZE,
     Row,

@@ -22,7 +22,7 @@ def require_file(path: str | Path, what: str, most: int | None = None) -> Path:
     """``path``, which is a regular file of at most ``most`` bytes; ``what`` names its role in the messages.
 
     Raises UserError for anything else, before a byte is read: where there is nothing, for a folder, for a pipe, device or
-    socket, which may never end, and for a path that the system can't take.
+    socket, which may never end, and for a path that the system can't take; and for a pointer of Git LFS.
     """
     if reason := why_unreadable(path, what, most):
         raise UserError(f"{shown(str(path))}: {reason}")
@@ -44,7 +44,22 @@ def why_unreadable(path: str | Path, what: str, most: int | None = None) -> str:
         return f"is a pipe, device or socket; a {what} is a regular file"
     if most is not None and found.st_size > most:
         return f"has {found.st_size:,} bytes; a {what} of more than {most:,} bytes is not read"
+    if found.st_size in POINTER_SIZES and _begins_with(path, POINTER):
+        return "is a Git LFS pointer, which stands for a file that was not fetched: run git lfs pull in its repository"
     return ""
+
+
+# what Git leaves in the place of a large file that it was not told to fetch
+POINTER, POINTER_SIZES = b"version https://git-lfs", range(100, 300)
+
+
+def _begins_with(path: str | Path, words: bytes) -> bool:
+    try:
+        with open(path, "rb") as file:
+            return file.read(len(words)) == words
+    # whoever reads it will say so
+    except OSError:
+        return False
 
 
 def read_text(path: str | Path, what: str, most: int) -> str:

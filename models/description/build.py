@@ -10,8 +10,8 @@ from torch import nn
 from torch.nn.parameter import UninitializedTensorMixin
 
 from models.backbones.backbone import Backbone
-from models.blocks.names import SHIPPED
 from models.description.budget import TooLarge
+from models.description.names import SHIPPED
 from models.description.rows import (
     CHECK_SIZE,
     MOST_REPEATS,

@@ -236,3 +236,26 @@ def test_a_size_is_part_of_the_checkpoint(tiny_set, tmp_path, capsys):
     other = described_model(read_checkpoint(folder / "weights" / "best.pt"), size="s")
     assert other.name == "yolov5s_EfficientNetV2 (size s)"
     assert [m.model[3].expansion_conv.conv.weight.shape[1] for m in (model, other)] == [16, 24]
+
+
+PASTED = """
+class SPPF(nn.Module):
+    def __init__(self, c1, c2, k=5):
+        super().__init__()
+        self.cv = Conv(c1, c2, k, 1, None, 1, False)
+        self.scale = math.sqrt(2)
+
+    def forward(self, x):
+        return self.cv(x) * self.scale
+"""
+
+
+def test_a_file_of_pasted_code_is_taken_as_if_it_stood_in_common(tmp_path, capsys):
+    """Without a decorator and without its imports; a class of a built-in's name comes before that."""
+    (tmp_path / "mine.py").write_text(PASTED)
+    load_plugins([str(tmp_path / "mine.py")])
+    model = DetectionModel(ROOT / "models" / "yolov5n.yaml")
+    assert model.model[9].scale == pytest.approx(2**0.5) and model.model[9].cv.conv.weight.shape == (256, 256, 5, 5)
+    (told,) = [w for w in model.warnings if "SPPF" in w]
+    assert told.endswith(f"layer 9: SPPF is that of {tmp_path / 'mine.py'}; the built-in one is not used")
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in model.fuse().modules())

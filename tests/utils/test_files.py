@@ -136,6 +136,13 @@ def test_text_is_read_up_to_its_limit_whatever_size_the_system_tells(tmp_path):
             assert words in str(raised.value)
 
 
+def test_a_pointer_of_git_lfs_is_told(tmp_path):
+    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 4067523\n"
+    (tmp_path / "yolov5n.pt").write_text(pointer)
+    with pytest.raises(UserError, match="yolov5n.pt: is a Git LFS pointer, .*: run git lfs pull"):
+        require_file(tmp_path / "yolov5n.pt", "checkpoint")
+
+
 def test_what_killed_processes_have_left_is_cleared_away(tmp_path):
     child = os.fork()
     if child == 0:

@@ -122,7 +122,7 @@ def description(rows: list, start: list = START) -> dict:
 def field(tmp_path_factory):
     """What became of every row of ROWS, by name, and of fasternet_t0."""
     folder = tmp_path_factory.mktemp("field")
-    project = paste(folder / "project", (HERE / "blocks.txt").read_text(), blocks=(*ROWS, "fasternet_t0"))
+    project = paste(folder / "project", (HERE / "pasted_blocks.txt").read_text(), blocks=(*ROWS, "fasternet_t0"))
     models = {name: description(rows) for name, (rows, *_) in ROWS.items()}
     models["fasternet_t0"] = description(
         [
@@ -188,7 +188,7 @@ TUTORIALS = {
 @pytest.fixture(scope="module")
 def replaced(tmp_path_factory):
     """A copy of the project in which the write-ups' own classes take the place of ours."""
-    return paste(tmp_path_factory.mktemp("replaced") / "project", (HERE / "tutorials.txt").read_text())
+    return paste(tmp_path_factory.mktemp("replaced") / "project", (HERE / "pasted_tutorials.txt").read_text())
 
 
 @pytest.mark.slow
