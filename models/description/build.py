@@ -21,7 +21,7 @@ from models.description.rows import (
     parse_arguments,
     scale_number,
 )
-from models.description.rules import Block, Reading, Scaling, is_channels, parameters_of, readings, suits
+from models.description.rules import Block, Reading, Scaled, Scaling, is_channels, parameters_of, readings, suits
 from models.heads.protocol import Head
 from utils.errors import MOST_QUOTED, UserError, shown
 
@@ -84,7 +84,7 @@ def build_layer(
 def _widened(value: Any, scaling: Scaling) -> Any:
     """128*width, as a row may write it, times the width multiple; any other value as it is."""
     found = re.fullmatch(r"(\d{1,9}) ?\* ?width", value) if isinstance(value, str) else None
-    return scaling.channels(int(found[1])) if found else value
+    return Scaled(scaling.channels(int(found[1]))) if found else value
 
 
 def _construct(

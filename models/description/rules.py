@@ -45,6 +45,10 @@ LEAST_HIDDEN, MOST_FACTOR = 64, 8
 Block = type[nn.Module] | Callable[..., nn.Module]
 
 
+class Scaled(int):
+    """Channels that the width multiple has been counted in for, as a row writes 128*width."""
+
+
 class Scaling(NamedTuple):
     """What a model's YAML says about the size of every row."""
 
@@ -55,7 +59,9 @@ class Scaling(NamedTuple):
 
     def channels(self, written: int) -> int:
         """The channels that a number of a row stands for."""
-        return written if written == self.outputs else scale_channels(written, self.width, self.divisor)
+        if isinstance(written, Scaled) or written == self.outputs:
+            return int(written)
+        return scale_channels(written, self.width, self.divisor)
 
 
 class Reading(NamedTuple):

@@ -259,3 +259,21 @@ def test_a_file_of_pasted_code_is_taken_as_if_it_stood_in_common(tmp_path, capsy
     (told,) = [w for w in model.warnings if "SPPF" in w]
     assert told.endswith(f"layer 9: SPPF is that of {tmp_path / 'mine.py'}; the built-in one is not used")
     assert not any(isinstance(m, nn.BatchNorm2d) for m in model.fuse().modules())
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("SPPF", "the class that was pasted lacks shuffle: take it out, and the built-in SPPF is used"),
+        ("Own", "its class lacks shuffle, which its forward asks for: copy that, too"),
+    ],
+)
+def test_a_method_that_a_write_up_left_out_is_named(tmp_path, name, words):
+    (tmp_path / "mine.py").write_text(PASTED.replace("SPPF", name).replace("* self.scale", "* self.shuffle(x)"))
+    text = (ROOT / "models" / "yolov5n.yaml").read_text().replace("SPPF", name)
+    (tmp_path / "my.yaml").write_text(text)
+    load_plugins([str(tmp_path / "mine.py")])
+    with pytest.raises(UserError) as raised:
+        DetectionModel(tmp_path / "my.yaml")
+    assert f"my.yaml, layer 9 [-1, 1, {name}, [1024, 5]]: {name} does not fit its input" in str(raised.value)
+    assert str(raised.value).endswith(words)

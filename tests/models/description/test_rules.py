@@ -140,3 +140,10 @@ def test_a_network_of_torchvision_as_the_first_row():
     assert again.state_dict().keys() == model.state_dict().keys()
     with pytest.raises(UserError, match="is a whole network already: --backbone takes the place of the rows"):
         DetectionModel(network_rows("resnet18"), backbone="resnet50")
+
+
+def test_a_number_is_scaled_where_the_row_says_so():
+    assert DetectionModel(changed({9: [-1, 1, "SPPF", ["1024*width", 5]]})).rows[9].built_args == [256, 256, 5]
+    assert DetectionModel(changed({9: [-1, 1, "nn.PReLU", ["1024 * width"]]})).rows[9].built_args == [256]
+    assert DetectionModel(changed({9: [-1, 1, "nn.PReLU", ["num_parameters=1024*width"]]})).rows[9].parameters == 256
+    assert "the argument" not in said({9: [-1, 1, "nn.PReLU", ["1024*height"]]})
