@@ -25,7 +25,12 @@ def find_block(name: str, files: tuple[ModuleType, ...], own: dict[str, Any]) ->
     imported = own.get(name)
     if is_block(imported) and not f"{imported.__module__}.".startswith(ROOMS):
         return imported
-    return next((found for file in files if is_block(found := getattr(file, name, None))), None)
+    found = ((file.__name__, getattr(file, name, None)) for file in files)
+    # of functions only those that are defined there: others are what the file's own code calls
+    blocks = (
+        block for file, block in found if is_block(block) and (isinstance(block, type) or block.__module__ == file)
+    )
+    return next(blocks, None)
 
 
 def is_block(found: Any) -> bool:

@@ -49,6 +49,9 @@ WORDS = (
     *("__import__('os').system('touch canary')", "open('canary', 'w')", "(" * 150, "-" * 150 + "1", "{[]: 1}", "1,2,3"),
     *(
         "k=3",
+        "64*width",
+        "999999999*width",
+        "k=3*width",
         "k=",
         "=3",
         "e=nan",
@@ -171,7 +174,21 @@ def change(rng: random.Random, description: dict) -> None:
     """One thing that is wrong, in place."""
     rows = [row for key in ("backbone", "head") if isinstance(description.get(key), list) for row in description[key]]
     rows = [row for row in rows if isinstance(row, list) and len(row) == 4] or [[-1, 1, "Conv", [8]]]
-    kinds = (_key, _key, _row_value, _row_value, _argument, _argument, _argument, _block, _nn, _nn, _rows)
+    kinds = (
+        _key,
+        _key,
+        _row_value,
+        _row_value,
+        _argument,
+        _argument,
+        _argument,
+        _block,
+        _nn,
+        _nn,
+        _rows,
+        _name,
+        _network,
+    )
     rng.choice(kinds)(rng, description, rng.choice(rows))
 
 
@@ -261,6 +278,28 @@ def _nn(rng: random.Random, description: dict, row: list) -> None:
     row[1], row[2] = rng.choice((1, 1, 3)), f"nn.{rng.choice(sorted(dir(nn)))}"
     few = (1, 2, 3, 4, 8, 16, 0, -1)
     row[3] = [rng.choice(few) if rng.random() < 0.8 else value(rng) for _ in range(rng.randrange(5))]
+
+
+def _name(rng: random.Random, description: dict, row: list) -> None:
+    """Rows that have names, and take others by them."""
+    names = ("low", "mid", "low", "P3", "-1", "a b", "猫", "x" * 300, value(rng))
+    row.append(rng.choice(names))
+    for section in ("backbone", "head"):
+        for other in description.get(section) if isinstance(description.get(section), list) else []:
+            if isinstance(other, list) and other and rng.random() < 0.2:
+                other[0] = rng.choice(("low", ["low", "mid"], [-1, "low"], [-1, row[-1]]))
+
+
+def _network(rng: random.Random, description: dict, row: list) -> None:
+    """A network as a first row, whose maps later rows count as layers."""
+    if isinstance(description.get("backbone"), list) and description["backbone"]:
+        name = rng.choice(("resnet18", "mobilenet_v3_small", "vit_b_16", "timm/none", "torchvision/resnet18"))
+        description["backbone"][: rng.choice((1, 2, 100))] = [
+            [rng.choice((-1, -1, 0, "P3")), rng.choice((1, 1, 3)), name, []]
+        ]
+        for other in description["head"] if isinstance(description.get("head"), list) else []:
+            if isinstance(other, list) and other and rng.random() < 0.5:
+                other[0] = rng.choice((rng.randrange(-6, 12), [-1, rng.randrange(12)], -1))
 
 
 def _rows(rng: random.Random, description: dict, row: list) -> None:
