@@ -17,6 +17,7 @@ if __name__ == "__main__":  # run as a script: the project's folder comes before
 import argparse
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -30,7 +31,7 @@ from models.common import default_activation
 from models.description.budget import Budget
 from models.description.build import Scaling, build_head, build_layer, output_shape, scale_drop_rates, set_batchnorm
 from models.description.check import check_description, check_head, check_inputs, check_levels
-from models.description.doubts import find_warnings
+from models.description.doubts import doubt_widths, find_warnings, unscaled_rows
 from models.description.find import apply_size, find_model_yaml, model_yamls
 from models.description.rows import (
     CHECK_SIZE,
@@ -53,7 +54,7 @@ from models.tta import forward_augment
 from utils.boxes import non_max_suppression
 from utils.cli import MOST_IMAGES, BackboneFlags, Device, Plugins, SquareImages, flag, with_default
 from utils.data.images import usable_imgsz
-from utils.device import select_device
+from utils.device import keeping_random_state, select_device
 from utils.errors import UserError, exit_on_user_error, shown
 
 # How a row feeds its block. To use your own: paste the class at the end of models/common.py and add its name here.
@@ -173,15 +174,7 @@ def parse_model(cfg: dict, file: str, ch: int = 3) -> tuple[nn.Sequential, list[
     Returns the layers (each with attributes ``i`` index, ``f`` from) and their rows, which carry channels, output shape
     and stride. Raises UserError that names the row where a block is unknown, cannot be built, or does not fit its input.
     """
-    # a head without anchors has one box a place
-    anchors = cfg.get("anchors", 1)
-    na = anchors if isinstance(anchors, int) else len(anchors[0]) // 2
-    scaling = Scaling(
-        depth=cfg.get("depth_multiple", 1.0),
-        width=cfg.get("width_multiple", 1.0),
-        divisor=cfg.get("channel_multiple", 8),
-        outputs=na * (cfg["nc"] + 5),
-    )
+    scaling = Scaling.of(cfg)
     rows = read_rows(cfg, file)
     check_head(rows, file)
     layers, levels = [], {}
@@ -246,9 +239,25 @@ class DetectionModel(nn.Module):
         self.nc = self.detect.nc
         self.names = {i: str(i) for i in range(self.nc)}
         self.stride = self.detect.stride
-        self.warnings = find_warnings(self.yaml, self.yaml_file, self.rows, self.detect)
         set_batchnorm(self.model, self.rows, self.yaml, self.yaml_file)
         scale_drop_rates(self.model)
+
+    @cached_property
+    def warnings(self) -> list[str]:
+        """What builds, and is probably not what was meant. Found when it is asked for: it may take building another model."""
+        found = find_warnings(self.yaml, self.yaml_file, self.rows, self.detect)
+        if kept := unscaled_rows(self.rows, self.yaml):
+            found.append(doubt_widths(kept, self.yaml, self._gflops_of_both_widths()))
+        return found
+
+    def _gflops_of_both_widths(self) -> tuple[float, float] | None:
+        """GFLOPs of this model, and of it with every row scaled; None where that one doesn't build."""
+        try:
+            with keeping_random_state(torch.device("cpu")):
+                scaled = DetectionModel(self.yaml | {"stock_widths": False, "yaml_file": self.yaml_file})
+        except UserError:
+            return None
+        return count_gflops(self, channels=self.yaml["ch"]), count_gflops(scaled, channels=self.yaml["ch"])
 
     @property
     def detect(self) -> Head:
