@@ -57,8 +57,8 @@ FLAGS = {
         --name=exp --plugins=[] --project=runs/benchmarks --runs=50 --weights=None
     """,
     "data.convert": """
-        --drop-difficult=False --images=None --link=False --names=None --one-based=False --suffix= dest= layout=
-        source=[]
+        --drop-difficult=False --groups==?name --images=None --link=False --names=None --one-based=False --seed=0
+        --shares=[0.8,0.1,0.1] --suffix= dest= layout= source=[]
     """,
     "models.yolo": """
         --backbone= --batch-size=1 --cfg= --device= --img/--img-size/--imgsz=640 --line-profile=False --plugins=[]
