@@ -173,8 +173,9 @@ def table(parts: dict[str, list[Annotation]], names: list[str]) -> str:
     for cls, name in enumerate(names):
         pairs = [(sum(cls in c for c in found), sum(c[cls] for c in found)) for found in of_class.values()]
         rows.append([shown(name, 20), *(str(n) for pair in pairs for n in pair)])
-    empty = [(str(sum(not c for c in found)), "0") for found in of_class.values()]
-    rows.append(["no boxes", *(word for pair in empty for word in pair)])
+    empty = [sum(not c for c in found) for found in of_class.values()]
+    if any(empty):
+        rows.append(["no boxes", *(word for n in empty for word in (str(n), "0"))])
     total = [(str(len(found)), str(sum(c.total() for c in found))) for found in of_class.values()]
     rows.append(["all", *(word for pair in total for word in pair)])
     width = max(len(row[0]) for row in rows)
