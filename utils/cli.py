@@ -190,12 +190,12 @@ class _Parser(argparse.ArgumentParser):
     absent: dict[str, str]
 
     def parse_known_args(self, args=None, namespace=None):
-        """As argparse's. Ends with status 2, and what to use instead, for a flag of YOLOv5 that the command doesn't have."""
+        """As argparse's. Raises UserError, with what to use instead, for a flag of YOLOv5 that the command doesn't have."""
         known, rest = super().parse_known_args(args, namespace)
         for word in rest:
             said = word.partition("=")[0]
             if word.startswith("--") and (reason := self.absent.get(said[2:].replace("_", "-"))):
-                self.error(f"{said}: {reason}")
+                raise UserError(f"{said}: {reason}")
         return known, rest
 
     def error(self, message: str) -> NoReturn:
