@@ -300,6 +300,10 @@ def _images_below(folder: str) -> list[str]:
     return sorted(images)
 
 
+# the lists whose entries were not where they say, which is told once
+_told: set[str] = set()
+
+
 def _read_list(file: str) -> list[str]:
     """The images that a .txt list names, one a line."""
     try:
@@ -316,7 +320,8 @@ def _read_list(file: str) -> list[str]:
             moved += [line] if inner else []
             line = inner or os.path.normpath(os.path.join(folder, line))
         images.append(os.path.abspath(line))
-    if moved:
+    if moved and file not in _told:
+        _told.add(file)
         print(
             f"note: {shown(file)}: {len(moved)} of {len(images)} entries, such as {shown(moved[0])}, lie beside it without their "
             f"first part: taken is {shown(without_first_part(folder, moved[0]))}"

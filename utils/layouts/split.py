@@ -98,16 +98,18 @@ def stratify(units: list[list[int]], classes: list[set[int]], shares: list[float
             carriers[cls].append(unit)
     lacks = {cls: [n * share for share in shares] for cls, n in left.items()}
     room = whole_shares(len(classes), shares)
+    empty = set(range(len(shares)))
     chosen: dict[int, int] = {}
     while left:
         rarest = min(left, key=lambda cls: (left[cls], cls))
         for unit in carriers[rarest]:
             if unit in chosen:
                 continue
-            empty = set(range(len(shares))) - set(chosen.values())
-            last = len(units) - len(chosen) <= len(empty)
-            split = _neediest(lacks[rarest], room, len(units[unit]), sorted(empty) if last else range(len(shares)))
+            # the last ones are for the splits that still have none
+            candidates = sorted(empty) if len(units) - len(chosen) <= len(empty) else range(len(shares))
+            split = _neediest(lacks[rarest], room, len(units[unit]), candidates)
             chosen[unit] = split
+            empty.discard(split)
             room[split] -= len(units[unit])
             for cls, n in counts[unit].items():
                 lacks[cls][split] -= n
@@ -136,10 +138,10 @@ def _exchange(found: list[int], classes: list[set[int]], shares: list[float]) ->
         givers = [image for image, of in enumerate(classes) if cls in of]
         takers = [image for image, own in enumerate(found) if own == split]
         for a, b in product(givers, takers):
-            lost = [have[found[a]][c] for c in classes[a] - classes[b]] + [
-                have[split][c] for c in classes[b] - classes[a]
-            ]
-            if min(lost) > 1:
+            # how many images of a class its split has, before it goes
+            left = [have[found[a]][c] for c in classes[a] - classes[b]]
+            left += [have[split][c] for c in classes[b] - classes[a]]
+            if min(left) > 1:
                 for image, other in ((a, b), (b, a)):
                     have[found[image]].subtract(classes[image])
                     have[found[other]].update(classes[image])
@@ -198,9 +200,8 @@ def _images_and_names(source: Path, names: list[str] | None) -> tuple[list[str],
         if names:
             raise UserError(f"--names: the classes are those of {source}; leave it out")
         config = read_data_yaml(source)
-        return image_files([entry for entries in config.splits.values() for entry in entries]), list(
-            config.names.values()
-        )
+        entries = dict.fromkeys(entry for entries in config.splits.values() for entry in entries)
+        return image_files(list(entries)), list(config.names.values())
     files = image_files([str(source)])
     if not names:
         folders = (source, source.absolute().parent, label_path(files[0]).parent, label_path(files[0]).parent.parent)
