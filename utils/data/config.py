@@ -35,7 +35,7 @@ class DataConfig:
     generate: str | None = None  # "shapes": the set is drawn, not downloaded
 
 
-def read_data_yaml(path: str | Path) -> DataConfig:
+def read_data_yaml(path: str | Path, required: tuple[str, ...] = ("train", "val")) -> DataConfig:
     """Read a data YAML given by its path, or by its name in data/ with or without ``.yaml``.
 
     | key | value |
@@ -52,8 +52,8 @@ def read_data_yaml(path: str | Path) -> DataConfig:
     A relative ``path`` (and without one: the entries) is tried against the YAML's folder, the current folder, the
     repository and the folder ``datasets`` beside the repository; the first where the images are is taken.
 
-    Raises UserError for a file or key that is missing, and for values that make no sense. Whether the images exist is
-    left to prepare_data.
+    Raises UserError for a file, a key or one of the ``required`` splits that is missing, and for values that make no sense.
+    Whether the images exist is left to prepare_data.
     """
     file = _find_yaml(path)
     data = read_yaml(file, "data YAML")
@@ -63,7 +63,7 @@ def read_data_yaml(path: str | Path) -> DataConfig:
         for split in ("train", "val", "test")
         if data.get(split)
     }
-    for split in ("train", "val"):
+    for split in required:
         if split not in entries:
             raise UserError(f"{file}: no `{split}:`; name the folder (or .txt list) of the {split} images there")
     if data.get("generate") not in (None, "shapes"):
@@ -71,7 +71,7 @@ def read_data_yaml(path: str | Path) -> DataConfig:
             f"{file}: generate: {shown(repr(data['generate']))} is unknown; `shapes` is what can be generated"
         )
 
-    root = _find_root(file, data.get("path"), [*entries["train"], *entries["val"]])
+    root = _find_root(file, data.get("path"), [entry for split in required for entry in entries[split]])
     splits = {split: [_locate(root, entry) for entry in values] for split, values in entries.items()}
     return DataConfig(file, root, names, len(names), splits, _downloads(file, root, data), data.get("generate"))
 

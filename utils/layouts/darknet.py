@@ -14,7 +14,7 @@ from utils.layouts.yolo import entry_in
 from utils.yaml_file import write_yaml
 
 # its word for a split → ours
-SPLITS = {"train": "train", "valid": "val", "val": "val", "test": "test"}
+SPLITS = {"train": "train", "valid": "val", "validation": "val", "val": "val", "test": "test"}
 
 
 def describe_darknet(source: Path, dest: Path) -> Path:
@@ -83,7 +83,7 @@ def _settings(file: Path) -> dict[str, str]:
             f"{file}: not UTF-8 text (byte {e.start}); an obj.data has lines such as `classes = 2`"
         ) from None
     pairs = [line.partition("=") for line in lines if "=" in line and not line.lstrip().startswith("#")]
-    settings = {key.strip(): value.strip().replace("\\", "/") for key, _, value in pairs}
+    settings = {key.strip().lower(): value.strip().replace("\\", "/") for key, _, value in pairs}
     if not settings.get("names"):
         raise UserError(f"{file}: names no file of classes; an obj.data has `names = obj.names`")
     return settings

@@ -199,7 +199,7 @@ def _images_and_names(source: Path, names: list[str] | None) -> tuple[list[str],
     if not source.is_dir():
         if names:
             raise UserError(f"--names: the classes are those of {source}; leave it out")
-        config = read_data_yaml(source)
+        config = read_data_yaml(source, required=("train",))
         entries = dict.fromkeys(entry for entries in config.splits.values() for entry in entries)
         return image_files(list(entries)), list(config.names.values())
     files = image_files([str(source)])

@@ -164,6 +164,17 @@ def test_a_folder_with_its_labels(tmp_path, capsys):
     assert "the classes are those of" in capsys.readouterr().out
 
 
+def test_an_export_with_images_to_train_alone(tmp_path):
+    """CVAT's "Ultralytics YOLO" export: a data YAML without `val`, and a list that says data/images/train/0.png."""
+    yaml = make_set(tmp_path / "set", train=10, val=1)
+    (tmp_path / "set/train.txt").write_text("".join(f"data/images/train/{i}.png\n" for i in range(10)))
+    yaml.write_text("names: {0: rectangle, 1: disc}\npath: .\ntrain: train.txt\n")
+    convert.run("split", yaml, tmp_path / "parts", shares=[0.8, 0.2])
+    found = lists_of(tmp_path / "parts")
+    assert {split: len(lines) for split, lines in found.items()} == {"train": 8, "val": 2}
+    assert all(Path(line).is_file() for lines in found.values() for line in lines)
+
+
 def test_classes_of_few_images_are_told(tmp_path, capsys):
     frames(tmp_path / "set", *map(str, range(10)))
     (tmp_path / "set/0.txt").write_text("2 0.5 0.5 0.5 0.5\n")
