@@ -39,6 +39,29 @@ compared by `tests/models/test_every_yaml.py`; the backbones of MobileNetV3, Shu
 GhostNet and MobileNetV4 are compared with torchvision's and timm's by `tests/models/blocks/test_families.py`.
 
 A file is used by its name: `python train.py --cfg yolov5s_CBAM.yaml`. The sources are papers on arXiv, by their number.
+
+## Keys of a model YAML
+
+| key | value |
+| --- | --- |
+| `nc` | number of classes; the data set's own count replaces it in training |
+| `anchors` | width, height in pixels, one line per output, finest first; or how many there are per output |
+| `backbone`, `head` | rows `[from, number, module, args]`; the backbone may be a network by name |
+| `depth_multiple`, `width_multiple` | factors on the repeats and on the channels of each row; default: 1 |
+| `channel_multiple` | scaled channels are rounded up to a multiple of this; default: 8 |
+| `stock_widths` | whether rows of anchors × (classes + 5) channels are left unscaled, as in YOLOv5; default: `true` |
+| `size` | `n`, `s`, `m`, `l` or `x`, in the place of both factors |
+| `activation` | of every convolution, such as `nn.LeakyReLU(0.1)`; default: SiLU |
+| `batchnorm` | `eps` and `momentum` of the backbone's BatchNorm |
+| `normalize` | `mean` and `std` of the images, for a backbone by name |
+| `ch` | channels of an image; default: 3 |
+
+YOLOv5 scales every row but those whose channels are just as many as an output of the head has. So the number of classes
+can change a backbone: 24 channels are 3 × (3 + 5), and `yolov5s_EfficientNetV2.yaml` has a wider stem for 3 classes,
+48 are 3 × (11 + 5), and for 11 classes it costs 9.9 GFLOPs instead of 5.4. Published YAMLs keep that, because people
+compare their numbers and checkpoints of other projects have these shapes; a `warning:` tells where it happens and what it
+costs. `stock_widths: false` scales every row. `yolov5s_EfficientNetV2-P3.yaml` and the sizes n, s, m and x of
+`yolov5l_ShuffleNetV2.yaml` say so. A checkpoint keeps the channels that it was trained with.
 """
 CHINESE = """# 项目自带的模型
 
@@ -48,6 +71,29 @@ MobileNetV3、ShuffleNetV2-x、EfficientNet-B0、EfficientNetV2-S、GhostNet 和
 `tests/models/blocks/test_families.py` 与 torchvision 和 timm 的网络比较。
 
 按名字使用即可：`python train.py --cfg yolov5s_CBAM.yaml`。来源为 arXiv 论文编号。
+
+## 模型 YAML 的键
+
+| 键 | 值 |
+| --- | --- |
+| `nc` | 类别数；训练时以数据集的类别数为准 |
+| `anchors` | 锚框的宽、高（像素），每个输出一行，从最细的开始；也可以只写每个输出的锚框个数 |
+| `backbone`、`head` | 各行 `[from, number, module, args]`；主干也可以是一个网络的名字 |
+| `depth_multiple`、`width_multiple` | 每行重复次数和通道数的系数；默认 1 |
+| `channel_multiple` | 缩放后的通道数向上取整到它的倍数；默认 8 |
+| `stock_widths` | 通道数等于 锚框数 × (类别数 + 5) 的行是否像 YOLOv5 那样不缩放；默认 `true` |
+| `size` | `n`、`s`、`m`、`l` 或 `x`，代替上面两个系数 |
+| `activation` | 所有卷积的激活函数，例如 `nn.LeakyReLU(0.1)`；默认 SiLU |
+| `batchnorm` | 主干中 BatchNorm 的 `eps` 和 `momentum` |
+| `normalize` | 图像的 `mean` 和 `std`，用于按名字指定的主干 |
+| `ch` | 图像的通道数；默认 3 |
+
+YOLOv5 缩放每一行的通道数，只有通道数恰好等于检测头一个输出的通道数的行除外。因此类别数可能改变主干：
+24 个通道就是 3 × (3 + 5)，所以 3 类时 `yolov5s_EfficientNetV2.yaml` 的 stem 更宽；
+48 就是 3 × (11 + 5)，11 类时它要 9.9 GFLOPs，而不是 5.4。已发表的 YAML 保留这一规则，因为人们要比较它们的数字，
+其他项目的检查点也是这样的形状；遇到这种情况时，会有一行 `warning:` 说明在哪里、代价多大。
+`stock_widths: false` 会缩放每一行。`yolov5s_EfficientNetV2-P3.yaml` 以及
+`yolov5l_ShuffleNetV2.yaml` 的 n、s、m、x 各尺寸都这样写。检查点保持训练时的通道数。
 """
 
 

@@ -4,8 +4,11 @@ python data/convert.py voc VOCdevkit/VOC2007 ../datasets/VOC       Pascal VOC's 
 python data/convert.py coco instances_val2017.json ../datasets/c   COCO's JSON, one file per split → YOLO
 python data/convert.py to-voc data/shapes.yaml ../datasets/voc     YOLO, by its data YAML → Pascal VOC
 python data/convert.py to-coco data/shapes.yaml ../datasets/coco   … → COCO
+python data/convert.py darknet export/ export/                     Darknet's obj.data (CVAT's "YOLO 1.1") → data YAML
+python data/convert.py split data.yaml ../datasets/mine            a set → train, val and test: lists and a data YAML
 
-Splits are kept. What can't be kept is counted, named, and listed in dropped.txt.
+Splits are kept. What can't be kept is counted, named, and listed in dropped.txt. With darknet and split, images and labels
+stay where they are.
 """
 
 if __name__ == "__main__":  # run as a script: the project's folder comes before data/ on the import path
@@ -21,6 +24,8 @@ from utils.errors import exit_on_user_error
 from utils.layouts.options import ConvertOptions
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from utils.layouts.collection import Collection
 
 
@@ -28,8 +33,11 @@ def build_parser() -> argparse.ArgumentParser:
     return ConvertOptions.parser(__doc__)
 
 
-def run(layout: str, source: str | list[str], dest: str, **flags) -> "Collection":
-    """Convert with the flags given as keywords; returns what was written, and what was dropped (``.faults``)."""
+def run(layout: str, source: str | list[str], dest: str, **flags) -> "Collection | Path":
+    """Convert with the flags given as keywords; returns what was written, and what was dropped (``.faults``).
+
+    For darknet and split, which copy nothing, it is the data YAML that was written.
+    """
     sources = [str(s) for s in (source if isinstance(source, (list, tuple)) else [source])]
     options = ConvertOptions.of({"layout": layout, "source": sources, "dest": str(dest), **flags})
 

@@ -17,6 +17,7 @@ if __name__ == "__main__":  # run as a script: the project's folder comes before
 import argparse
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -27,10 +28,11 @@ from models import common
 from models.backbones.backbone import split_levels
 from models.blocks import attention, ghostnet, mobilenet, yolov7
 from models.common import default_activation
+from models.description import swap
 from models.description.budget import Budget
 from models.description.build import build_head, build_layer, scale_drop_rates, set_batchnorm
 from models.description.check import check_description, check_head, check_inputs, check_levels
-from models.description.doubts import find_warnings
+from models.description.doubts import doubt_widths, find_warnings, unscaled_rows
 from models.description.find import apply_size, find_model_yaml, model_yamls
 from models.description.names import ALIASES, PLACES
 from models.description.rows import (
@@ -44,18 +46,6 @@ from models.description.rows import (
     take,
 )
 from models.description.rules import Block, Scaling, rule_by_names
-from models.description.swap import (
-    build_backbone,
-    is_network,
-    names_network,
-    network_of_row,
-    recount,
-    stock_name,
-    told_maps,
-    trace_backbone,
-    unnest,
-    with_backbone,
-)
 from models.flops import count_gflops, count_layers, count_parameters
 from models.fuse import fuse_conv_bn
 from models.heads.protocol import Head
@@ -67,7 +57,7 @@ from models.tta import forward_augment
 from utils.boxes import non_max_suppression
 from utils.cli import MOST_IMAGES, BackboneFlags, Device, Plugins, SquareImages, flag, with_default
 from utils.data.images import usable_imgsz
-from utils.device import select_device
+from utils.device import keeping_random_state, select_device
 from utils.errors import UserError, exit_on_user_error, shown
 
 # How a row feeds its block. To use your own: paste the class at the end of models/common.py and add its name here.
@@ -138,20 +128,20 @@ def read_model_yaml(cfg: str | Path | dict, backbone: str | None = None) -> tupl
     ``backbone``: the name of a network to put in the place of the description's backbone.
     """
     description, file = find_model_yaml(cfg)
-    description, name = unnest(description)
-    if name and names_network(description) and "head" not in description:
+    description, name = swap.unnest(description)
+    if name and swap.names_network(description) and "head" not in description:
         backbone = backbone or description.pop("backbone")
-        description = find_model_yaml(stock_name(name))[0] | description
+        description = find_model_yaml(swap.stock_name(name))[0] | description
     if not backbone:
         return description, file
     check_description(description, file)
     strides = []
-    if not names_network(description):
+    if not swap.names_network(description):
         rows = parse_model(description, file, description.get("ch", 3))[1]
         if rows[0].maps:
             raise rows[0].error("is a whole network already: --backbone takes the place of the rows of a backbone")
         strides = [row.stride for row in rows[: len(description["backbone"])]]
-    description = with_backbone(description, file, strides, backbone)
+    description = swap.with_backbone(description, file, strides, backbone)
     return description, f"{Path(file).stem}_{backbone.rpartition('/')[2]}.yaml"
 
 
@@ -200,7 +190,7 @@ def check_blocks(rows: list[Row], file: str) -> None:
     unknown: dict[str, list[Row]] = {}
     for row in rows:
         try:
-            if row.block not in HEADS and not (row.index == 0 and is_network(row.block, [*BLOCKS, *PLUGINS])):
+            if row.block not in HEADS and not (row.index == 0 and swap.is_network(row.block, [*BLOCKS, *PLUGINS])):
                 resolve_block(row)
         except UnknownBlock:
             unknown.setdefault(row.block, []).append(row)
@@ -222,25 +212,17 @@ def parse_model(cfg: dict, file: str, ch: int = 3) -> tuple[nn.Sequential, list[
     Returns the layers (each with attributes ``i`` index, ``f`` from) and their rows, which carry channels, output shape
     and stride. Raises UserError that names the row where a block is unknown, cannot be built, or does not fit its input.
     """
-    # a head without anchors has one box a place
-    anchors = cfg.get("anchors", 1)
-    na = anchors if isinstance(anchors, int) else len(anchors[0]) // 2
-    scaling = Scaling(
-        depth=cfg.get("depth_multiple", 1.0),
-        width=cfg.get("width_multiple", 1.0),
-        divisor=cfg.get("channel_multiple", 8),
-        outputs=na * (cfg["nc"] + 5),
-    )
+    scaling = Scaling.of(cfg)
     rows = read_rows(cfg, file)
     check_head(rows, file)
     layers, levels = [], {}
     with Budget(), default_activation(parse_activation(cfg.get("activation"), file)):
-        if backbone := build_backbone(cfg, file, rows):
-            layers, levels = [backbone], trace_backbone(backbone, rows[0], CHECK_SIZE)
+        if backbone := swap.build_backbone(cfg, file, rows):
+            layers, levels = [backbone], swap.trace_backbone(backbone, rows[0], CHECK_SIZE)
         check_blocks(rows[len(layers) :], file)
         for row in rows[len(layers) :]:
             if rows[0].maps:
-                recount(row, rows[0])
+                swap.recount(row, rows[0])
             sources = row.source_indices()
             shapes = [r.shape for r in rows]
             inputs = [take(s, (ch, CHECK_SIZE, CHECK_SIZE), shapes, levels) for s in sources]
@@ -251,8 +233,8 @@ def parse_model(cfg: dict, file: str, ch: int = 3) -> tuple[nn.Sequential, list[
                 layer = build_head(kind, row, sources, channels, cfg)
                 check_levels(row, sources, inputs, strides, rows)
                 layer.set_strides(strides)
-            elif row.index == 0 and (layer := network_of_row(row, [*BLOCKS, *PLUGINS])):
-                rows[0].maps = trace_backbone(layer, row, CHECK_SIZE)
+            elif row.index == 0 and (layer := swap.network_of_row(row, [*BLOCKS, *PLUGINS])):
+                rows[0].maps = swap.trace_backbone(layer, row, CHECK_SIZE)
             else:
                 taken = [None if s == -1 or is_level(s) else rows[s] for s in sources]
                 block, rule = resolve_block(row)
@@ -261,7 +243,7 @@ def parse_model(cfg: dict, file: str, ch: int = 3) -> tuple[nn.Sequential, list[
                 if row.maps:
                     layer.map_names = list(row.maps)
             if row.maps:
-                row.notes.append(told_maps(row))
+                row.notes.append(swap.told_maps(row))
                 levels = row.maps
             layer.i, layer.f = row.index, row.source
             row.parameters = count_parameters(layer)[0]
@@ -299,15 +281,31 @@ class DetectionModel(nn.Module):
         check_description(self.yaml, self.yaml_file)
         self.yaml.setdefault("ch", 3)
         self.model, self.rows = parse_model(self.yaml, self.yaml_file, self.yaml["ch"])
-        if names_network(self.yaml):
+        if swap.names_network(self.yaml):
             self.yaml |= self.model[0].description()
         self.save = sorted({s for row in self.rows for s in row.kept_sources()})
         self.nc = self.detect.nc
         self.names = {i: str(i) for i in range(self.nc)}
         self.stride = self.detect.stride
-        self.warnings = find_warnings(self.yaml, self.yaml_file, self.rows, self.detect)
         set_batchnorm(self.model, self.rows, self.yaml, self.yaml_file)
         scale_drop_rates(self.model)
+
+    @cached_property
+    def warnings(self) -> list[str]:
+        """What builds, and is probably not what was meant. Found when it is asked for: it may take building another model."""
+        found = find_warnings(self.yaml, self.yaml_file, self.rows, self.detect)
+        if kept := unscaled_rows(self.rows, self.yaml):
+            found.append(doubt_widths(kept, self.yaml, self._gflops_of_both_widths()))
+        return found
+
+    def _gflops_of_both_widths(self) -> tuple[float, float] | None:
+        """GFLOPs of this model, and of it with every row scaled; None where that one doesn't build."""
+        try:
+            with keeping_random_state(torch.device("cpu")):
+                scaled = DetectionModel(self.yaml | {"stock_widths": False, "yaml_file": self.yaml_file})
+        except UserError:
+            return None
+        return count_gflops(self, channels=self.yaml["ch"]), count_gflops(scaled, channels=self.yaml["ch"])
 
     @property
     def detect(self) -> Head:

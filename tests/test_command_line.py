@@ -36,8 +36,8 @@ FLAGS = {
     "val": """
         --augment=False --batch-size=32 --conf-thres=0.001 --data=data/shapes.yaml --device= --dnn=False
         --exist-ok=False --half=False --img/--img-size/--imgsz=None --iou-thres=0.6 --max-det=300 --name=exp
-        --plugins=[] --project=runs/val --save-conf=False --save-json=False --save-txt=False --single-cls=False
-        --task=val --trust=False --verbose=False --weights=None --workers=8
+        --plugins=[] --project=runs/val --save-conf=False --save-hybrid=False --save-json=False --save-txt=False
+        --single-cls=False --task=val --trust=False --verbose=False --weights=None --workers=8
     """,
     "detect": """
         --agnostic-nms=False --augment=False --classes=None --conf-thres=0.25 --device= --dnn=False --exist-ok=False
@@ -57,8 +57,8 @@ FLAGS = {
         --name=exp --plugins=[] --project=runs/benchmarks --runs=50 --weights=None
     """,
     "data.convert": """
-        --drop-difficult=False --images=None --link=False --names=None --one-based=False --suffix= dest= layout=
-        source=[]
+        --drop-difficult=False --groups==?name --images=None --link=False --names=None --one-based=False --seed=0
+        --shares=[0.8,0.1,0.1] --suffix= dest= layout= source=[]
     """,
     "models.yolo": """
         --backbone= --batch-size=1 --cfg= --device= --img/--img-size/--imgsz=640 --line-profile=False --plugins=[]
@@ -80,6 +80,8 @@ RANGES = [
     for name, declared, _ in options.flags()
     if declared.at_least is not None or declared.above is not None
 ]
+# (command, flag of YOLOv5's that it doesn't have)
+ABSENT = [(name, absent) for name, options in COMMANDS.items() for absent in options.ABSENT]
 # of every command: (options, name, type) of each flag
 EVERY = [(options, name, hint) for options in COMMANDS.values() for name, _, hint in options.flags()]
 
@@ -174,6 +176,44 @@ def test_texts_that_no_system_takes_are_one_line(name, text, words):
     with pytest.raises(UserError, match=words) as error:
         TrainOptions.of({name: [text] if name == "plugins" else text})
     assert str(error.value).startswith(f"--{name} ") and len(str(error.value)) < 350
+
+
+@pytest.mark.parametrize(("name", "absent"), ABSENT, ids=str)
+def test_flags_of_yolov5_that_are_not_here_say_what_to_use(name, absent):
+    parser = importlib.import_module(name).build_parser()
+    reason = COMMANDS[name].ABSENT[absent]
+    for words in ([f"--{absent}"], [f"--{absent.replace('-', '_')}", "5"], [f"--{absent}=5", "--name", "x"]):
+        said = words[0].partition("=")[0]
+        with pytest.raises(UserError, match=re.escape(f"{said}: {reason}")):
+            parser.parse_args(words)
+    with pytest.raises(UserError, match=re.escape(f"{absent.replace('-', '_')}: {reason}")):
+        COMMANDS[name].of({absent.replace("-", "_"): None})
+
+
+def test_flags_that_others_say_to_use_are_there():
+    """In what is said of flags that are not: those of its own command, but for those that it names with another's."""
+    others = {"--weights", "--nproc_per_node", "--agnostic-nms"}
+    for name, absent in ABSENT:
+        known = {
+            word for action in importlib.import_module(name).build_parser()._actions for word in action.option_strings
+        }
+        assert f"--{absent}" not in known
+        assert {word.rstrip(",") for word in re.findall(r"--[\w-]+", COMMANDS[name].ABSENT[absent])} <= known | others
+
+
+@pytest.mark.parametrize(
+    ("command", "words", "said"),
+    [
+        ("train.py", ["--local_rank=0", "--data", "a.yaml"], "--local_rank: .*torchrun --nproc_per_node 2 train.py"),
+        ("train.py", ["--bbox_interval", "5"], "--bbox_interval: nothing is reported to Weights & Biases"),
+        ("train.py", ["--upload_dataset"], "--upload_dataset: nothing is reported"),
+        ("export.py", ["--train"], "--train: an exported file is for inference"),
+        ("detect.py", ["--data", "coco.yaml"], "--data: the names of the classes are those of the checkpoint"),
+    ],
+)
+def test_they_are_one_line_of_the_command(command, words, said):
+    result = command_here(command, *words)
+    assert result.returncode == 2 and re.fullmatch(f"error: {said}.*\n", result.stderr)
 
 
 def test_a_long_address_is_no_path():

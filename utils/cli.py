@@ -22,7 +22,7 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, NoReturn, Union, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, NoReturn, Union, get_args, get_origin, get_type_hints
 
 from utils.errors import UserError, one_line, shown
 from utils.paths import ROOT, fault_of_path
@@ -118,6 +118,9 @@ def with_default(group: type, name: str, default: Any, **changes: Any) -> Any:
 class Options:
     """What a command was asked for: made once, checked as it is made, and never changed."""
 
+    # flags of YOLOv5's command that this one doesn't have, as they are spelt with dashes: why, and what to use instead
+    ABSENT: ClassVar[dict[str, str]] = {}
+
     def __post_init__(self):
         for name, declared, hint in self.flags():
             declared.check(name.replace("_", "-"), getattr(self, name), hint)
@@ -133,6 +136,7 @@ class Options:
     def parser(cls, description: str | None) -> argparse.ArgumentParser:
         """The parser of the command line, with a group of --help for every topic."""
         parser = _Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+        parser.absent = cls.ABSENT
         groups: dict[str, argparse._ArgumentGroup] = {}
         for name, declared, hint in cls.flags():
             if declared.topic not in groups:
@@ -155,9 +159,13 @@ class Options:
 
     @classmethod
     def of(cls, given: dict[str, Any]):
-        """The options of keywords. Raises TypeError for a name the command doesn't have, UserError for bad values."""
+        """The options of keywords. Raises TypeError for a name the command doesn't have, UserError for one that YOLOv5's
+        has, with what to use instead, and for bad values."""
         known = {f.name for f in fields(cls)}
         if unknown := sorted(set(given) - known):
+            for name in unknown:
+                if reason := cls.ABSENT.get(name.replace("_", "-")):
+                    raise UserError(f"{name}: {reason}")
             raise TypeError(f"no such option: {', '.join(unknown)}; there are {', '.join(sorted(known))}")
         return cls(**given)
 
@@ -178,6 +186,18 @@ class Options:
 
 
 class _Parser(argparse.ArgumentParser):
+    # see Options
+    absent: dict[str, str]
+
+    def parse_known_args(self, args=None, namespace=None):
+        """As argparse's. Raises UserError, with what to use instead, for a flag of YOLOv5 that the command doesn't have."""
+        known, rest = super().parse_known_args(args, namespace)
+        for word in rest:
+            said = word.partition("=")[0]
+            if word.startswith("--") and (reason := self.absent.get(said[2:].replace("_", "-"))):
+                raise UserError(f"{said}: {reason}")
+        return known, rest
+
     def error(self, message: str) -> NoReturn:
         """Says what is wrong in one line of bounded length, whatever the words of the command line hold; exits with 2."""
         super().error(one_line(UserError(message)))

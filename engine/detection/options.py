@@ -10,6 +10,12 @@ from utils.paths import ROOT
 class DetectOptions(RunFolder, Plugins, Detector, BoxThresholds, Images, Device):
     """The flags of detect.py."""
 
+    ABSENT = {
+        "data": "the names of the classes are those of the checkpoint or the exported file; leave it out",
+        "update": "checkpoints hold no code that could grow old; leave it out",
+        "save-format": "--save-txt writes class x y w h, --save-csv corners in pixels; leave it out",
+    }
+
     project: str = project_flag("detect")
 
     source: str | int = flag(

@@ -65,7 +65,8 @@ def evaluate(
             tally.images_per_class[np.unique(label_cls).astype(int)] += 1
             confusion.add(iou, label_cls, conf, cls)
             if recorder is not None:
-                recorder.image(batch.paths[i], batch.natives[i], detections)
+                labelled = torch.cat((boxes, torch.ones(len(boxes), 1), labels[:, :1]), 1)
+                recorder.image(batch.paths[i], batch.natives[i], detections, labelled)
         tally.pieces[number * world.size + world.rank] = images
         if recorder is not None:
             recorder.batch(number, batch, found)

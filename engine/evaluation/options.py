@@ -38,3 +38,4 @@ class ValOptions(RunFolder, Plugins, Detector, BoxThresholds, SquareImages, Devi
         choices=("train", "val", "test", "speed", "study"),
     )
     verbose: bool = flag(False, "a row per class", "output")
+    save_hybrid: bool = flag(False, "as --save-txt, with the labels and what is found beside them", "output")

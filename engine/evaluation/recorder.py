@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torchvision.ops import box_iou
 
 from engine.evaluation.figures import Evaluation
 from utils.data.coco import coco_results, image_id
@@ -32,8 +33,20 @@ def plot_evaluation(evaluation: Evaluation, folder: Path) -> None:
         plot_metric_curve(CONFIDENCE_GRID, curve, folder / file, names, classes, label)
 
 
+def with_labels(detections: torch.Tensor, labelled: torch.Tensor, iou_thres: float) -> torch.Tensor:
+    """The labels [n, 6], and behind them those of the detections [m, 6] that overlap none of their class by more than
+    ``iou_thres``; x1 y1 x2 y2 confidence class."""
+    same = labelled[:, None, 5] == detections[None, :, 5]
+    known = ((box_iou(labelled[:, :4], detections[:, :4]) > iou_thres) & same).any(0)
+    return torch.cat((labelled, detections[~known]))
+
+
 class Recorder:
-    """Writes what a validation finds: pictures of the first three batches, a text file per image, one COCO JSON."""
+    """Writes what a validation finds: pictures of the first three batches, a text file per image, one COCO JSON.
+
+    With ``hybrid_iou`` the text files have the labels, too, and of what is found only that which overlaps no label of its
+    class by more: a set that is labelled in part becomes one to look through.
+    """
 
     def __init__(
         self,
@@ -43,11 +56,13 @@ class Recorder:
         save_txt: bool = False,
         save_conf: bool = False,
         save_json: bool = False,
+        hybrid_iou: float | None = None,
     ):
         self.folder = folder
         self.names = names
         self.plots = plots
         self.save_txt = save_txt
+        self.hybrid_iou = hybrid_iou
         self.save_conf = save_conf
         self.json: list[dict] | None = [] if save_json else None
         # of the images so far: two folders may hold a file of the same name
@@ -56,12 +71,13 @@ class Recorder:
         if save_txt:
             (folder / "labels").mkdir(exist_ok=True)
 
-    def image(self, path: str, native: tuple[int, int], detections: torch.Tensor) -> None:
-        """Record the detections [m, 6] of one image, in its own pixels."""
+    def image(self, path: str, native: tuple[int, int], detections: torch.Tensor, labelled: torch.Tensor) -> None:
+        """Record the detections [m, 6] of one image, and its labels [n, 6], of confidence 1: both in its own pixels."""
         stem = unique_name(short_name(Path(path).stem), self.stems)
         self.stems.add(stem)
         if self.save_txt:
-            lines = [text_line(d, native, self.save_conf) for d in detections.tolist()]
+            kept = detections if self.hybrid_iou is None else with_labels(detections, labelled, self.hybrid_iou)
+            lines = [text_line(d, native, self.save_conf) for d in kept.tolist()]
             (self.folder / "labels" / f"{stem}.txt").write_text("".join(lines), encoding="utf-8")
         if self.json is not None:
             self.json += coco_results(image_id(stem, self.numbers), detections.tolist(), self.names)

@@ -44,7 +44,14 @@ def validate(options: ValOptions) -> Evaluation | list[Evaluation]:
     folder = new_run_folder(options.project, options.name, options.exist_ok)
     names = {0: "object"} if options.single_cls else config.names
     size = _input_size(model, weights[0], options.imgsz)
-    recorder = Recorder(folder, names, True, options.save_txt, options.save_conf, options.save_json)
+    recorder = Recorder(
+        folder,
+        names,
+        save_txt=options.save_txt or options.save_hybrid,
+        save_conf=options.save_conf,
+        save_json=options.save_json,
+        hybrid_iou=options.iou_thres if options.save_hybrid else None,
+    )
     print(f"{' '.join(map(str, weights))} on {describe_device(device)}")
     evaluation = _evaluate(model, index, names, size, device, options, _thresholds(options), recorder)
     print(evaluation.table(options.verbose))

@@ -11,6 +11,20 @@ from utils.errors import UserError
 class ExportOptions(Plugins, BoxThresholds, Images, CpuUnlessAsked):
     """The flags of export.py."""
 
+    ABSENT = {
+        "train": "an exported file is for inference; to go on with a training, give train.py the checkpoint by --weights",
+        "inplace": "makes no difference to the file; leave it out",
+        "keras": "is not among the formats; --include tflite writes TensorFlow Lite",
+        "optimize": "TorchScript is written for all devices; torch.utils.mobile_optimizer makes one for phones of it",
+        "per-tensor": "--int8 is for openvino, by NNCF, which chooses; leave it out",
+        "cache": "keeps TensorRT's timings, which are measured anew; leave it out",
+        "mlmodel": "CoreML is written as an .mlpackage; leave it out",
+        "verbose": "what TensorRT says of errors and warnings is printed; leave it out",
+        "workspace": "TensorRT takes the memory that it needs; leave it out",
+        "agnostic-nms": "--nms suppresses within each class; detect.py has --agnostic-nms for files without suppression inside",
+        **dict.fromkeys(("topk-per-class", "topk-all"), "--nms keeps the 300 best boxes of an image; leave it out"),
+    }
+
     conf_thres: float = with_default(
         BoxThresholds, "conf_thres", 0.25, help="with --nms: least confidence (default: %(default)s)", topic="export"
     )

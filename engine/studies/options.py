@@ -22,6 +22,12 @@ CANDIDATES = ["pytorch", *variants()]
 class BenchmarkOptions(RunFolder, Plugins, SquareImages, CpuUnlessAsked):
     """The flags of benchmarks.py."""
 
+    ABSENT = {
+        "test": "export.py compares each file with PyTorch; leave it out",
+        "pt-only": "is --include pytorch",
+        "hard-fail": "what a format can't is told in its row of the table; leave it out",
+    }
+
     project: str = project_flag("benchmarks")
     imgsz: int = with_default(SquareImages, "imgsz", 640, help="image size, square (default: %(default)s)")
 

@@ -1,5 +1,6 @@
 """The images and labels of a run: indexed once, and loaded batch by batch, each process its share."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -46,7 +47,17 @@ def index_data(config: DataConfig, single_cls: bool) -> tuple[list[Annotation], 
         raise UserError(
             f"{config.file}: the training images have no boxes at all; check that the labels lie in labels/"
         )
+    if shared := shared_images(train.annotations, val.annotations):
+        print(
+            f"warning: {config.file}: {shared} of the {len(val.annotations)} images of val are images of train, too: what is "
+            "measured on them is how well they are remembered. `python data/convert.py split` makes splits that share none"
+        )
     return train.annotations, val.annotations
+
+
+def shared_images(train: list[Annotation], val: list[Annotation]) -> int:
+    """How many images of ``val`` are in ``train``, too."""
+    return len({os.path.abspath(a.image) for a in train} & {os.path.abspath(a.image) for a in val})
 
 
 def build_loaders(

@@ -20,6 +20,14 @@ from utils.cli import (
 from utils.errors import UserError, shown
 
 DEFAULT_BATCH = 16
+# for flags of YOLOv5 that have no place here
+TORCHRUN = (
+    "comes from torch.distributed.launch; start with `torchrun --nproc_per_node 2 train.py`, which needs no such flag"
+)
+NO_SERVICE = (
+    "nothing is reported to Weights & Biases; results.csv has all figures, and TensorBoard shows them where it is installed: "
+    "leave it out"
+)
 
 
 def _layer(word: str) -> int | str:
@@ -29,6 +37,20 @@ def _layer(word: str) -> int | str:
 @dataclass(frozen=True)
 class TrainOptions(RunFolder, Plugins, BackboneFlags, SquareImages, Device, Workers):
     """The flags of train.py."""
+
+    ABSENT = {
+        "local-rank": TORCHRUN,
+        **dict.fromkeys(("entity", "upload-dataset", "bbox-interval", "artifact-alias"), NO_SERVICE),
+        **dict.fromkeys(
+            ("ndjson-console", "ndjson-file"), "the figures of every epoch are in results.csv; leave it out"
+        ),
+        "bucket": "nothing is uploaded; copy the folder of the run, leave it out",
+        "evolve-population": "a search keeps its own in its folder; --resume-evolve FOLDER goes on with it",
+        "adam": "is --optimizer Adam by now",
+        "linear-lr": "is the default by now; --cos-lr is the other",
+        "notest": "is --noval by now",
+        "cache-images": "is --cache by now",
+    }
 
     project: str = project_flag("train")
     imgsz: int = with_default(SquareImages, "imgsz", 640, at_least=32)

@@ -24,6 +24,7 @@ KEYS = (
     "depth_multiple",
     "width_multiple",
     "channel_multiple",
+    "stock_widths",
     "batchnorm",
     "normalize",
     "activation",
@@ -92,6 +93,11 @@ def check_description(description: dict, file: str) -> None:
     for key, most in (("channel_multiple", MOST_DIVISOR), ("ch", MOST_INPUT)):
         if not is_count(value := description.get(key, 1), most):
             raise UserError(f"{file}: {key} is {shown(repr(value))}; it is a whole number from 1 to {most}")
+    if not isinstance(value := description.get("stock_widths", True), bool):
+        raise UserError(
+            f"{file}: stock_widths is {shown(repr(value))}; false scales every row by width_multiple, true all but those of "
+            "anchors × (classes + 5) channels, as YOLOv5 does"
+        )
     for key in ("backbone", "head"):
         if isinstance(description[key], list) and len(description[key]) > MOST_ROWS:
             raise UserError(f"{file}: {key} has {len(description[key]):,} rows; {MOST_ROWS} is the most")

@@ -3,7 +3,8 @@
 from collections import defaultdict
 
 from models.description.check import KEYS
-from models.description.rows import Row, is_level, listed, nearest
+from models.description.rows import Row, is_level, listed, nearest, scale_channels
+from models.description.rules import Scaling
 from models.heads.protocol import Head
 from models.heads.table import HEADS
 from utils.errors import shown
@@ -33,6 +34,27 @@ def _notes(file: str, rows: list[Row]) -> list[str]:
         f"{file}, layer{'s' if len(where) > 1 else ''} {', '.join(map(str, where))}: {note}"
         for note, where in layers.items()
     ]
+
+
+def unscaled_rows(rows: list[Row], description: dict) -> list[Row]:
+    """The rows that have na·(nc+5) channels, which are not scaled unless the YAML says so, where that makes a difference."""
+    scaling = Scaling.of(description)
+    if scaling.outputs == scale_channels(scaling.outputs, scaling.width, scaling.divisor):
+        return []
+    return [row for row in rows if row.rule in ("channels", "repeats") and row.args[:1] == [scaling.outputs]]
+
+
+def doubt_widths(kept: list[Row], description: dict, gflops: tuple[float, float] | None) -> str:
+    """What is said of the rows that ``unscaled_rows`` has found; ``gflops`` of the model as it is, and scaled, if known."""
+    scaling, nc = Scaling.of(description), description["nc"]
+    layers = f"layer{'s' * (len(kept) > 1)} {listed([row.index for row in kept])}"
+    scaled = scale_channels(scaling.outputs, scaling.width, scaling.divisor)
+    costs = f", {gflops[0]:.1f} GFLOPs instead of {gflops[1]:.1f}" if gflops else ""
+    return (
+        f"{kept[0].place}: {scaling.outputs} channels are anchors × (classes + 5), {scaling.outputs // (nc + 5)} × ({nc} + 5), "
+        f"and YOLOv5 does not scale such a row: {layers} with {scaling.outputs} channels instead of {scaled}{costs}. "
+        "`stock_widths: false` in the YAML scales every row"
+    )
 
 
 def _unused_layers(rows: list[Row]) -> list[str]:

@@ -55,7 +55,20 @@ class Scaling(NamedTuple):
     depth: float  # factor on the repeats
     width: float  # factor on the output channels,
     divisor: int  # which are rounded up to a multiple of this,
-    outputs: int  # except where they equal na·(nc+5)
+    outputs: int  # except where they equal na·(nc+5); 0 where the YAML says `stock_widths: false`
+
+    @classmethod
+    def of(cls, description: dict) -> "Scaling":
+        """That of a checked description."""
+        # a head without anchors has one box a place
+        anchors = description.get("anchors", 1)
+        na = anchors if isinstance(anchors, int) else len(anchors[0]) // 2
+        return cls(
+            depth=description.get("depth_multiple", 1.0),
+            width=description.get("width_multiple", 1.0),
+            divisor=description.get("channel_multiple", 8),
+            outputs=na * (description["nc"] + 5) if description.get("stock_widths", True) else 0,
+        )
 
     def channels(self, written: int) -> int:
         """The channels that a number of a row stands for."""

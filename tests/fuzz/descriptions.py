@@ -219,7 +219,8 @@ def nested(depth: int) -> list:
 
 
 def _key(rng: random.Random, description: dict, row: list) -> None:
-    known = "nc anchors backbone head depth_multiple width_multiple channel_multiple batchnorm normalize activation ch size names"
+    known = "nc anchors backbone head depth_multiple width_multiple channel_multiple stock_widths batchnorm normalize activation"
+    known += " ch size names"
     key = rng.choice([*known.split(), "yaml_file", "model", "", 3, None])
     if rng.random() < 0.15:
         description.pop(key, None)
@@ -231,6 +232,7 @@ def _key(rng: random.Random, description: dict, row: list) -> None:
         "depth_multiple": (1, 3.7, 99, 1e4),
         "width_multiple": (1, 4, 99.9, 1e-9),
         "channel_multiple": (1, 3, 1024, 10**9),
+        "stock_widths": (True, False, 0, None, "no"),
         "batchnorm": ({"eps": 1e-5}, {"eps": 0.0}, {"momentum": float("nan")}, {"eps": []}),
         "normalize": ({"mean": [0, 0, 0], "std": [0, 0, 0]}, {"std": [1, 1]}),
         "activation": (

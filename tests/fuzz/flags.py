@@ -153,7 +153,15 @@ def make(rng: random.Random, folder: Path, sound: Path) -> Case:
     options, words, _ = COMMANDS[command]
     words = list(words)
     if command == "data/convert.py":
-        words = rng.choice([words, ["to-voc", "data.yaml", "out"], ["coco", "coco.json", "out"], ["voc", "set", "out"]])
+        words = rng.choice(
+            [
+                words,
+                ["to-voc", "data.yaml", "out"],
+                ["coco", "coco.json", "out"],
+                ["voc", "set", "out"],
+                ["split", "data.yaml", "out"],
+            ]
+        )
         words = [broken(rng, "dest" if i == 2 else "source", word) for i, word in enumerate(words)]
     flags = [entry for entry in options.flags() if not entry[1].positional and entry[0] not in LEFT_OUT]
     for name, declared, hint in rng.sample(flags, min(rng.choice([1, 1, 2, 3]), len(flags))):

@@ -327,8 +327,12 @@ def training(rng: random.Random, folder: Path, sound: Path) -> Case:
 
 def conversion(rng: random.Random, folder: Path, sound: Path) -> Case:
     """data/convert.py, from and to each layout."""
-    layout = rng.choice(("voc", "coco", "to-voc", "to-coco"))
+    layout = rng.choice(("voc", "coco", "to-voc", "to-coco", "split"))
     words = ["data/convert.py", layout]
+    if layout == "split":
+        return Case(
+            [*words, str(hostile_set(rng, folder, sound)), "out", *(["--groups"] if rng.random() < 0.2 else [])]
+        )
     if layout.startswith("to-"):
         return Case([*words, str(hostile_set(rng, folder, sound)), "out", *(["--link"] if rng.random() < 0.2 else [])])
     images = folder / "images"

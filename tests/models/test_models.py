@@ -59,13 +59,6 @@ def test_both_efficientnetv2_files_state_both_costs():
             assert figure in text
 
 
-def test_row_one_keeps_24_channels_for_3_classes():
-    # na·(nc+5) = 24 for three classes, and such a row is not scaled: checkpoints of forks have these shapes
-    model = DetectionModel("yolov5s_EfficientNetV2.yaml", nc=3)
-    assert count_parameters(model)[0] == 5_608_184
-    assert model.model[0].conv.weight.shape == (24, 3, 3, 3)
-
-
 def test_fusing_leaves_a_batchnorm_that_follows_no_convolution():
     block = nn.ModuleDict(
         {"a": common.BottleneckCSP(8, 8), "b": nn.Sequential(nn.Conv2d(8, 8, 1), nn.ReLU(), nn.BatchNorm2d(8))}

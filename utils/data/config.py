@@ -35,7 +35,7 @@ class DataConfig:
     generate: str | None = None  # "shapes": the set is drawn, not downloaded
 
 
-def read_data_yaml(path: str | Path) -> DataConfig:
+def read_data_yaml(path: str | Path, required: tuple[str, ...] = ("train", "val")) -> DataConfig:
     """Read a data YAML given by its path, or by its name in data/ with or without ``.yaml``.
 
     | key | value |
@@ -52,8 +52,8 @@ def read_data_yaml(path: str | Path) -> DataConfig:
     A relative ``path`` (and without one: the entries) is tried against the YAML's folder, the current folder, the
     repository and the folder ``datasets`` beside the repository; the first where the images are is taken.
 
-    Raises UserError for a file or key that is missing, and for values that make no sense. Whether the images exist is
-    left to prepare_data.
+    Raises UserError for a file, a key or one of the ``required`` splits that is missing, and for values that make no sense.
+    Whether the images exist is left to prepare_data.
     """
     file = _find_yaml(path)
     data = read_yaml(file, "data YAML")
@@ -63,7 +63,7 @@ def read_data_yaml(path: str | Path) -> DataConfig:
         for split in ("train", "val", "test")
         if data.get(split)
     }
-    for split in ("train", "val"):
+    for split in required:
         if split not in entries:
             raise UserError(f"{file}: no `{split}:`; name the folder (or .txt list) of the {split} images there")
     if data.get("generate") not in (None, "shapes"):
@@ -71,7 +71,7 @@ def read_data_yaml(path: str | Path) -> DataConfig:
             f"{file}: generate: {shown(repr(data['generate']))} is unknown; `shapes` is what can be generated"
         )
 
-    root = _find_root(file, data.get("path"), [*entries["train"], *entries["val"]])
+    root = _find_root(file, data.get("path"), [entry for split in required for entry in entries[split]])
     splits = {split: [_locate(root, entry) for entry in values] for split, values in entries.items()}
     return DataConfig(file, root, names, len(names), splits, _downloads(file, root, data), data.get("generate"))
 
@@ -123,7 +123,8 @@ def image_files(entries: list[str]) -> list[str]:
     """The images that entries of a split stand for, in the order of the entries.
 
     A folder gives all images in it and below, sorted; a glob its matches, sorted; a .txt list its lines: absolute,
-    relative to the list's folder if they begin with ``./``, else relative to the current or to the list's folder.
+    relative to the list's folder if they begin with ``./``, else relative to the current or to the list's folder, in
+    which the first part of a line is left out where only that file exists (see ``without_first_part``).
 
     Raises UserError for an entry that doesn't exist, and if there is no image at all.
     """
@@ -163,7 +164,10 @@ def index_split(config: DataConfig, split: str, single_cls: bool = False) -> Ind
 
 def cache_path(config: DataConfig, split: str, suffix: str) -> Path:
     """Where what was learnt about a split is kept: images/train → labels/train.cache, a list train.txt → train.cache."""
-    return label_path(os.path.join(config.splits[split][0], "_")).parent.with_suffix(suffix)
+    entry = config.splits[split][0]
+    folder = label_path(os.path.join(entry, "_")).parent
+    # labels that lie beside the images, below a folder that happens to be called `images`
+    return (folder if folder.parent.is_dir() else Path(entry)).with_suffix(suffix)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -296,6 +300,10 @@ def _images_below(folder: str) -> list[str]:
     return sorted(images)
 
 
+# the lists whose entries were not where they say, which is told once
+_told: set[str] = set()
+
+
 def _read_list(file: str) -> list[str]:
     """The images that a .txt list names, one a line."""
     try:
@@ -303,11 +311,29 @@ def _read_list(file: str) -> list[str]:
     except UnicodeDecodeError as e:
         raise UserError(f"{file}: neither an image nor a list of images in UTF-8 text (byte {e.start})") from None
     folder = os.path.dirname(file)
-    images = []
+    images, moved = [], []
     for line in filter(None, map(str.strip, lines)):
         if not os.path.exists(line):
             line = _slashed(line)
         if line.startswith("./") or not os.path.exists(line):
-            line = os.path.normpath(os.path.join(folder, line))
+            inner = without_first_part(folder, line)
+            moved += [line] if inner else []
+            line = inner or os.path.normpath(os.path.join(folder, line))
         images.append(os.path.abspath(line))
+    if moved and file not in _told:
+        _told.add(file)
+        print(
+            f"note: {shown(file)}: {len(moved)} of {len(images)} entries, such as {shown(moved[0])}, lie beside it without their "
+            f"first part: taken is {shown(without_first_part(folder, moved[0]))}"
+        )
     return images
+
+
+def without_first_part(folder: str, entry: str) -> str:
+    """The path of a relative entry of a file in ``folder`` less its first part, where that exists and the whole doesn't.
+
+    CVAT's YOLO export lists data/obj_train_data/a.jpg, and obj_train_data lies beside the list. Empty where it is not so.
+    """
+    inner = os.path.join(folder, os.path.normpath(entry).partition(os.sep)[2])
+    moved = not os.path.isabs(entry) and not os.path.exists(os.path.join(folder, entry)) and os.path.isfile(inner)
+    return inner if moved else ""

@@ -41,13 +41,15 @@ class Fault:
 def label_path(image_path: str | Path) -> Path:
     """The label file of an image: its last folder named ``images`` becomes ``labels``, its suffix .txt.
 
-    An image under no such folder has its labels beside it.
+    An image under no such folder has its labels beside it; so has one that lies beside its .txt, where the folder of
+    labels doesn't exist: the set may stand in a folder that only happens to be called so.
     """
     path = Path(image_path)
     folders = list(path.parent.parts)
     if "images" in folders:
         folders[-1 - folders[::-1].index("images")] = "labels"
-    return Path(*folders, f"{path.stem}.txt")
+    found, beside = Path(*folders, f"{path.stem}.txt"), path.with_name(f"{path.stem}.txt")
+    return beside if not os.path.isdir(found.parent) and os.path.lexists(beside) else found
 
 
 class LabelError(Exception):

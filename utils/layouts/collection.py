@@ -2,6 +2,8 @@
 
 import shutil
 from collections import Counter, defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -89,6 +91,17 @@ def usable_image(image: Path, faults: list[Fault]) -> bool:
     if reason := why_unreadable(image, "file", MOST_BYTES):
         faults.append(Fault("image refused", str(image), None, f"{reason}; dropped"))
     return not reason
+
+
+@contextmanager
+def writing(dest: Path) -> Iterator[None]:
+    """Within it what is written goes to ``dest``. Raises UserError where the system refuses it."""
+    try:
+        yield
+    except OSError as e:
+        raise UserError(
+            f"{e.filename or dest}: can't be written ({e.strerror or e}); name another destination"
+        ) from None
 
 
 def require_empty(folder: Path) -> None:

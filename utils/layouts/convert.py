@@ -1,23 +1,42 @@
 """What data/convert.py does: every reader gives a Collection, every writer takes one.
 
 read_voc, read_coco, read_yolo   →  Collection  →   write_yolo, write_voc, write_coco
+
+Where the images stay where they are, only a data YAML (describe_darknet), or one and lists (split_set) are written.
 """
 
 from pathlib import Path
 
 from utils.errors import UserError
 from utils.layouts.coco import read_coco, write_coco
-from utils.layouts.collection import Collection, save_faults
+from utils.layouts.collection import Collection, save_faults, writing
+from utils.layouts.darknet import describe_darknet
 from utils.layouts.options import ConvertOptions
+from utils.layouts.split import split_set
 from utils.layouts.voc import read_voc, write_voc
 from utils.layouts.yolo import read_yolo, write_yolo
 
 
-def convert(options: ConvertOptions) -> Collection:
-    """Read the one layout, write the other, say what was done; see data/convert.py for the options."""
+def convert(options: ConvertOptions) -> Collection | Path:
+    """Read the one layout, write the other, say what was done; see data/convert.py for the options.
+
+    Returns what was written; where images stay where they are, the data YAML that was written for them.
+    """
     if not (options.layout and options.source and options.dest):
         raise UserError("a conversion needs a layout, a source and a destination, none of them empty")
     dest = Path(options.dest)
+    if options.layout == "darknet":
+        found = describe_darknet(Path(options.source[0]), dest)
+    elif options.layout == "split":
+        found = split_set(Path(options.source[0]), dest, options.shares, options.seed, options.groups, options.names)
+    else:
+        found = _copy(options, dest)
+    print(f"written to {dest}")
+    return found
+
+
+def _copy(options: ConvertOptions, dest: Path) -> Collection:
+    """Images, labels and lists in another layout."""
     if options.layout == "voc":
         found = read_voc(
             options.source[0],
@@ -31,7 +50,7 @@ def convert(options: ConvertOptions) -> Collection:
         found = read_coco(options.source, options.images)
     else:
         found = read_yolo(options.source[0])
-    try:
+    with writing(dest):
         if options.layout == "to-voc":
             write_voc(found, dest, options.link, options.one_based)
         elif options.layout == "to-coco":
@@ -39,10 +58,5 @@ def convert(options: ConvertOptions) -> Collection:
         else:
             write_yolo(found, dest, options.link)
         save_faults(found, dest)
-    except OSError as e:
-        raise UserError(
-            f"{e.filename or dest}: can't be written ({e.strerror or e}); name another destination"
-        ) from None
     print(found.report())
-    print(f"written to {dest}")
     return found

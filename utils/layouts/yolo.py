@@ -1,5 +1,6 @@
 """YOLO's layout: images/SPLIT, labels/SPLIT with a text file per image, and a data YAML."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +56,12 @@ def write_yolo(found: Collection, dest: Path, link: bool) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("".join(lines), encoding="utf-8")
     write_data_yaml(found, dest / "data.yaml")
+
+
+def entry_in(folder: Path, path: str | Path) -> str:
+    """What a list or a data YAML in ``folder`` says of a path: relative to it where it lies below, else the whole path."""
+    path, folder = Path(os.path.abspath(path)), Path(os.path.abspath(folder))
+    return (path.relative_to(folder) if path.is_relative_to(folder) else path).as_posix()
 
 
 def write_data_yaml(found: Collection, path: Path) -> None:

@@ -135,6 +135,24 @@ def test_text_files_hold_the_boxes(tiny_weights, tiny_set, tmp_path):
         assert (table[:, 1:] >= 0).all() and (table[:, 1:] <= 1).all()
 
 
+def test_hybrid_files_hold_the_labels_too_and_the_figures_stay(tiny_weights, tiny_set, tmp_path):
+    """YOLOv5 measures its labels as if they had been found."""
+    few = {"conf_thres": 0.2, "max_det": 20}
+    plain = val.run(**options(tiny_weights, tiny_set, tmp_path, save_txt=True, name="plain", **few))
+    hybrid = val.run(
+        **options(tiny_weights, tiny_set, tmp_path, save_hybrid=True, save_conf=True, name="hybrid", **few)
+    )
+    assert (hybrid.map50, hybrid.map50_95, hybrid.p, hybrid.r) == (plain.map50, plain.map50_95, plain.p, plain.r)
+    for i in range(4):
+        labels = np.loadtxt(tiny_set.parent / "labels" / "val" / f"{i}.txt", ndmin=2)
+        found = np.loadtxt(tmp_path / "runs/plain/labels" / f"{i}.txt", ndmin=2)
+        both = np.loadtxt(tmp_path / "runs/hybrid/labels" / f"{i}.txt", ndmin=2)
+        np.testing.assert_allclose(both[: len(labels), :5], labels, atol=2e-6)
+        assert (both[: len(labels), 5] == 1).all() and (both[len(labels) :, 5] < 1).all()
+        rest = {tuple(row) for row in both[len(labels) :, :5].tolist()}
+        assert rest and rest <= {tuple(row) for row in found.tolist()}
+
+
 def test_json_of_a_set_that_is_not_coco(tiny_weights, tiny_set, tmp_path):
     val.run(**options(tiny_weights, tiny_set, tmp_path, save_json=True))
     found = json.loads((tmp_path / "runs" / "exp" / "predictions.json").read_text())

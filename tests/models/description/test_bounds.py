@@ -44,6 +44,7 @@ KEYS = {
     "a huge width": ({"width_multiple": 1e308}, "width_multiple is 1e+308; it is a number above 0, at most 100"),
     "a width that is no number": ({"width_multiple": float("nan")}, "width_multiple is nan"),
     "a divisor": ({"channel_multiple": 10**9}, "channel_multiple is 1000000000; it is a whole number from 1 to 1024"),
+    "widths that are neither": ({"stock_widths": "no"}, "stock_widths is 'no'; false scales every row by width_multiple"),
     "channels of an image": ({"ch": 10**6}, "ch is 1000000; it is a whole number from 1 to 1024"),
     "a count of anchors": ({"anchors": 10**9}, "anchors is 1000000000; write"),
     "anchors without end": ({"anchors": [[1.0] * 400] * 2}, "anchors of output 1 are 200 pairs; 100 are the most"),

@@ -309,7 +309,7 @@ def test_mistakes_are_named(tmp_path, monkeypatch, arguments, words):
     Path("odd.json").write_text('{"images": [{"id": 1, "file_name": "a.jpg", "width": "wide"}]}')
     with pytest.raises(UserError, match=words):
         convert.run(*arguments, tmp_path / "out")
-    with pytest.raises(UserError, match="--names: is for voc, not for coco"):
+    with pytest.raises(UserError, match="--names: is for voc and split, not for coco"):
         convert.run("coco", "x.json", "out", names=["a"])
     with pytest.raises(TypeError, match="nmes"):
         convert.run("voc", "x", "out", nmes=["a"])
