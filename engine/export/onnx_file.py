@@ -26,6 +26,7 @@ FIELDS = {
 }
 # bytes of an element, by a tensor's data_type
 ITEM_SIZES = {1: 4, 2: 1, 3: 1, 4: 2, 5: 2, 6: 4, 7: 8, 9: 1, 10: 2, 11: 8, 12: 4, 13: 8, 14: 8, 15: 16, 16: 2}
+OP_TYPE = 4
 DIMS, DATA_TYPE, RAW_DATA, EXTERNAL_DATA, DATA_LOCATION = 1, 2, 9, 13, 14
 MOST_RECORDS, MOST_DEPTH, MOST_BYTES = 1_000_000, 40, 2 << 30
 # bytes of a property: the names of ten thousand classes take less
@@ -34,10 +35,12 @@ MOST_TEXT = 1 << 20
 
 @dataclass
 class OnnxFile:
-    """``properties`` its metadata_props; ``shape`` of its first input, None where a side is open, () where it has none."""
+    """``properties`` its metadata_props; ``shape`` of its first input, None where a side is open, () where it has none;
+    ``loop`` the kind of a node that repeats others, "" where no one does."""
 
     properties: dict[str, str]
     shape: tuple[int | None, ...]
+    loop: str = ""
 
 
 class _Damaged(Exception):
@@ -75,6 +78,8 @@ def _read_model(data: memoryview) -> OnnxFile:
             graphs += kind == "graph"
             for field, value in _records(message):
                 count += 1
+                if kind == "node" and field == OP_TYPE and value in (b"Loop", b"Scan"):
+                    model.loop = _text(_message(value))
                 if within := FIELDS[kind].get(field):
                     rest.append((within, _message(value), depth + 1))
         if count > MOST_RECORDS:

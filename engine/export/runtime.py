@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from engine.export.formats.table import open_reader, require_exported
+from engine.export.onnx_file import read_onnx
 from engine.export.trial import limit_memory, try_out
 from engine.export.trust import files_of, is_own
 from utils.boxes import nms_by_class, non_max_suppression
@@ -40,6 +41,9 @@ class Runtime:
                     f"{self.file}: is a program ({kind.name}) and was not written here by your export.py: running it could "
                     "do anything; add --trust (in Python: trust=True) if you trust where it comes from"
                 )
+            # short at the size of a trial, it may be without end at that of an image
+            if self.file.suffix == ".onnx" and (loop := read_onnx(self.file).loop):
+                raise UserError(f"{self.file}: has a {loop}, which may go on without end; --trust runs it")
             size = sum(file.stat().st_size for file in files_of(self.file))
             try_out(self.file, size, lambda: _run_once(self.file, size, dnn))
         self.reader = open_reader(self.file, device or torch.device("cpu"), dnn)
