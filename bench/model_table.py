@@ -29,9 +29,11 @@ GROUPS = (
     ("YOLOv5 with attention in C3", "C3 之内加注意力的 YOLOv5", r"_C3(SE|CBAM|CoordAtt|ECA|SOCA|SimAM|MobileMQA)\."),
     ("YOLOv5's neck on another backbone", "YOLOv5 的颈部配其他主干", r"/yolov5\w_"),
     ("YOLOv7", "YOLOv7", r"/yolov7"),
-    ("More of YOLOv5 and YOLOv3 (models/hub)", "更多 YOLOv5 与 YOLOv3（models/hub）", r"models/hub/"),
+    ("More of YOLOv5 and YOLOv3 (models/hub)", "其他 YOLOv5 与 YOLOv3（models/hub）", r"models/hub/"),
 )
 ENGLISH = """# The models that come with the project
+
+[中文](models.zh-CN.md) · [README](../README.md)
 
 Written by `python bench/model_table.py`. GFLOPs are of one image of 640 × 640 px, before fusing, two per multiply-add;
 parameters are for 80 classes. Each of these files is built, trained for a step, fused, saved and read, exported to ONNX and
@@ -39,15 +41,22 @@ compared by `tests/models/test_every_yaml.py`; the backbones of MobileNetV3, Shu
 GhostNet and MobileNetV4 are compared with torchvision's and timm's by `tests/models/blocks/test_families.py`.
 
 A file is used by its name: `python train.py --cfg yolov5s_CBAM.yaml`. The sources are papers on arXiv, by their number.
+`python models/yolo.py --cfg yolov5s_CBAM.yaml` prints every layer with parameters, arguments, output shape and stride;
+`--profile` and `--line-profile` time the model and its layers, `--size n|s|m|l|x` gives it another depth and width.
+`python models/yolo.py --test` builds and runs all of them.
 """
 CHINESE = """# 项目自带的模型
 
-由 `python bench/model_table.py` 生成。GFLOPs 按一张 640 × 640 像素的图像、融合之前计算，一次乘加计为两次运算；
+[English](models.md) · [README](../README.zh-CN.md)
+
+由 `python bench/model_table.py` 生成。GFLOPs 按一张 640 × 640 像素的图片、融合之前计算，一次乘加计为两次运算；
 参数量按 80 类计算。每个文件都由 `tests/models/test_every_yaml.py` 构建、训练一步、融合、保存并读取、导出为 ONNX 并逐一比较；
 MobileNetV3、ShuffleNetV2-x、EfficientNet-B0、EfficientNetV2-S、GhostNet 和 MobileNetV4 的主干由
 `tests/models/blocks/test_families.py` 与 torchvision 和 timm 的网络比较。
 
 按名字使用即可：`python train.py --cfg yolov5s_CBAM.yaml`。来源为 arXiv 论文编号。
+`python models/yolo.py --cfg yolov5s_CBAM.yaml` 逐层打印参数量、参数、输出形状和步长；`--profile` 和 `--line-profile` 测量
+整个模型和各层的耗时，`--size n|s|m|l|x` 换成另一种深度和宽度。`python models/yolo.py --test` 把全部模型构建并运行一遍。
 """
 
 
