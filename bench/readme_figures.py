@@ -313,26 +313,30 @@ def measure_val(weights: Path, images: Path) -> None:
 
 def measure_speed(weights: Path, coco: Path, bccd: Path) -> None:
     """speed.json: the wall time of whole commands, each the median of several runs."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        images = sorted(path for path in (coco / "images").rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
-        (folder / "two").mkdir()
-        for path in images[:2]:
-            shutil.copy(path, folder / "two")
-        _write_video(images, folder / "video.mp4")
-        cells = _data_yaml(bccd, folder, ["Platelets", "RBC", "WBC"])
-        given = f"--project {folder}/runs"
-        loaded = f"--weights {weights.resolve()} {given} --imgsz 640"
-        lines = {
-            "train_3_epochs_whole_command_s": f"train.py --data {cells} --cfg yolov5n.yaml --imgsz 320 --batch-size 16 "
-            f"--epochs 3 {given}",
-            "val_128_images_640_b16_s": f"val.py --data {_coco_yaml(coco, folder)} --batch-size 16 {loaded}",
-            "detect_2_images_640_s": f"detect.py --source {folder}/two {loaded}",
-            "detect_video_300_frames_640x480_s": f"detect.py --source {folder}/video.mp4 {loaded}",
-            "train_help_s": "train.py --help",
-        }
+    with tempfile.TemporaryDirectory() as folder:
+        lines = timed_commands(Path(folder), weights.resolve(), coco, bccd)
         seconds = {name: _seconds(line) for name, line in tqdm(lines.items(), desc="commands")}
     write("speed.json", stamp() | {"seconds": seconds})
+
+
+def timed_commands(folder: Path, weights: Path, coco: Path, bccd: Path) -> dict[str, str]:
+    """{name in speed.json: command line}; what the commands read and write is put into ``folder``."""
+    images = sorted(path for path in (coco / "images").rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    (folder / "two").mkdir()
+    for path in images[:2]:
+        shutil.copy(path, folder / "two")
+    _write_video(images, folder / "video.mp4")
+    cells = _data_yaml(bccd, folder, ["Platelets", "RBC", "WBC"])
+    given = f"--project {folder}/runs"
+    loaded = f"--weights {weights} --imgsz 640 {given}"
+    return {
+        "train_3_epochs_whole_command_s": f"train.py --data {cells} --cfg yolov5n.yaml --imgsz 320 --batch-size 16 "
+        f"--epochs 3 {given}",
+        "val_128_images_640_b16_s": f"val.py --data {_coco_yaml(coco, folder)} --batch-size 16 {loaded}",
+        "detect_2_images_640_s": f"detect.py --source {folder}/two {loaded}",
+        "detect_video_300_frames_640x480_s": f"detect.py --source {folder}/video.mp4 {loaded}",
+        "train_help_s": "train.py --help",
+    }
 
 
 def _seconds(line: str) -> float:

@@ -28,6 +28,8 @@ from utils.plots.draw import draw_boxes, save_image
 ROOT = Path(__file__).resolve().parents[1]
 # pixels of the whole picture from left to right, and of the white between two
 WIDTH, GAP = 1280, 8
+# boxes in a picture, above which tags on all of them would hide it
+CROWD = 8
 
 
 def spread(folder: Path, number: int) -> list[Path]:
@@ -51,12 +53,23 @@ def drawn_row(weights: str, size: int, paths: list[Path], least: float) -> np.nd
         scale = height / image.shape[0]
         way = cv2.INTER_CUBIC if scale > 1 else cv2.INTER_AREA
         cell = cv2.resize(image, (round(image.shape[1] * scale), height), interpolation=way)
-        boxes, scores, classes = np.split(found.cpu().numpy(), [4, 5], 1)
-        drawn = draw_boxes(cell, boxes * scale, classes[:, 0], model.names, scores[:, 0], line_width=2)
+        found = found.cpu().numpy()
+        boxes, scores, classes = found[:, :4] * scale, found[:, 4], found[:, 5]
+        drawn = draw_boxes(cell, boxes, classes, model.names, scores, line_width=2, labels=tags(found, model.names))
         cells += [drawn, np.full((height, GAP, 3), 255, np.uint8)]
     row = np.hstack(cells[:-1])
     # rounding may have left it some pixels too wide or too narrow
     return cv2.resize(row, (WIDTH, height), interpolation=cv2.INTER_AREA)
+
+
+def tags(found: np.ndarray, names: dict[int, str]) -> list[str]:
+    """What stands on each of the boxes [m, 6], which come by falling confidence; in a crowd only on the surest of a class."""
+    classes = found[:, 5].astype(int).tolist()
+    crowded = len(found) > CROWD
+    return [
+        "" if crowded and cls in classes[:i] else f"{names[cls]} {score:.2f}"
+        for i, (cls, score) in enumerate(zip(classes, found[:, 4], strict=True))
+    ]
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -65,7 +78,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--row", nargs=3, action="append", required=True, metavar=("WEIGHTS", "SIZE", "FOLDER"), help="may be repeated"
     )
     parser.add_argument("--pictures", type=int, nargs="+", default=[5, 4], help="in each row (default: 5 4)")
-    parser.add_argument("--conf-thres", type=float, default=0.35, help="least confidence of a box (default: 0.35)")
+    parser.add_argument("--conf-thres", type=float, default=0.4, help="least confidence of a box (default: 0.4)")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "images" / "detections.jpg")
     return parser
 

@@ -1,14 +1,28 @@
 """The tables of the READMEs are those of docs/figures/, and bench/readme_figures.py makes them of whatever is there."""
 
+import importlib
 import json
 import re
 import shutil
 
+import cv2
+import numpy as np
 import pytest
 
-from bench.readme_figures import FIGURES, MODELS, PAGES, VAL, models_table, read, stock_table
+from bench.readme_figures import (
+    COMMANDS,
+    FIGURES,
+    MODELS,
+    PAGES,
+    VAL,
+    models_table,
+    read,
+    stock_table,
+    timed_commands,
+)
 from models.flops import count_gflops, count_parameters
 from models.yolo import DetectionModel
+from utils.data.config import read_data_yaml
 
 
 def cells(table: str) -> list[list[str]]:
@@ -116,3 +130,27 @@ def test_a_column_is_there_once_its_file_is(folder):
         assert rows["`yolov5n.yaml`"] == ["41", "0.40", "0.420"]
         assert rows["`yolov5s.yaml`"] == ["–", "–", "–"]
         assert f"BCCD: {recipe[language]}" in table and "2030-01-02" in table
+
+
+def test_the_commands_to_time_can_be_run(tmp_path):
+    """Their flags exist, and what they read has been put where they look for it."""
+    for place in ("coco/images", "bccd/images/train", "bccd/images/val"):
+        (tmp_path / place).mkdir(parents=True)
+        for i in range(3):
+            cv2.imwrite(str(tmp_path / place / f"{i}.jpg"), np.full((48, 64, 3), 80 * i, np.uint8))
+    (tmp_path / "work").mkdir()
+    lines = timed_commands(tmp_path / "work", tmp_path / "best.pt", tmp_path / "coco", tmp_path / "bccd")
+    assert set(lines) == set(COMMANDS) == set(read("stock.json")["seconds"])
+    parsed = {}
+    for name, line in lines.items():
+        script, *flags = line.split()
+        if flags != ["--help"]:
+            parser = importlib.import_module(script.removesuffix(".py")).build_parser()
+            parsed[name] = parser.parse_args(flags)
+    train, val = (parsed[name] for name in ("train_3_epochs_whole_command_s", "val_128_images_640_b16_s"))
+    sets = [read_data_yaml(options.data) for options in (train, val)]
+    assert [data.nc for data in sets] == [3, 80]
+    assert sets[0].splits["train"] != sets[0].splits["val"] and sets[1].splits["train"] == sets[1].splits["val"]
+    video = cv2.VideoCapture(parsed["detect_video_300_frames_640x480_s"].source)
+    sizes = (cv2.CAP_PROP_FRAME_COUNT, cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
+    assert [video.get(size) for size in sizes] == [300, 640, 480]

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from bench.readme_pictures import GAP, WIDTH, drawn_row, spread
+from bench.readme_pictures import CROWD, GAP, WIDTH, drawn_row, spread, tags
 from tests.helpers.models import make_weights
 from utils.errors import UserError
 from utils.paths import ROOT
@@ -36,6 +36,14 @@ def test_a_row_fills_the_width_and_has_boxes(folder, tmp_path):
     found, blank = (drawn_row(str(weights), 96, spread(folder, 3), least) for least in (0.0, 1.0))
     assert found.shape == blank.shape == (round((WIDTH - 2 * GAP) / 3 * 64 / 96), WIDTH, 3)
     assert (found != blank).any()
+
+
+def test_in_a_crowd_only_the_surest_box_of_a_class_has_a_tag():
+    few = np.array([[0, 0, 1, 1, 0.9, 1], [0, 0, 1, 1, 0.8, 0], [0, 0, 1, 1, 0.7, 1]])
+    names = {0: "ring", 1: "star"}
+    assert tags(few, names) == ["star 0.90", "ring 0.80", "star 0.70"]
+    many = np.concatenate([few, few[2:].repeat(CROWD, 0)])
+    assert tags(many, names) == ["star 0.90", "ring 0.80"] + [""] * (CROWD + 1)
 
 
 def test_the_script_writes_its_rows_into_one_picture(folder, tmp_path):
