@@ -16,6 +16,16 @@ from tests.helpers.project import ROOT
 
 ENGLISH, CHINESE = (ROOT / name for name in ("README.md", "README.zh-CN.md"))
 TEXTS = [ENGLISH, *sorted(p for p in (ROOT / "docs").glob("*.md") if not p.name.endswith(".zh-CN.md"))]
+# of the words for one thing, those that are not taken, and the one that is
+ONE_NAME = {
+    "检查点": "权重文件",
+    "骨干": "主干",
+    "图像": "图片",
+    "个 epoch": "轮",
+    "批大小": "批次大小",
+    "您": "你",
+    "| 参数 | GFLOPs": "参数量",
+}
 
 
 def chinese_of(english):
@@ -73,6 +83,13 @@ def test_comments_in_code_are_in_the_language_of_the_page(english):
             assert re.search("[\u4e00-\u9fff]", comment) or len(re.findall("[A-Za-z]{2,}", words)) < 2, comment
     for language, content in blocks(english):
         assert not re.search("[\u4e00-\u9fff]", content), (language, content)
+
+
+@pytest.mark.parametrize("english", TEXTS, ids=lambda path: path.stem)
+def test_one_thing_has_one_name_in_chinese(english):
+    text = re.sub("PIL 图像", "", text_of(chinese_of(english)))
+    for word, name in ONE_NAME.items():
+        assert word not in text, f"{word}: {name}"
 
 
 @pytest.mark.parametrize("english", TEXTS, ids=lambda path: path.stem)
