@@ -9,6 +9,7 @@ import subprocess
 import pytest
 import yaml
 
+from bench.backbone_table import NETWORKS
 from models.description.find import find_model_yaml, model_yamls
 from models.yolo import DetectionModel
 from tests.helpers.models import make_weights
@@ -176,7 +177,12 @@ def test_lines_that_train_are_safe_where_processes_are_spawned():
 
 def test_what_the_readme_says_of_the_models():
     text = text_of(ENGLISH)
-    assert int(re.search(r"all (\d+) YAMLs", text).group(1)) == len(model_yamls())
+    for page, pattern in (
+        (ENGLISH, r"all (\d+) YAMLs.*lists (\d+) with"),
+        (CHINESE, r"全部 (\d+) 个 YAML.*其中 (\d+) 个的"),
+    ):
+        yamls, networks = re.search(pattern, text_of(page), re.S).groups()
+        assert (int(yamls), int(networks)) == (len(model_yamls()), len(NETWORKS))
     trap, four = (int(n.replace(",", "")) for n in re.findall(r"(?:has|\() ?(5,\d{3},\d{3})", text))
     for nc, parameters, channels in ((3, trap, 24), (4, four, 16)):
         model = DetectionModel("yolov5s_EfficientNetV2.yaml", nc=nc)
