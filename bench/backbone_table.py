@@ -74,17 +74,23 @@ def measure_latencies(record: dict) -> None:
     stock = ready(STOCK)
     image = torch.rand(1, 3, SIZE, SIZE).contiguous(memory_format=torch.channels_last)
     for name in tqdm([n for n in (STOCK, *NETWORKS) if "ms" not in record["networks"][n]], desc="latencies"):
-        pair, times = (ready(name), stock), ([], [])
-        for turn in range(WARM_UP + ROUNDS):
-            for model, spent in zip(pair, times, strict=True):
-                start = time.perf_counter()
-                with torch.inference_mode():
-                    model(image)
-                if turn >= WARM_UP:
-                    spent.append((time.perf_counter() - start) * 1e3)
-        ms, beside = (statistics.median(spent) for spent in times)
+        ms, beside = times_in_turns((ready(name), stock), image)
         record["networks"][name] |= {"ms": round(ms, 1), "of_stock": round(ms / beside, 2)}
         write(record)
+
+
+def times_in_turns(models: tuple[DetectionModel, ...], image: torch.Tensor) -> list[float]:
+    """The median milliseconds that each model takes for ``image``, after a warm-up; they take turns, as the machine's
+    speed varies."""
+    times: tuple[list[float], ...] = tuple([] for _ in models)
+    for turn in range(WARM_UP + ROUNDS):
+        for model, spent in zip(models, times, strict=True):
+            start = time.perf_counter()
+            with torch.inference_mode():
+                model(image)
+            if turn >= WARM_UP:
+                spent.append((time.perf_counter() - start) * 1e3)
+    return [statistics.median(spent) for spent in times]
 
 
 def ready(name: str) -> DetectionModel:

@@ -29,9 +29,11 @@ GROUPS = (
     ("YOLOv5 with attention in C3", "C3 之内加注意力的 YOLOv5", r"_C3(SE|CBAM|CoordAtt|ECA|SOCA|SimAM|MobileMQA)\."),
     ("YOLOv5's neck on another backbone", "YOLOv5 的颈部配其他主干", r"/yolov5\w_"),
     ("YOLOv7", "YOLOv7", r"/yolov7"),
-    ("More of YOLOv5 and YOLOv3 (models/hub)", "更多 YOLOv5 与 YOLOv3（models/hub）", r"models/hub/"),
+    ("More of YOLOv5 and YOLOv3 (models/hub)", "其他 YOLOv5 与 YOLOv3（models/hub）", r"models/hub/"),
 )
 ENGLISH = """# The models that come with the project
+
+[中文](models.zh-CN.md) · [README](../README.md)
 
 Written by `python bench/model_table.py`. GFLOPs are of one image of 640 × 640 px, before fusing, two per multiply-add;
 parameters are for 80 classes. Each of these files is built, trained for a step, fused, saved and read, exported to ONNX and
@@ -39,6 +41,9 @@ compared by `tests/models/test_every_yaml.py`; the backbones of MobileNetV3, Shu
 GhostNet and MobileNetV4 are compared with torchvision's and timm's by `tests/models/blocks/test_families.py`.
 
 A file is used by its name: `python train.py --cfg yolov5s_CBAM.yaml`. The sources are papers on arXiv, by their number.
+`python models/yolo.py --cfg yolov5s_CBAM.yaml` prints every layer with parameters, arguments, output shape and stride;
+`--profile` and `--line-profile` time the model and its layers, `--size n|s|m|l|x` gives it another depth and width.
+`python models/yolo.py --test` builds and runs all of them.
 
 ## Keys of a model YAML
 
@@ -65,12 +70,16 @@ costs. `stock_widths: false` scales every row. `yolov5s_EfficientNetV2-P3.yaml` 
 """
 CHINESE = """# 项目自带的模型
 
-由 `python bench/model_table.py` 生成。GFLOPs 按一张 640 × 640 像素的图像、融合之前计算，一次乘加计为两次运算；
+[English](models.md) · [README](../README.zh-CN.md)
+
+由 `python bench/model_table.py` 生成。GFLOPs 按一张 640 × 640 像素的图片、融合之前计算，一次乘加计为两次运算；
 参数量按 80 类计算。每个文件都由 `tests/models/test_every_yaml.py` 构建、训练一步、融合、保存并读取、导出为 ONNX 并逐一比较；
 MobileNetV3、ShuffleNetV2-x、EfficientNet-B0、EfficientNetV2-S、GhostNet 和 MobileNetV4 的主干由
 `tests/models/blocks/test_families.py` 与 torchvision 和 timm 的网络比较。
 
 按名字使用即可：`python train.py --cfg yolov5s_CBAM.yaml`。来源为 arXiv 论文编号。
+`python models/yolo.py --cfg yolov5s_CBAM.yaml` 逐层打印参数量、参数、输出形状和步长；`--profile` 和 `--line-profile` 测量
+整个模型和各层的耗时，`--size n|s|m|l|x` 换成另一种深度和宽度。`python models/yolo.py --test` 把全部模型构建并运行一遍。
 
 ## 模型 YAML 的键
 
@@ -85,15 +94,15 @@ MobileNetV3、ShuffleNetV2-x、EfficientNet-B0、EfficientNetV2-S、GhostNet 和
 | `size` | `n`、`s`、`m`、`l` 或 `x`，代替上面两个系数 |
 | `activation` | 所有卷积的激活函数，例如 `nn.LeakyReLU(0.1)`；默认 SiLU |
 | `batchnorm` | 主干中 BatchNorm 的 `eps` 和 `momentum` |
-| `normalize` | 图像的 `mean` 和 `std`，用于按名字指定的主干 |
-| `ch` | 图像的通道数；默认 3 |
+| `normalize` | 图片的 `mean` 和 `std`，用于按名字指定的主干 |
+| `ch` | 图片的通道数；默认 3 |
 
 YOLOv5 缩放每一行的通道数，只有通道数恰好等于检测头一个输出的通道数的行除外。因此类别数可能改变主干：
 24 个通道就是 3 × (3 + 5)，所以 3 类时 `yolov5s_EfficientNetV2.yaml` 的 stem 更宽；
 48 就是 3 × (11 + 5)，11 类时它要 9.9 GFLOPs，而不是 5.4。已发表的 YAML 保留这一规则，因为人们要比较它们的数字，
-其他项目的检查点也是这样的形状；遇到这种情况时，会有一行 `warning:` 说明在哪里、代价多大。
+其他项目的权重文件也是这样的形状；遇到这种情况时，会有一行 `warning:` 说明在哪里、代价多大。
 `stock_widths: false` 会缩放每一行。`yolov5s_EfficientNetV2-P3.yaml` 以及
-`yolov5l_ShuffleNetV2.yaml` 的 n、s、m、x 各尺寸都这样写。检查点保持训练时的通道数。
+`yolov5l_ShuffleNetV2.yaml` 的 n、s、m、x 各尺寸都这样写。权重文件保持训练时的通道数。
 """
 
 

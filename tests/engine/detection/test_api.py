@@ -387,10 +387,6 @@ def code_blocks(name: str) -> list[str]:
     return re.findall(r"```python\n(.*?)```", (ROOT / "docs" / name).read_text(encoding="utf-8"), re.S)
 
 
-def test_both_languages_show_the_same_code():
-    assert code_blocks("python-api.md") == code_blocks("python-api.zh-CN.md")
-
-
 def test_every_line_of_the_documentation_runs(tmp_path, monkeypatch, capsys):
     for extra in ("pandas", "supervision"):
         pytest.importorskip(extra)
