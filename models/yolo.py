@@ -43,7 +43,7 @@ from models.description.rows import (
     take,
 )
 from models.description.swap import build_backbone, names_network, stock_name, trace_backbone, unnest, with_backbone
-from models.flops import count_gflops, count_layers, count_parameters
+from models.flops import count_gflops, count_layers, count_parameters, layer_shapes
 from models.fuse import fuse_conv_bn
 from models.heads.protocol import Head
 from models.heads.table import HEADS
@@ -52,6 +52,7 @@ from models.profiling import profile_layers, profile_model
 from models.tta import forward_augment
 from utils.boxes import non_max_suppression
 from utils.cli import MOST_IMAGES, BackboneFlags, Device, Plugins, SquareImages, flag, with_default
+from utils.console.progress import track
 from utils.data.images import usable_imgsz
 from utils.device import select_device
 from utils.errors import UserError, exit_on_user_error, shown
@@ -291,15 +292,18 @@ class DetectionModel(nn.Module):
         gflops = count_gflops(self, size, self.yaml["ch"])
         return (
             f"{self.name} {'fused ' if fused else ''}summary: {count_layers(self)} layers, {parameters:,} parameters, "
-            f"{trained:,} gradients, {gflops:.1f} GFLOPs"
+            f"{trained:,} gradients, {gflops:.1f} GFLOPs at {size}"
         )
 
-    def table(self) -> str:
-        """One line per layer: index, from, number, parameters, module, arguments, output shape, stride."""
-        lines = [f"{'':>3}{'from':>18}{'n':>3}{'params':>10}  {'module':<32}{'arguments':<32}{'output':<16}stride"]
-        for row in self.rows:
-            shape = "×".join(map(str, row.shape)) if row.shape else "boxes"
-            stride = f"{row.stride:g}" if row.shape else ",".join(f"{s:g}" for s in self.stride.tolist())
+    def table(self, size: int = CHECK_SIZE) -> str:
+        """One line per layer: index, from, number, parameters, module, arguments, output shape at ``size``, stride."""
+        output = f"output at {size}"
+        lines = [f"{'':>3}{'from':>18}{'n':>3}{'params':>10}  {'module':<32}{'arguments':<32}{output:<16}stride"]
+        built = [row.shape for row in self.rows]
+        shapes = built if size == CHECK_SIZE else layer_shapes(self, size, self.yaml["ch"])
+        for row, shape in zip(self.rows, shapes, strict=True):
+            stride = f"{row.stride:g}" if shape else ",".join(f"{s:g}" for s in self.stride.tolist())
+            shape = "×".join(map(str, shape)) if shape else "boxes"
             source = str(row.source).replace("'", "")
             arguments = str(row.built_args) if row.built_args else "[]"
             lines.append(
@@ -316,7 +320,7 @@ Model = DetectionModel
 def check_all(files: list[Path]) -> None:
     """Build and run every YAML in ``files`` on a small image. Raises UserError naming those that fail."""
     failures = []
-    for file in tqdm(files, desc="models"):
+    for file in track(files, "models"):
         try:
             model = DetectionModel(file).eval()
         except UserError as e:
@@ -338,7 +342,7 @@ def check_all(files: list[Path]) -> None:
 class ModelOptions(Plugins, BackboneFlags, SquareImages, Device):
     """The flags of this file as a command."""
 
-    imgsz: int = with_default(SquareImages, "imgsz", CHECK_SIZE, help="image size for GFLOPs and profiles")
+    imgsz: int = with_default(SquareImages, "imgsz", CHECK_SIZE, help="image size for shapes, GFLOPs and profiles")
 
     cfg: str = flag(
         "",
@@ -367,7 +371,7 @@ def main() -> None:
     cfg = opt.cfg or ("yolov5s.yaml" if opt.backbone else "yolov5s_EfficientNetV2.yaml")
     model = DetectionModel(cfg, size=opt.size, backbone=opt.backbone)
     size = usable_imgsz(opt.imgsz, int(model.stride.max()))
-    print(model.table())
+    print(model.table(size))
     print(f"\n{model.summary(size)}")
     print(deepcopy(model).fuse().summary(size, fused=True))
     for warning in model.warnings:

@@ -17,11 +17,12 @@ import numpy as np
 
 from engine.recipe.hyp import RANGES, read_hyp
 from engine.training.learner import Diverged
-from engine.training.options import TrainOptions, require_code, said_code
+from engine.training.options import TrainOptions, code_words, require_code
 from engine.training.setup import read_run_hyp, set_up
 from engine.training.signals import stopping_at_once
 from engine.training.trainer import Trainer
 from utils.cli import default_folder
+from utils.console.typed import command_line
 from utils.errors import UserError, shown
 from utils.files import require_file, write_table
 from utils.paths import new_run_folder
@@ -63,9 +64,12 @@ def evolve(options: TrainOptions) -> Path:
         print(f"going on with {table} after {len(rows)} of {options.evolve} generations")
         # it may have been killed between the last row and this
         record_best(folder, rows)
-    with stopping_at_once(lambda: f"go on with: python train.py --resume_evolve {folder}{said_code(options)}"):
+    again = command_line("train.py", "--resume_evolve", folder, *code_words(options))
+    with stopping_at_once(lambda: f"go on with: {again}"):
         search(options, start, rows, folder)
-    print(f"results are in {folder}; next: python train.py --hyp {folder / 'hyp_evolve.yaml'}")
+    print(f"results are in {folder}")
+    kept = options.as_words("evolve", "resume_evolve", "hyp", "project", "name", "exist_ok")
+    print(f"next: {command_line('train.py', '--hyp', folder / 'hyp_evolve.yaml', *kept)}")
     return folder
 
 

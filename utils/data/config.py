@@ -143,6 +143,20 @@ def image_files(entries: list[str]) -> list[str]:
     return images
 
 
+def source_of(config: DataConfig, split: str) -> str:
+    """What detect.py takes as --source to show the images of a split: the first of its entries.
+
+    detect.py looks at the images of a folder, but not below it, and at lists that end in .txt: for any other entry the
+    folder of its first image stands.
+    """
+    entry = config.splits[split][0]
+    if os.path.isdir(entry):
+        shows = any(is_image(name) and not name.startswith(".") for name in os.listdir(entry))
+    else:
+        shows = is_image(entry) or entry.lower().endswith(".txt")
+    return entry if shows else os.path.dirname(image_files([entry])[0])
+
+
 def index_split(config: DataConfig, split: str, single_cls: bool = False) -> Index:
     """Check every image and label of a split, say what was found, and keep the result in a cache beside the labels.
 
