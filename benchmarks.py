@@ -1,10 +1,11 @@
-"""Measure one checkpoint in every format: size, mAP50-95 and latency on this machine.
+"""Measure one checkpoint in every format: size, accuracy, latency here.
 
-python benchmarks.py --weights runs/train/exp/weights/best.pt --data data/shapes.yaml --imgsz 192
-python benchmarks.py --weights yolov5n.pt --data data/coco128.yaml --include pytorch onnx openvino
+python benchmarks.py --data data/shapes.yaml --imgsz 192 # the newest best.pt
+python benchmarks.py --weights yolov5n.pt --data coco128.yaml --include onnx
 
-Formats whose package is missing are listed with the line that installs it. Latency is the model's alone, without
-reading images and suppression: the median of warm calls. Let nothing else run meanwhile.
+Formats whose package is missing are listed with the line that installs it.
+Latency is the model's alone, without reading images and suppression: the
+median of warm calls. Let nothing else run meanwhile.
 """
 
 import argparse

@@ -1,8 +1,10 @@
 """Train a detector.
 
 python train.py --data data/shapes.yaml --imgsz 192
-python train.py --weights yolov5n.pt --data data/bccd.yaml --imgsz 320 --epochs 30
-torchrun --nproc_per_node 2 train.py …       on two GPUs; --batch-size is for both together
+python train.py --weights yolov5n.pt --data bccd.yaml --imgsz 320 --epochs 30
+
+On two GPUs; --batch-size is for both together:
+torchrun --nproc_per_node 2 train.py --data cats.yaml --batch-size 32
 """
 
 import argparse

@@ -1,8 +1,8 @@
 """Measure how well a detector finds what is labelled.
 
-python val.py --weights runs/train/exp/weights/best.pt --data data/shapes.yaml --imgsz 192
-python val.py --weights a.pt b.pt --data data/coco128.yaml      an ensemble of two
-python val.py --task study --weights a.pt b.pt                  accuracy and speed over image sizes, drawn
+python val.py --data data/shapes.yaml --imgsz 192     # the newest best.pt
+python val.py --weights a.pt b.pt --data coco128.yaml # an ensemble of two
+python val.py --weights a.pt b.pt --task study        # over sizes, drawn
 """
 
 import argparse

@@ -1,11 +1,12 @@
 """Turn data sets of other layouts into YOLO's, and back.
 
-python data/convert.py voc VOCdevkit/VOC2007 ../datasets/VOC       Pascal VOC's XML files → YOLO
-python data/convert.py coco instances_val2017.json ../datasets/c   COCO's JSON, one file per split → YOLO
-python data/convert.py to-voc data/shapes.yaml ../datasets/voc     YOLO, by its data YAML → Pascal VOC
-python data/convert.py to-coco data/shapes.yaml ../datasets/coco   … → COCO
+python data/convert.py voc VOCdevkit/VOC2007 ../datasets/VOC   # XML → YOLO
+python data/convert.py coco instances_val.json ../datasets/c   # JSON → YOLO
+python data/convert.py to-voc data/shapes.yaml ../datasets/v   # YOLO → VOC
+python data/convert.py to-coco data/shapes.yaml ../datasets/c  # YOLO → COCO
 
-Splits are kept. What can't be kept is counted, named, and listed in dropped.txt.
+COCO has one JSON file per split: name them all. Splits are kept. What can't be
+kept is counted, named, and listed in dropped.txt.
 """
 
 if __name__ == "__main__":  # run as a script: the project's folder comes before data/ on the import path

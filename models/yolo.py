@@ -57,6 +57,12 @@ from utils.data.images import usable_imgsz
 from utils.device import select_device
 from utils.errors import UserError, exit_on_user_error, shown
 
+HELP = """Build a model from its YAML and print it layer by layer.
+
+python models/yolo.py --cfg yolov5s_EfficientNetV2.yaml
+python models/yolo.py --backbone mobilenet_v3_small --imgsz 320
+python models/yolo.py --test # builds and runs every YAML below models/
+"""
 # How a row feeds its block. To use your own: paste the class at the end of models/common.py and add its name here.
 #   channels  Block(c1, c2, *args[1:])      c2 = args[0] scaled by width_multiple; repeated `number` times in a Sequential
 #   repeats   Block(c1, c2, n, *args[1:])   the block itself repeats what it holds
@@ -358,7 +364,7 @@ class ModelOptions(Plugins, BackboneFlags, SquareImages, Device):
 
 
 def build_parser() -> argparse.ArgumentParser:
-    return ModelOptions.parser("Build a model from its YAML and print it layer by layer.")
+    return ModelOptions.parser(HELP)
 
 
 def main() -> None:

@@ -18,8 +18,10 @@ import argparse
 import math
 import multiprocessing
 import os
+import textwrap
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field, fields, replace
+from inspect import get_annotations
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, NoReturn, Union, get_args, get_origin, get_type_hints
@@ -124,15 +126,19 @@ class Options:
 
     @classmethod
     def flags(cls) -> Iterator[tuple[str, Flag, Any]]:
-        """(name of the field, declaration, type) of every flag, in the order of the topics."""
-        hints = get_type_hints(cls)
+        """(name of the field, declaration, type) of every flag, by topics: of each, the command's own before shared ones."""
+        hints, own = get_type_hints(cls), get_annotations(cls)
         declared = [(f.name, f.metadata["flag"], hints[f.name]) for f in fields(cls)]
-        return iter(sorted(declared, key=lambda entry: TOPICS.index(entry[1].topic)))
+        return iter(sorted(declared, key=lambda entry: (TOPICS.index(entry[1].topic), entry[0] not in own)))
 
     @classmethod
     def parser(cls, description: str | None) -> argparse.ArgumentParser:
         """The parser of the command line, with a group of --help for every topic."""
-        parser = _Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+        places = [
+            f"{name} [{name} ...]" if hint == list[str] else name for name, f, hint in cls.flags() if f.positional
+        ]
+        usage = " ".join(["%(prog)s", *places, "[flags]"])
+        parser = _Parser(usage=usage, description=description, formatter_class=_Help)
         groups: dict[str, argparse._ArgumentGroup] = {}
         for name, declared, hint in cls.flags():
             if declared.topic not in groups:
@@ -145,7 +151,8 @@ class Options:
                 groups[declared.topic].add_argument(*spellings, action="store_true", **said)
                 continue
             kind, several = _type_of_words(hint)
-            said |= {"type": declared.read or kind, "choices": declared.choices, "metavar": declared.metavar}
+            metavar = declared.metavar or {int: "N", float: "X"}.get(kind)
+            said |= {"type": declared.read or kind, "choices": declared.choices, "metavar": metavar}
             if declared.alone is not None:
                 said |= {"nargs": "?", "const": declared.alone}
             elif several:
@@ -187,6 +194,29 @@ class Options:
     def as_data(self) -> dict[str, Any]:
         """The options as plain data, for YAML and checkpoints."""
         return {k: str(v) if isinstance(v, Path) else v for k, v in vars(self).items()}
+
+
+class _Help(argparse.HelpFormatter):
+    """--help for a terminal of any width: the description's lines stay lines, and no name is cut at its hyphens."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        lines = ([line] if len(line) <= width else _wrap(line, width) for line in text.strip().splitlines())
+        return "\n".join(part for parts in lines for part in parts)
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return _wrap(text, width)
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        """The spellings of a flag, and once what follows it."""
+        if len(action.option_strings) < 2 or action.nargs == 0:
+            return super()._format_action_invocation(action)
+        value = self._format_args(action, action.metavar or action.dest.upper())
+        return f"{', '.join(action.option_strings)} {value}"
+
+
+def _wrap(text: str, width: int) -> list[str]:
+    indent = "    " if text.startswith("python ") else ""
+    return textwrap.wrap(text, width, subsequent_indent=indent, break_on_hyphens=False) or [""]
 
 
 class _Parser(argparse.ArgumentParser):
