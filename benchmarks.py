@@ -12,6 +12,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from engine.studies.options import BenchmarkOptions
+from utils.console.guard import stop_second_start
 from utils.errors import exit_on_user_error
 
 if TYPE_CHECKING:
@@ -23,7 +24,11 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def run(**given) -> "list[Row]":
-    """Measure with the flags given as keywords, the others at their defaults; returns the rows of the table."""
+    """Measure with the flags given as keywords, the others at their defaults; returns the rows of the table.
+
+    In a script it stands below ``if __name__ == "__main__":``, since the processes that load images may import it.
+    """
+    stop_second_start()
     from engine.studies.benchmark import benchmark
 
     return benchmark(BenchmarkOptions.of(given))

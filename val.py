@@ -9,6 +9,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from engine.evaluation.options import ValOptions
+from utils.console.guard import stop_second_start
 from utils.errors import exit_on_user_error
 
 if TYPE_CHECKING:
@@ -22,8 +23,10 @@ def build_parser() -> argparse.ArgumentParser:
 def run(**given) -> "Evaluation | list[Evaluation]":
     """Validate with the flags given as keywords, the others at their defaults.
 
-    Returns the figures; for the tasks speed and study, those of every run.
+    Returns the figures; for the tasks speed and study, those of every run. In a script it stands below
+    ``if __name__ == "__main__":``, since the processes that load images may import it.
     """
+    stop_second_start()
     from engine.evaluation.validator import validate
 
     return validate(ValOptions.of(given))

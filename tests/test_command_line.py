@@ -229,6 +229,23 @@ def test_words_that_are_no_flags_are_one_short_line(command):
         assert result.returncode == 2 and len(line) < 2100 and line.isprintable()
 
 
+@pytest.mark.parametrize(
+    ("word", "hint"),
+    [
+        ("--batch_size", "did you mean --batch-size?"),
+        ("--imgsizes=3", "did you mean --img-size?"),
+        ("--nonsense", "--help lists the flags"),
+        ("stray", "--help lists the flags"),
+    ],
+)
+def test_the_nearest_flag_is_offered(word, hint, capsys):
+    with pytest.raises(SystemExit) as end:
+        TrainOptions.parser("").parse_args([word, "4"])
+    usage, error = capsys.readouterr().err.splitlines()
+    assert end.value.code == 2 and usage.endswith(" [flags]")
+    assert f"error: unrecognized arguments: {word} 4; {hint}" in error
+
+
 @pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
 @pytest.mark.parametrize("name", ["save_minutes", "backbone_lr", "label_smoothing", "drop_path"])
 def test_numbers_are_finite(name, wrong):

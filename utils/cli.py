@@ -15,6 +15,7 @@ No module of numbers is imported here: ``--help`` answers at once.
 """
 
 import argparse
+import difflib
 import math
 import multiprocessing
 import os
@@ -26,7 +27,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, NoReturn, Union, get_args, get_origin, get_type_hints
 
-from utils.errors import UserError, one_line, shown
+from utils.errors import MOST_QUOTED, UserError, one_line, shown
 from utils.paths import ROOT, fault_of_path
 
 # The groups of --help, in their order.
@@ -222,7 +223,16 @@ def _wrap(text: str, width: int) -> list[str]:
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Says what is wrong in one line of bounded length, whatever the words of the command line hold; exits with 2."""
+        if message.startswith("unrecognized arguments"):
+            message += f"; {self._nearest(message)}"
         super().error(one_line(UserError(message)))
+
+    def _nearest(self, message: str) -> str:
+        """What to do about words that are no flags."""
+        words = [word.partition("=")[0][:MOST_QUOTED] for word in message.split() if word.startswith("--")]
+        known = [spelling for action in self._actions for spelling in action.option_strings]
+        close = difflib.get_close_matches(words[0], known, 1, cutoff=0.7) if words else []
+        return f"did you mean {close[0]}?" if close else "--help lists the flags"
 
 
 def _type_of_words(hint: Any) -> tuple[type, bool]:

@@ -5,12 +5,13 @@ read_voc, read_coco, read_yolo   →  Collection  →   write_yolo, write_voc, w
 
 from pathlib import Path
 
+from utils.console.typed import command_line
 from utils.errors import UserError
 from utils.layouts.coco import read_coco, write_coco
 from utils.layouts.collection import Collection, save_faults
 from utils.layouts.options import ConvertOptions
 from utils.layouts.voc import read_voc, write_voc
-from utils.layouts.yolo import read_yolo, write_yolo
+from utils.layouts.yolo import DATA_YAML, read_yolo, write_yolo
 
 
 def convert(options: ConvertOptions) -> Collection:
@@ -45,4 +46,6 @@ def convert(options: ConvertOptions) -> Collection:
         ) from None
     print(found.report())
     print(f"written to {dest}")
+    if options.layout in ("voc", "coco"):
+        print(f"next: {command_line('train.py', '--data', dest / DATA_YAML)}")
     return found
