@@ -22,6 +22,18 @@ from models.plugins import register_block
 class MyConv(Conv):
     pass
 """
+# the Python of the README at a fraction of its size, its processes started as on macOS and Windows
+SCRIPT = """
+import multiprocessing, sys
+sys.path.insert(0, {root!r})
+import train, val
+
+tiny = dict(imgsz=64, workers=1, device="cpu", data="the set/data.yaml", project="mine")
+if __name__ == "__main__":
+    multiprocessing.set_start_method("spawn")
+    folder = train.run(**tiny, epochs=1, cfg="yolov5n.yaml", batch_size=4, noplots=True)
+    print(val.run(**tiny, weights=[folder / "weights/best.pt"]).map50_95)
+"""
 TINY = "--imgsz 64 --batch-size 4 --epochs 2 --workers 0 --device cpu --noplots".split()
 
 
@@ -90,3 +102,14 @@ def test_hubconf_says_what_it_is_for_without_torch(tmp_path):
     assert f'torch.hub.load("{ROOT.as_posix()}", "custom", path="best.pt", source="local")' in result.stdout
     assert len(result.stdout.splitlines()) < 15
     assert run_line(f"python {shlex.quote(str(ROOT / 'hubconf.py'))}", tmp_path).stdout == result.stdout
+
+
+@pytest.mark.slow
+def test_a_script_trains_and_validates_where_processes_are_spawned(trained):
+    """And begins once: each of its processes imports it, and makes no folder of its own."""
+    here = trained[0]
+    (here / "mine.py").write_text(SCRIPT.format(root=str(ROOT)))
+    result = run_line("python mine.py", here)
+    assert result.returncode == 0 and result.stdout.count("training yolov5n on") == 1, result.stdout
+    assert sorted(path.name for path in (here / "mine").iterdir()) == ["exp", "exp2"]
+    assert 0 <= float(result.stdout.splitlines()[-1]) <= 1
