@@ -4,6 +4,7 @@ import csv
 import math
 import os
 import re
+import shlex
 import signal
 import sys
 import time
@@ -17,6 +18,7 @@ from engine.recipe.hyp import RANGES, read_hyp
 from engine.studies import evolve
 from engine.studies.evolve import mutate
 from engine.training.learner import Learner
+from engine.training.options import TrainOptions, code_words
 from tests.helpers.processes import in_background
 from tests.helpers.project import ROOT, assert_user_error, command_here
 from tests.helpers.training import options
@@ -117,6 +119,21 @@ def test_a_search_does_not_run_the_plugins_that_its_folder_names(tmp_path):
     with pytest.raises(UserError, match=rf"opt.yaml: was begun with blocks of your own.*add --plugins {plugin}"):
         train.run(resume_evolve=str(tmp_path))
     assert not ran.exists()
+
+
+def test_the_next_training_is_as_those_of_the_search(tiny_set, tmp_path, monkeypatch, capsys):
+    """With what was found, and all else that was asked for; names with spaces are quoted."""
+    monkeypatch.setattr(evolve, "train_once", lambda *_: FLAT)
+    plugin = tmp_path / "my blocks.py"
+    asked = options(tiny_set, tmp_path, project=str(tmp_path / "my runs"), plugins=[str(plugin)], cos_lr=True)
+    folder = train.run(**asked, evolve=1, name="search")
+    results, line = capsys.readouterr().out.splitlines()[-2:]
+    assert results == f"results are in {folder}" and line.startswith("next: python train.py ")
+    _, _, script, *words = shlex.split(line)
+    again = TrainOptions.of(vars(TrainOptions.parser("").parse_args(words)))
+    asked = {name: value for name, value in asked.items() if name != "project"}
+    assert again == TrainOptions.of(asked | {"hyp": str(folder / "hyp_evolve.yaml")})
+    assert code_words(again) == ["--plugins", str(plugin)]
 
 
 @pytest.mark.parametrize("moment", ["set_up", "record_best"])
