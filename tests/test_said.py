@@ -87,8 +87,9 @@ def test_the_next_command_works_as_it_is_typed(trained):
         str(here / "my blocks.py"),
     )
     assert script == str(ROOT / "detect.py")
-    assert words == ["--weights", weights, "--source", source, "--imgsz", "64", "--plugins", plugin]
-    result = run_line(f"{line.removeprefix('next: ')} --device cpu --project found", here)
+    needed = ["--plugins", plugin, "--device", "cpu"]
+    assert words == ["--weights", weights, "--source", source, "--imgsz", "64", *needed]
+    result = run_line(f"{line.removeprefix('next: ')} --project found", here)
     assert result.returncode == 0, result.stdout
     drawn = sorted(path.name for path in (here / "found" / "exp").iterdir())
     assert drawn == ["0.png", "1.png", "2.png", "3.png"]

@@ -180,12 +180,12 @@ class Options:
         except UserError as e:
             raise UserError(f"{shown(str(file))}: holds the settings of a run that can't have been one: {e}") from None
 
-    def as_words(self, *left_out: str) -> list[str]:
-        """The words of a command line that stand for the options which are not at their defaults, but those ``left_out``."""
+    def as_words(self, *names: str) -> list[str]:
+        """The words of a command line that stand for the flags ``names``, or for all, where they are not at their defaults."""
         words = []
         for name, declared, _ in self.flags():
             value = getattr(self, name)
-            if name in left_out or declared.positional or value == declared.default:
+            if (names and name not in names) or declared.positional or value == declared.default:
                 continue
             alone = value is True or value == declared.alone
             values = [] if alone else value if isinstance(value, list | tuple) else [value]

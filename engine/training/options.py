@@ -162,14 +162,10 @@ class TrainOptions(RunFolder, Plugins, BackboneFlags, SquareImages, Device, Work
     noplots: bool = flag(False, "draw nothing", "output")
 
 
+# What a resumed run takes from the command line: what it runs on; and the files of code.
+PRESENT = ("device", "workers", "cache")
 # Options whose files are code, or say which code of a library is run: they come from the command line alone. What each is for.
 CODE = {"plugins": "blocks of your own", "albumentations": "a pipeline of albumentations"}
-
-
-def code_words(options: TrainOptions) -> list[str]:
-    """What a command that goes on with a run has to say of the files of CODE."""
-    given = {name: code_files(getattr(options, name)) for name in CODE}
-    return [word for name, files in given.items() if files for word in (f"--{name}", *files)]
 
 
 def code_files(value: Any) -> list[str]:

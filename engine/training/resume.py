@@ -8,16 +8,13 @@ continued_options                 its options, over those given now
 import os
 from pathlib import Path
 
-from engine.training.options import TrainOptions, require_code
+from engine.training.options import PRESENT, TrainOptions, require_code
 from utils.checkpoint import Checkpoint, read_checkpoint
 from utils.console.typed import quoted
 from utils.distributed import World
 from utils.errors import UserError, shown
 from utils.paths import ROOT
 from utils.saved.schema import Entries, reading
-
-# What a resumed run takes from the command line: what it runs on; and the files of code (options.CODE).
-PRESENT = ("device", "workers", "cache")
 
 
 def find_resumable(path: str | Path | bool) -> tuple[Path, Checkpoint]:

@@ -23,7 +23,7 @@ from engine.evaluation.figures import Evaluation
 from engine.recipe.image_size import scaled_at_random
 from engine.recipe.optimizer import learning_rates
 from engine.training.learner import Diverged, seed_step
-from engine.training.options import code_words
+from engine.training.options import CODE, PRESENT
 from engine.training.records import in_half
 from engine.training.setup import Run, saved_arguments
 from engine.training.signals import Stopped, StopSignal, stopping_at_once
@@ -259,7 +259,8 @@ class Trainer:
         last = self.weights / "last.pt"
         if not last.exists():
             return "nothing was saved yet"
-        return f"go on with: {command_line('train.py', '--resume', last, *code_words(self.options))}"
+        words = ["--resume", last, *self.options.as_words(*PRESENT, *CODE)]
+        return f"go on with: {command_line('train.py', *words, processes=self.world.local_size)}"
 
     def finish(self) -> None:
         """Validate the best checkpoint once more, draw everything, and reduce the checkpoints to what inference needs.
@@ -284,5 +285,4 @@ class Trainer:
         self.records.strip()
         print(f"results are in {self.folder}")
         words = ["--weights", weights, "--source", source_of(data.config, "val"), "--imgsz", data.imgsz]
-        plugins = ["--plugins", *self.options.plugins] if self.options.plugins else []
-        print(f"next: {command_line('detect.py', *words, *plugins)}")
+        print(f"next: {command_line('detect.py', *words, *self.options.as_words('plugins', 'device'))}")

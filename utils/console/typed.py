@@ -8,15 +8,17 @@ from subprocess import list2cmdline
 from utils.paths import ROOT
 
 
-def command_line(script: str, *words: str | Path | int | float) -> str:
+def command_line(script: str, *words: str | Path | int | float, processes: int = 1) -> str:
     """«python detect.py --weights runs/train/exp/weights/best.pt»: one of the project's commands with its words.
 
+    Several ``processes`` are started by torchrun.
     Where the current folder is another than the project's, the script has its path. A Path below the current folder is
     named from there; words are quoted for the shell of this system.
     """
     here = Path.cwd()
     where = script if here.samefile(ROOT) else str(ROOT / script)
-    return quoted("python", where, *(_seen_from(here, word) if isinstance(word, Path) else str(word) for word in words))
+    starter = ["python"] if processes == 1 else ["torchrun", "--nproc_per_node", str(processes)]
+    return quoted(*starter, where, *(_seen_from(here, word) if isinstance(word, Path) else str(word) for word in words))
 
 
 def quoted(*words: str) -> str:

@@ -20,6 +20,7 @@ def test_a_shell_takes_a_line_apart_into_its_words():
 def test_in_the_folder_of_the_project_a_script_is_named_alone(monkeypatch):
     monkeypatch.chdir(ROOT)
     assert command_line("val.py", "--imgsz", 64) == "python val.py --imgsz 64"
+    assert command_line("train.py", "--resume", processes=2) == "torchrun --nproc_per_node 2 train.py --resume"
     assert command_line("val.py", "--weights", ROOT / "runs" / "best.pt") == "python val.py --weights runs/best.pt"
 
 
