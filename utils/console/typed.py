@@ -11,9 +11,8 @@ from utils.paths import ROOT
 def command_line(script: str, *words: str | Path | int | float, processes: int = 1) -> str:
     """«python detect.py --weights runs/train/exp/weights/best.pt»: one of the project's commands with its words.
 
-    Several ``processes`` are started by torchrun.
     Where the current folder is another than the project's, the script has its path. A Path below the current folder is
-    named from there; words are quoted for the shell of this system.
+    named from there; words are quoted for the shell of this system. Several ``processes`` are started by torchrun.
     """
     here = Path.cwd()
     where = script if here.samefile(ROOT) else str(ROOT / script)

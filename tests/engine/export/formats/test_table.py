@@ -46,7 +46,7 @@ def test_a_row_and_a_file_are_a_format(toy, tmp_path):
     assert {"toy", "toy-int8"} <= set(variants())
     parser = export.build_parser()
     assert parser.parse_args(["--include", "toy"]).include == ["toy"]
-    (row,) = (line for line in parser.format_help().splitlines() if line.startswith("toy "))
+    (row,) = (line for line in parser.description.splitlines() if line.startswith("toy "))
     assert row.split() == ["toy", "best_toy", "toybox", "half"]
     weights = make_weights(tmp_path / "best.pt", seed=0)
     (result,) = export.run(weights=str(weights), include=["toy"], imgsz=[64])
