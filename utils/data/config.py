@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from utils.console.typed import quoted
 from utils.data.images import IMAGE_SUFFIXES, is_image
 from utils.data.index import Index, index_images
 from utils.data.labels import label_path
@@ -89,7 +90,8 @@ def prepare_data(config: DataConfig, splits: Iterable[str] = ("train", "val"), f
     missing = f"{config.file}: `{_missing(config, splits)[0]}` does not exist"
 
     if not fetch:
-        raise UserError(f"{missing}; to have it fetched, name this data on the command line, too: --data {config.file}")
+        words = quoted("--data", str(config.file))
+        raise UserError(f"{missing}; to have it fetched, name this data on the command line, too: {words}")
     if config.generate:
         from utils.data.shapes import make_shapes  # only here: most data sets are not drawn
 
