@@ -1,9 +1,9 @@
 """Find objects in pictures and videos.
 
-python detect.py --weights runs/train/exp/weights/best.pt --source data/images
-python detect.py --source video.mp4 --save-txt
-python detect.py --source 0                                      a camera; rtsp://…, http://…, screen likewise
-python detect.py --source cameras.streams                        several at once, one a line
+python detect.py --imgsz 192              # the newest best.pt on data/images
+python detect.py --weights best.pt --source video.mp4 --save-txt
+python detect.py --source 0               # a camera; or rtsp://, http://, screen
+python detect.py --source cameras.streams # several at once, one a line
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """Write a checkpoint in the formats of other runtimes, beside it.
 
-python export.py --weights runs/train/exp/weights/best.pt --include onnx openvino --imgsz 640
-python export.py --weights best.pt --include onnx --nms             suppression inside the file
+python export.py --include onnx openvino --imgsz 640    # the newest best.pt
+python export.py --weights best.pt --include onnx --nms # suppression inside
 python export.py --weights best.pt --include openvino --int8 --data data.yaml
 """
 

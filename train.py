@@ -1,14 +1,17 @@
 """Train a detector.
 
 python train.py --data data/shapes.yaml --imgsz 192
-python train.py --weights yolov5n.pt --data data/bccd.yaml --imgsz 320 --epochs 30
-torchrun --nproc_per_node 2 train.py …       on two GPUs; --batch-size is for both together
+python train.py --weights yolov5n.pt --data bccd.yaml --imgsz 320 --epochs 30
+
+On two GPUs; --batch-size is for both together:
+torchrun --nproc_per_node 2 train.py --data cats.yaml --batch-size 32
 """
 
 import argparse
 from pathlib import Path
 
 from engine.training.options import TrainOptions
+from utils.console.guard import stop_second_start
 from utils.errors import exit_on_user_error
 
 
@@ -19,8 +22,10 @@ def build_parser() -> argparse.ArgumentParser:
 def run(**given) -> Path:
     """Train with the flags given as keywords, the others at their defaults; returns the folder of the run.
 
-    ``run(data="data/bccd.yaml", imgsz=320, epochs=30)``; raises UserError for mistakes that can be mended.
+    ``run(data="data/bccd.yaml", imgsz=320, epochs=30)``, in a script below ``if __name__ == "__main__":``, since the
+    processes that load images may import it. Raises UserError for mistakes that can be mended.
     """
+    stop_second_start()
     options = TrainOptions.of(given)
     if options.evolve or options.resume_evolve:
         from engine.studies.evolve import evolve

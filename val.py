@@ -1,14 +1,15 @@
 """Measure how well a detector finds what is labelled.
 
-python val.py --weights runs/train/exp/weights/best.pt --data data/shapes.yaml --imgsz 192
-python val.py --weights a.pt b.pt --data data/coco128.yaml      an ensemble of two
-python val.py --task study --weights a.pt b.pt                  accuracy and speed over image sizes, drawn
+python val.py --data data/shapes.yaml --imgsz 192     # the newest best.pt
+python val.py --weights a.pt b.pt --data coco128.yaml # an ensemble of two
+python val.py --weights a.pt b.pt --task study        # over sizes, drawn
 """
 
 import argparse
 from typing import TYPE_CHECKING
 
 from engine.evaluation.options import ValOptions
+from utils.console.guard import stop_second_start
 from utils.errors import exit_on_user_error
 
 if TYPE_CHECKING:
@@ -22,8 +23,10 @@ def build_parser() -> argparse.ArgumentParser:
 def run(**given) -> "Evaluation | list[Evaluation]":
     """Validate with the flags given as keywords, the others at their defaults.
 
-    Returns the figures; for the tasks speed and study, those of every run.
+    Returns the figures; for the tasks speed and study, those of every run. In a script it stands below
+    ``if __name__ == "__main__":``, since the processes that load images may import it.
     """
+    stop_second_start()
     from engine.evaluation.validator import validate
 
     return validate(ValOptions.of(given))

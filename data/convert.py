@@ -1,14 +1,15 @@
 """Turn data sets of other layouts into YOLO's, and back.
 
-python data/convert.py voc VOCdevkit/VOC2007 ../datasets/VOC       Pascal VOC's XML files → YOLO
-python data/convert.py coco instances_val2017.json ../datasets/c   COCO's JSON, one file per split → YOLO
-python data/convert.py to-voc data/shapes.yaml ../datasets/voc     YOLO, by its data YAML → Pascal VOC
-python data/convert.py to-coco data/shapes.yaml ../datasets/coco   … → COCO
-python data/convert.py darknet export/ export/                     Darknet's obj.data (CVAT's "YOLO 1.1") → data YAML
-python data/convert.py split data.yaml ../datasets/mine            a set → train, val and test: lists and a data YAML
+python data/convert.py voc VOCdevkit/VOC2007 ../datasets/VOC   # XML → YOLO
+python data/convert.py coco instances_val.json ../datasets/c   # JSON → YOLO
+python data/convert.py to-voc data/shapes.yaml ../datasets/v   # YOLO → VOC
+python data/convert.py to-coco data/shapes.yaml ../datasets/c  # YOLO → COCO
+python data/convert.py darknet export ../datasets/d            # obj.data → YOLO
+python data/convert.py split data.yaml ../datasets/mine        # train, val, test
 
-Splits are kept. What can't be kept is counted, named, and listed in dropped.txt. With darknet and split, images and labels
-stay where they are.
+COCO has one JSON file per split: name them all. Splits are kept. What can't be
+kept is counted, named, and listed in dropped.txt. With darknet (CVAT's "YOLO
+1.1") and split, images and labels stay where they are.
 """
 
 if __name__ == "__main__":  # run as a script: the project's folder comes before data/ on the import path

@@ -2,11 +2,16 @@
 
 import copy
 import warnings
+from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 from torch import nn
 
+from models.backbones.backbone import split_levels
 from utils.errors import UserError, shown
+
+T = TypeVar("T")
 
 
 def count_parameters(model: nn.Module) -> tuple[int, int]:
@@ -23,15 +28,34 @@ def count_layers(model: nn.Module) -> int:
 def count_gflops(model: nn.Module, size: int | tuple[int, int] = 640, channels: int = 3) -> float:
     """GFLOPs of one image of ``size`` (h, w): two per multiply-add as thop counts them.
 
-    Computed on the meta device, where tensors have a shape and no content: exact at the asked size, and free.
-    A model whose forward needs real numbers is measured on the CPU instead. Raises UserError where images of that size
-    can't go through it.
+    Raises UserError where images of that size can't go through the model.
+    """
+    return _measured(_multiply_adds, model, size, channels) * 2 / 1e9
+
+
+def layer_shapes(
+    model: nn.Module, size: int | tuple[int, int] = 640, channels: int = 3
+) -> list[tuple[int, int, int] | None]:
+    """(channels, height, width) of what every layer of a detector gives for an image of ``size`` (h, w); of the head, None.
+
+    Of a backbone by name, its default level. Raises UserError where images of that size can't go through the model.
+    """
+    return _measured(_trace_layers, model, size, channels)
+
+
+def _measured(
+    measure: Callable[[nn.Module, torch.Tensor], T], model: nn.Module, size: int | tuple[int, int], channels: int
+) -> T:
+    """What ``measure`` tells of a copy of the model and an image [1, channels, h, w].
+
+    That is on the meta device, where tensors have a shape and no content: exact at the asked size, and free. A model whose
+    forward needs real numbers is measured on the CPU instead.
     """
     height, width = (size, size) if isinstance(size, int) else size
     for device in ("meta", "cpu"):
         try:
             image = torch.empty(1, channels, height, width, dtype=torch.float32, device=device)
-            return _multiply_adds(model, image) * 2 / 1e9
+            return measure(copy.deepcopy(model).to(device).float().eval(), image)
         # whatever a layer raises for maps of a size that it was not made for, such as a pool larger than its map
         except Exception as e:
             if device == "cpu":
@@ -40,14 +64,28 @@ def count_gflops(model: nn.Module, size: int | tuple[int, int] = 640, channels: 
     raise AssertionError("unreachable")
 
 
+def _trace_layers(model: nn.Module, image: torch.Tensor) -> list[tuple[int, int, int] | None]:
+    shapes = []
+
+    def note(layer: nn.Module, _: tuple, output: torch.Tensor | dict | tuple) -> None:
+        if layer.i == 0:
+            _, output = split_levels(layer, output)
+        shapes.append(tuple(output.shape[1:]) if isinstance(output, torch.Tensor) else None)
+
+    for layer in model.model:
+        layer.register_forward_hook(note)
+    with torch.no_grad():
+        model(image)
+    return shapes
+
+
 def _multiply_adds(model: nn.Module, image: torch.Tensor) -> float:
     with warnings.catch_warnings():  # thop imports distutils, which warns on Python 3.11
         warnings.simplefilter("ignore")
         from thop import profile
-    clone = copy.deepcopy(model).to(image.device).float().eval()
-    rules = {type(m): _count_by_its_own_rule for m in clone.modules() if hasattr(m, "multiply_adds")}
+    rules = {type(m): _count_by_its_own_rule for m in model.modules() if hasattr(m, "multiply_adds")}
     rules[nn.MultiheadAttention] = _count_attention
-    return profile(clone, inputs=(image,), custom_ops=rules, verbose=False)[0]
+    return profile(model, inputs=(image,), custom_ops=rules, verbose=False)[0]
 
 
 def _count_by_its_own_rule(module: nn.Module, inputs: tuple, _) -> None:

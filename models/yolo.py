@@ -35,18 +35,9 @@ from models.description.check import check_description, check_head, check_inputs
 from models.description.doubts import doubt_widths, find_warnings, unscaled_rows
 from models.description.find import apply_size, find_model_yaml, model_yamls
 from models.description.names import ALIASES, PLACES
-from models.description.rows import (
-    CHECK_SIZE,
-    Row,
-    UnknownBlock,
-    is_level,
-    nearest,
-    parse_activation,
-    read_rows,
-    take,
-)
+from models.description.rows import CHECK_SIZE, Row, UnknownBlock, is_level, nearest, parse_activation, read_rows, take
 from models.description.rules import Block, Scaling, rule_by_names
-from models.flops import count_gflops, count_layers, count_parameters
+from models.flops import count_gflops, count_layers, count_parameters, layer_shapes
 from models.fuse import fuse_conv_bn
 from models.heads.protocol import Head
 from models.heads.table import HEADS
@@ -56,10 +47,17 @@ from models.profiling import profile_layers, profile_model
 from models.tta import forward_augment
 from utils.boxes import non_max_suppression
 from utils.cli import MOST_IMAGES, BackboneFlags, Device, Plugins, SquareImages, flag, with_default
+from utils.console.progress import track
 from utils.data.images import usable_imgsz
 from utils.device import keeping_random_state, select_device
 from utils.errors import UserError, exit_on_user_error, shown
 
+HELP = """Build a model from its YAML and print it layer by layer.
+
+python models/yolo.py --cfg yolov5s_EfficientNetV2.yaml
+python models/yolo.py --backbone mobilenet_v3_small --imgsz 320
+python models/yolo.py --test # builds and runs every YAML below models/
+"""
 # How a row feeds its block. To use your own: paste the class at the end of models/common.py and add its name here.
 #   channels  Block(c1, c2, *args[1:])      c2 = args[0] scaled by width_multiple; repeated `number` times in a Sequential
 #   repeats   Block(c1, c2, n, *args[1:])   the block itself repeats what it holds
@@ -348,15 +346,18 @@ class DetectionModel(nn.Module):
         gflops = count_gflops(self, size, self.yaml["ch"])
         return (
             f"{self.name} {'fused ' if fused else ''}summary: {count_layers(self)} layers, {parameters:,} parameters, "
-            f"{trained:,} gradients, {gflops:.1f} GFLOPs"
+            f"{trained:,} gradients, {gflops:.1f} GFLOPs at {size}"
         )
 
-    def table(self) -> str:
-        """One line per layer: index, from, number, parameters, module, arguments, output shape, stride."""
-        lines = [f"{'':>3}{'from':>18}{'n':>3}{'params':>10}  {'module':<32}{'arguments':<32}{'output':<16}stride"]
-        for row in self.rows:
-            shape = "×".join(map(str, row.shape)) if row.shape else "boxes"
-            stride = f"{row.stride:g}" if row.shape else ",".join(f"{s:g}" for s in self.stride.tolist())
+    def table(self, size: int = CHECK_SIZE) -> str:
+        """One line per layer: index, from, number, parameters, module, arguments, output shape at ``size``, stride."""
+        output = f"output at {size}"
+        lines = [f"{'':>3}{'from':>18}{'n':>3}{'params':>10}  {'module':<32}{'arguments':<32}{output:<16}stride"]
+        built = [row.shape for row in self.rows]
+        shapes = built if size == CHECK_SIZE else layer_shapes(self, size, self.yaml["ch"])
+        for row, shape in zip(self.rows, shapes, strict=True):
+            stride = f"{row.stride:g}" if shape else ",".join(f"{s:g}" for s in self.stride.tolist())
+            shape = "×".join(map(str, shape)) if shape else "boxes"
             source = str(row.source).replace("'", "")
             arguments = str(row.built_args) if row.built_args else "[]"
             lines.append(
@@ -373,7 +374,7 @@ Model = DetectionModel
 def check_all(files: list[Path]) -> None:
     """Build and run every YAML in ``files`` on a small image. Raises UserError naming those that fail."""
     failures = []
-    for file in tqdm(files, desc="models"):
+    for file in track(files, "models"):
         try:
             model = DetectionModel(file).eval()
         except UserError as e:
@@ -395,7 +396,7 @@ def check_all(files: list[Path]) -> None:
 class ModelOptions(Plugins, BackboneFlags, SquareImages, Device):
     """The flags of this file as a command."""
 
-    imgsz: int = with_default(SquareImages, "imgsz", CHECK_SIZE, help="image size for GFLOPs and profiles")
+    imgsz: int = with_default(SquareImages, "imgsz", CHECK_SIZE, help="image size for shapes, GFLOPs and profiles")
 
     cfg: str = flag(
         "",
@@ -411,7 +412,7 @@ class ModelOptions(Plugins, BackboneFlags, SquareImages, Device):
 
 
 def build_parser() -> argparse.ArgumentParser:
-    return ModelOptions.parser("Build a model from its YAML and print it layer by layer.")
+    return ModelOptions.parser(HELP)
 
 
 def main() -> None:
@@ -424,7 +425,7 @@ def main() -> None:
     cfg = opt.cfg or ("yolov5s.yaml" if opt.backbone else "yolov5s_EfficientNetV2.yaml")
     model = DetectionModel(cfg, size=opt.size, backbone=opt.backbone)
     size = usable_imgsz(opt.imgsz, int(model.stride.max()))
-    print(model.table())
+    print(model.table(size))
     print(f"\n{model.summary(size)}")
     print(deepcopy(model).fuse().summary(size, fused=True))
     for warning in model.warnings:

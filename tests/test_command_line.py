@@ -4,6 +4,7 @@ import importlib
 import multiprocessing
 import re
 import runpy
+import shlex
 from dataclasses import FrozenInstanceError, dataclass, fields, replace
 from pathlib import Path
 from types import NoneType
@@ -268,6 +269,23 @@ def test_words_that_are_no_flags_are_one_short_line(command):
         assert result.returncode == 2 and len(line) < 2100 and line.isprintable()
 
 
+@pytest.mark.parametrize(
+    ("word", "hint"),
+    [
+        ("--batch_size", "did you mean --batch-size?"),
+        ("--imgsizes=3", "did you mean --img-size?"),
+        ("--nonsense", "--help lists the flags"),
+        ("stray", "--help lists the flags"),
+    ],
+)
+def test_the_nearest_flag_is_offered(word, hint, capsys):
+    with pytest.raises(SystemExit) as end:
+        TrainOptions.parser("").parse_args([word, "4"])
+    usage, error = capsys.readouterr().err.splitlines()
+    assert end.value.code == 2 and usage.endswith(" [flags]")
+    assert f"error: unrecognized arguments: {word} 4; {hint}" in error
+
+
 @pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
 @pytest.mark.parametrize("name", ["save_minutes", "backbone_lr", "label_smoothing", "drop_path"])
 def test_numbers_are_finite(name, wrong):
@@ -286,6 +304,45 @@ def test_a_program_may_give_the_index_of_a_device_as_a_number():
 
 def test_a_batch_size_of_minus_one_is_the_one_exception():
     assert TrainOptions.of({"batch_size": -1}).batch_size == -1
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("train", {}),
+        ("train", {"data": "my set/a.yaml", "freeze": [0, 1, "backbone"], "cos_lr": True, "batch_size": -1}),
+        ("train", {"cache": "ram", "evolve": 300, "resume": True, "albumentations": "", "seed": 3, "drop_path": 0.5}),
+        ("val", {"weights": ["a.pt", "b.pt"], "imgsz": 96, "plugins": ["x.py"]}),
+        ("detect", {"imgsz": [64, 96], "source": "0", "device": "cpu"}),
+    ],
+)
+def test_options_become_the_words_that_stand_for_them(name, given):
+    options = COMMANDS[name].of(given)
+    parser = importlib.import_module(name).build_parser()
+    assert COMMANDS[name].of(vars(parser.parse_args(options.as_words()))) == options
+    assert len(options.as_words()) <= 12 and options.as_words("name", "exist_ok") == []
+
+
+@pytest.mark.parametrize("columns", [80, 60])
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_fits_the_terminal_and_is_grouped_by_topic(name, columns, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    said = importlib.import_module(name).build_parser().format_help()
+    assert max(map(len, said.splitlines())) <= columns
+    assert set(re.findall(r"^(\w+):$", said, re.M)) - {"options"} == {f.topic for _, f, _ in COMMANDS[name].flags()}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_examples_of_help_are_commands(name):
+    """With their comments behind #, as a shell reads them."""
+    parser = importlib.import_module(name).build_parser()
+    script = f"{name.replace('.', '/')}.py"
+    examples = re.findall(r"^(?:python|torchrun .*?) (\S+\.py.*)$", parser.description, re.M)
+    assert len(examples) >= 2
+    for example in examples:
+        named, *words = shlex.split(example, comments=True)
+        assert named == script and words
+        COMMANDS[name].of(vars(parser.parse_args(words)))
 
 
 def test_lists_are_not_shared():
@@ -319,5 +376,5 @@ def test_a_flag_is_one_declaration(capsys):
     with pytest.raises(SystemExit):
         Toy.parser("toys").parse_args(["--help"])
     said = capsys.readouterr().out
-    assert "learning:\n  --toy-rate TOY_RATE  of toys (default: 0.5)" in said
+    assert "learning:\n  --toy-rate X  of toys (default: 0.5)" in said
     assert said.index("learning:") < said.index("output:")

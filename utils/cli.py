@@ -15,16 +15,19 @@ No module of numbers is imported here: ``--help`` answers at once.
 """
 
 import argparse
+import difflib
 import math
 import multiprocessing
 import os
+import textwrap
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field, fields, replace
+from inspect import get_annotations
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, ClassVar, NoReturn, Union, get_args, get_origin, get_type_hints
 
-from utils.errors import UserError, one_line, shown
+from utils.errors import MOST_QUOTED, UserError, one_line, shown
 from utils.paths import ROOT, fault_of_path
 
 # The groups of --help, in their order.
@@ -127,15 +130,19 @@ class Options:
 
     @classmethod
     def flags(cls) -> Iterator[tuple[str, Flag, Any]]:
-        """(name of the field, declaration, type) of every flag, in the order of the topics."""
-        hints = get_type_hints(cls)
+        """(name of the field, declaration, type) of every flag, by topics: of each, the command's own before shared ones."""
+        hints, own = get_type_hints(cls), get_annotations(cls)
         declared = [(f.name, f.metadata["flag"], hints[f.name]) for f in fields(cls)]
-        return iter(sorted(declared, key=lambda entry: TOPICS.index(entry[1].topic)))
+        return iter(sorted(declared, key=lambda entry: (TOPICS.index(entry[1].topic), entry[0] not in own)))
 
     @classmethod
     def parser(cls, description: str | None) -> argparse.ArgumentParser:
         """The parser of the command line, with a group of --help for every topic."""
-        parser = _Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+        places = [
+            f"{name} [{name} ...]" if hint == list[str] else name for name, f, hint in cls.flags() if f.positional
+        ]
+        usage = " ".join(["%(prog)s", *places, "[flags]"])
+        parser = _Parser(usage=usage, description=description, formatter_class=_Help)
         parser.absent = cls.ABSENT
         groups: dict[str, argparse._ArgumentGroup] = {}
         for name, declared, hint in cls.flags():
@@ -149,7 +156,8 @@ class Options:
                 groups[declared.topic].add_argument(*spellings, action="store_true", **said)
                 continue
             kind, several = _type_of_words(hint)
-            said |= {"type": declared.read or kind, "choices": declared.choices, "metavar": declared.metavar}
+            metavar = declared.metavar or {int: "N", float: "X"}.get(kind)
+            said |= {"type": declared.read or kind, "choices": declared.choices, "metavar": metavar}
             if declared.alone is not None:
                 said |= {"nargs": "?", "const": declared.alone}
             elif several:
@@ -180,9 +188,44 @@ class Options:
         except UserError as e:
             raise UserError(f"{shown(str(file))}: holds the settings of a run that can't have been one: {e}") from None
 
+    def as_words(self, *names: str) -> list[str]:
+        """The words of a command line that stand for the flags ``names``, or for all, where they are not at their defaults."""
+        words = []
+        for name, declared, _ in self.flags():
+            value = getattr(self, name)
+            if (names and name not in names) or declared.positional or value == declared.default:
+                continue
+            alone = value is True or value == declared.alone
+            values = [] if alone else value if isinstance(value, list | tuple) else [value]
+            words += [f"--{name.replace('_', '-')}", *map(str, values)]
+        return words
+
     def as_data(self) -> dict[str, Any]:
         """The options as plain data, for YAML and checkpoints."""
         return {k: str(v) if isinstance(v, Path) else v for k, v in vars(self).items()}
+
+
+class _Help(argparse.HelpFormatter):
+    """--help for a terminal of any width: the description's lines stay lines, and no name is cut at its hyphens."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        lines = ([line] if len(line) <= width else _wrap(line, width) for line in text.strip().splitlines())
+        return "\n".join(part for parts in lines for part in parts)
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return _wrap(text, width)
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        """The spellings of a flag, and once what follows it."""
+        if len(action.option_strings) < 2 or action.nargs == 0:
+            return super()._format_action_invocation(action)
+        value = self._format_args(action, action.metavar or action.dest.upper())
+        return f"{', '.join(action.option_strings)} {value}"
+
+
+def _wrap(text: str, width: int) -> list[str]:
+    indent = "    " if text.startswith("python ") else ""
+    return textwrap.wrap(text, width, subsequent_indent=indent, break_on_hyphens=False) or [""]
 
 
 class _Parser(argparse.ArgumentParser):
@@ -200,7 +243,16 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Says what is wrong in one line of bounded length, whatever the words of the command line hold; exits with 2."""
+        if message.startswith("unrecognized arguments"):
+            message += f"; {self._nearest(message)}"
         super().error(one_line(UserError(message)))
+
+    def _nearest(self, message: str) -> str:
+        """What to do about words that are no flags."""
+        words = [word.partition("=")[0][:MOST_QUOTED] for word in message.split() if word.startswith("--")]
+        known = [spelling for action in self._actions for spelling in action.option_strings]
+        close = difflib.get_close_matches(words[0], known, 1, cutoff=0.7) if words else []
+        return f"did you mean {close[0]}?" if close else "--help lists the flags"
 
 
 def _type_of_words(hint: Any) -> tuple[type, bool]:

@@ -138,7 +138,8 @@ def describe_device(device: torch.device) -> str:
         return f"CUDA:{device.index or 0} ({properties.name}, {properties.total_memory / 2**30:.0f} GiB)"
     if device.type == "mps":
         return "MPS"
-    return f"CPU ({torch.get_num_threads()} threads)"
+    threads = torch.get_num_threads()
+    return f"CPU ({threads} thread{'s' if threads > 1 else ''})"
 
 
 def be_deterministic() -> None:

@@ -18,8 +18,7 @@ from urllib import request
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote, unquote, urlsplit
 
-from tqdm import tqdm
-
+from utils.console.progress import track
 from utils.errors import UserError, shown
 from utils.files import replacing, require_file, safe_name
 
@@ -67,7 +66,7 @@ def download_file(url: str, dest: str | Path, otherwise: str | None = None) -> P
         dest.parent.mkdir(parents=True, exist_ok=True)
         with _open_url(url) as (source, expected), replacing(dest) as temporary, open(temporary, "wb") as f:
             _require_room(dest.parent, expected or 0)
-            with tqdm(desc=dest.name, total=expected, unit="B", unit_scale=True, unit_divisor=1024) as bar:
+            with track(None, dest.name, total=expected, unit="B", unit_scale=True, unit_divisor=1024) as bar:
                 # into a buffer: what is asked for by length is at the server's mercy where it announces its chunks
                 buffer = bytearray(BLOCK)
                 while count := source.readinto(buffer):
@@ -183,7 +182,7 @@ def extract_archive(file: str | Path, folder: str | Path) -> None:
     with _open_archive(file) as members:
         folder.mkdir(parents=True, exist_ok=True)
         _require_room(folder, sum(member.size for member in members))
-        for member in tqdm(members, desc=f"unpacking {file.name}", unit="file"):
+        for member in track(members, f"unpacking {file.name}", unit="file"):
             target = folder.joinpath(*PurePosixPath(member.name).parts)
             if member.kind == "folder":
                 target.mkdir(parents=True, exist_ok=True)

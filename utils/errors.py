@@ -64,9 +64,10 @@ def exit_on_user_error(run: Callable[[], T]) -> T:
     So it is where the machine has too little memory or space. Any other exception is a bug of ours and keeps its traceback.
     """
     for stream in (sys.stdout, sys.stderr):
-        # sent to a file, the output on Windows has an encoding that may lack letters: that is no reason to end
+        # Sent to a file, the output on Windows has an encoding that may lack letters: that is no reason to end. Line by line,
+        # what is said on both streams stands in one log in its order, and can be read while the command runs.
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
+            stream.reconfigure(errors="backslashreplace", line_buffering=True)
     before, sys.unraisablehook = sys.unraisablehook, _interrupt_again
     try:
         return run()

@@ -63,6 +63,13 @@ class Ensemble(nn.Module):
         return torch.cat([member(x, augment=augment)[0] for member in self.members], 1), None
 
 
+def note_other_size(model: Detector, weights: str | Path, size: int) -> None:
+    """Say so where a detector is about to be used at another ``size`` of the longer side than it was trained at."""
+    trained = model.trained_size
+    if trained and trained != size:
+        print(f"note: {weights} was trained at {trained} px; --imgsz {trained} may find more")
+
+
 def load_detector(
     weights: str | Path | Sequence[str | Path],
     device: torch.device,

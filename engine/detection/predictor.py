@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from engine.detection.detector import load_detector
+from engine.detection.detector import load_detector, note_other_size
 from engine.detection.options import DetectOptions
-from engine.detection.pipeline import EVERYDAY, INFERENCE, Pipeline, Thresholds, speed_line, warm_up
+from engine.detection.pipeline import EVERYDAY, INFERENCE, VALIDATION, Pipeline, Thresholds, speed_line, warm_up
 from engine.detection.results import describe
 from engine.detection.writer import Writer
 from models.plugins import load_plugins
@@ -95,9 +95,7 @@ def predict(options: DetectOptions) -> Path:
         print(f"note: {weights[0]} takes {predictor.fixed[0]}×{predictor.fixed[1]} images only; --imgsz is not used")
     warm_up(predictor.model, predictor.device, (1, 3, *predictor.imgsz))
     feature_maps = visualize(predictor) if options.visualize else None
-    trained = predictor.model.trained_size
-    if trained and trained != max(imgsz):
-        print(f"note: {weights[0]} was trained at {trained} px; --imgsz {trained} may find more")
+    note_other_size(predictor.model, weights[0], max(imgsz))
     show = options.view_img and not why_no_display()
     if options.view_img and not show:
         print(f"note: --view-img: {why_no_display()}; look at the files in the run's folder instead")
@@ -118,6 +116,8 @@ def predict(options: DetectOptions) -> Path:
         raise UserError(f"{display_name(options.source)}: nothing could be read{fault}")
     skipped = f", {len(sources.faults)} files or frames skipped or cut short" if sources.faults else ""
     print(predictor.speed())
+    if not writer.boxes and options.conf_thres > VALIDATION.conf_thres:
+        print(f"note: no box has the confidence of --conf-thres {options.conf_thres:g}; a lower one shows weaker boxes")
     print(f"{predictor.count} images, {writer.boxes} boxes{skipped}; results are in {folder}")
     return folder
 

@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 from torchvision.ops import box_iou
-from tqdm import tqdm
 
 from engine.detection.detector import Detector
 from engine.detection.pipeline import VALIDATION, Pipeline, Thresholds
@@ -14,6 +13,7 @@ from engine.evaluation.figures import Evaluation, Tally, evaluation_of
 from engine.evaluation.recorder import Recorder
 from models.heads.protocol import Loss
 from utils.boxes import scale_boxes, xywh2xyxy
+from utils.console.progress import track
 from utils.data.loader import watching_workers
 from utils.distributed import World
 from utils.metrics import ConfusionMatrix, match_detections
@@ -45,7 +45,7 @@ def evaluate(
     confusion = ConfusionMatrix(nc)
     pipeline = Pipeline(model, device, replace(thresholds, agnostic=single_cls), augment)
     hidden = progress is None or not world.is_first
-    for number, batch in enumerate(tqdm(loader, desc=progress, disable=hidden, bar_format="{l_bar}{bar:10}{r_bar}")):
+    for number, batch in enumerate(track(loader, progress, hidden)):
         # on the CPU, as the targets are: per image a GPU would be waited for several times
         found, maps = pipeline.detect(batch)
         targets = batch.targets

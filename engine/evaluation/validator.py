@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from engine.detection.detector import Detector, load_detector
+from engine.detection.detector import Detector, load_detector, note_other_size
 from engine.detection.pipeline import VALIDATION, Thresholds, speed_line, warm_up
 from engine.evaluation.evaluator import evaluate
 from engine.evaluation.figures import Evaluation
@@ -44,6 +44,7 @@ def validate(options: ValOptions) -> Evaluation | list[Evaluation]:
     folder = new_run_folder(options.project, options.name, options.exist_ok)
     names = {0: "object"} if options.single_cls else config.names
     size = _input_size(model, weights[0], options.imgsz)
+    note_other_size(model, weights[0], size)
     recorder = Recorder(
         folder,
         names,

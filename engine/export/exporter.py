@@ -17,6 +17,7 @@ from models.load import detector_from
 from models.plugins import load_plugins
 from models.yolo import DetectionModel
 from utils.checkpoint import read_checkpoint
+from utils.console.typed import command_line
 from utils.data.images import fit_size
 from utils.device import select_device
 from utils.errors import UserError, one_line
@@ -47,6 +48,10 @@ def export(options: ExportOptions) -> list[Result]:
     print(f"{weights}: {model.name}, {model.nc} classes, exported at {'×'.join(map(str, settings.imgsz))}")
     results = [export_one(name, model, weights, settings) for name in options.include]
     print(table(results))
+    # one that has been run here, as the comparison did
+    trained, ran = not (options.cfg or options.backbone), [r.file for r in results if r.difference]
+    if trained and ran:
+        print(f"next: {command_line('detect.py', '--weights', ran[0], '--imgsz', *dict.fromkeys(settings.imgsz))}")
     return results
 
 

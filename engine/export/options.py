@@ -51,7 +51,12 @@ class ExportOptions(Plugins, BoxThresholds, Images, CpuUnlessAsked):
     )
 
     include: list[str] = flag(
-        ["torchscript", "onnx"], "default: torchscript onnx", "export", choices=FORMATS, noun="format"
+        ["torchscript", "onnx"],
+        "formats of the table above (default: torchscript onnx)",
+        "export",
+        choices=FORMATS,
+        noun="format",
+        metavar="FORMAT",
     )
     batch_size: int = flag(1, "images per call (default: %(default)s)", "export", at_least=1, at_most=MOST_IMAGES)
     dynamic: bool = flag(False, "let batch size, height and width differ from call to call", "export")

@@ -7,10 +7,10 @@ than 1/anchor_t of it.
 import cv2
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from models.heads.anchors import anchors_in_stride_order
 from models.heads.protocol import Head
+from utils.console.progress import track
 from utils.data.labels import Annotation
 
 GOOD_RECALL = 0.98  # of the boxes have an anchor that fits: then the anchors stay
@@ -86,7 +86,7 @@ def evolve_anchors(
         return float((best * (best > 1 / anchor_t)).mean())
 
     best = score(anchors)
-    for _ in tqdm(range(generations), desc="evolving anchors", bar_format="{l_bar}{bar:10}{r_bar}"):
+    for _ in track(range(generations), "evolving anchors"):
         changed = rng.random(anchors.shape) < 0.9
         factor = 1 + changed * rng.random() * rng.normal(size=anchors.shape) * 0.1
         candidate = (anchors * factor.clip(0.3, 3.0)).clip(2.0)

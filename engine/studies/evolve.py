@@ -10,18 +10,19 @@ alone: a search that was killed goes on as if it had not been.
 import csv
 import math
 import os
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
 
 from engine.recipe.hyp import RANGES, read_hyp
 from engine.training.learner import Diverged
-from engine.training.options import TrainOptions, require_code, said_code
+from engine.training.options import CODE, TrainOptions, require_code
 from engine.training.setup import read_run_hyp, set_up
 from engine.training.signals import stopping_at_once
 from engine.training.trainer import Trainer
 from utils.cli import default_folder
+from utils.console.typed import command_line
 from utils.errors import UserError, shown
 from utils.files import require_file, write_table
 from utils.paths import new_run_folder
@@ -33,6 +34,9 @@ Generation = tuple[dict[str, float], dict[str, float]]  # the figures of a train
 PARENTS = 5  # the best so far, of which one is mutated
 MUTATED = 0.8  # share of the hyper-parameters that change in a generation
 SPREAD = 0.2  # standard deviation of the factor
+PRESENT = ("device", "workers")  # options that a search goes on with as they are given now
+# options that are of the search, and not of the training to come
+OWN = ("evolve", "resume_evolve", "hyp", "project", "name", "exist_ok")
 MOST_BYTES = 2**30  # of evolve.csv, a million generations
 
 
@@ -45,7 +49,7 @@ def evolve(options: TrainOptions) -> Path:
     if options.resume_evolve:
         folder = find_search(options)
         saved = read_yaml(folder / "opt.yaml", "settings of the search")
-        present = {name: getattr(options, name) for name in ("device", "workers")}
+        present = {name: getattr(options, name) for name in PRESENT}
         present |= require_code(options, saved, folder / "opt.yaml")
         present["evolve"] = options.evolve or saved.get("evolve")
         if not present["evolve"]:
@@ -63,9 +67,12 @@ def evolve(options: TrainOptions) -> Path:
         print(f"going on with {table} after {len(rows)} of {options.evolve} generations")
         # it may have been killed between the last row and this
         record_best(folder, rows)
-    with stopping_at_once(lambda: f"go on with: python train.py --resume_evolve {folder}{said_code(options)}"):
+    again = command_line("train.py", "--resume_evolve", folder, *options.as_words(*PRESENT, *CODE))
+    with stopping_at_once(lambda: f"go on with: {again}"):
         search(options, start, rows, folder)
-    print(f"results are in {folder}; next: python train.py --hyp {folder / 'hyp_evolve.yaml'}")
+    print(f"results are in {folder}")
+    kept = options.as_words(*(f.name for f in fields(options) if f.name not in OWN))
+    print(f"next: {command_line('train.py', '--hyp', folder / 'hyp_evolve.yaml', *kept)}")
     return folder
 
 

@@ -34,6 +34,13 @@ class BenchmarkOptions(RunFolder, Plugins, SquareImages, CpuUnlessAsked):
     weights: str | None = flag(None, "checkpoint to measure; default: the newest best.pt", "model")
     data: str = flag("data/shapes.yaml", "data YAML whose val split is used (default: %(default)s)", "data")
     batch_size: int = flag(1, "images per call (default: %(default)s)", "measuring", at_least=1, at_most=MOST_IMAGES)
-    include: list[str] = flag(CANDIDATES, "formats (default: all)", "measuring", choices=CANDIDATES, noun="format")
+    include: list[str] = flag(
+        CANDIDATES,
+        f"of {', '.join(CANDIDATES)} (default: all)",
+        "measuring",
+        choices=CANDIDATES,
+        noun="format",
+        metavar="FORMAT",
+    )
     half: bool = flag(False, "float16, where the format has it", "measuring")
     runs: int = flag(50, "timed calls per format (default: %(default)s)", "measuring", at_least=1, at_most=MOST)

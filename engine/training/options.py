@@ -17,6 +17,7 @@ from utils.cli import (
     project_flag,
     with_default,
 )
+from utils.console.typed import quoted
 from utils.errors import UserError, shown
 
 DEFAULT_BATCH = 16
@@ -183,13 +184,10 @@ class TrainOptions(RunFolder, Plugins, BackboneFlags, SquareImages, Device, Work
     noplots: bool = flag(False, "draw nothing", "output")
 
 
+# What a resumed run takes from the command line: what it runs on; and the files of code.
+PRESENT = ("device", "workers", "cache")
 # Options whose files are code, or say which code of a library is run: they come from the command line alone. What each is for.
 CODE = {"plugins": "blocks of your own", "albumentations": "a pipeline of albumentations"}
-
-
-def said_code(options: TrainOptions) -> str:
-    """What a line that says how to go on adds for the files of CODE."""
-    return "".join(f" --{name} {' '.join(files)}" for name in CODE if (files := code_files(getattr(options, name))))
 
 
 def code_files(value: Any) -> list[str]:
@@ -205,8 +203,8 @@ def require_code(options: TrainOptions, saved: dict[str, Any], file: Path) -> di
     """
     for name, what in CODE.items():
         if (named := code_files(saved.get(name))) and not code_files(getattr(options, name)):
-            words = shown(" ".join(map(shown, named)))
-            raise UserError(f"{file}: was begun with {what}, whose files are code: add --{name} {words}")
+            words = shown(quoted(f"--{name}", *map(shown, named)))
+            raise UserError(f"{file}: was begun with {what}, whose files are code: add {words}")
     return {name: getattr(options, name) for name in CODE if code_files(saved.get(name)) or name == "plugins"}
 
 

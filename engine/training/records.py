@@ -9,6 +9,7 @@ import torch
 from engine.evaluation.figures import Evaluation
 from engine.evaluation.recorder import Recorder, plot_evaluation
 from utils.checkpoint import read_checkpoint, save_checkpoint
+from utils.console.typed import quoted
 from utils.data.labels import Annotation
 from utils.data.loader import Batch
 from utils.files import write_table
@@ -130,5 +131,5 @@ def _tensorboard(folder: Path):
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         return None
-    print(f"TensorBoard: tensorboard --logdir {folder.parent}")
+    print(f"TensorBoard: {quoted('tensorboard', '--logdir', str(folder.parent))}")
     return SummaryWriter(str(folder))

@@ -8,15 +8,13 @@ continued_options                 its options, over those given now
 import os
 from pathlib import Path
 
-from engine.training.options import TrainOptions, require_code
+from engine.training.options import PRESENT, TrainOptions, require_code
 from utils.checkpoint import Checkpoint, read_checkpoint
+from utils.console.typed import quoted
 from utils.distributed import World
 from utils.errors import UserError, shown
 from utils.paths import ROOT
 from utils.saved.schema import Entries, reading
-
-# What a resumed run takes from the command line: what it runs on; and the files of code (options.CODE).
-PRESENT = ("device", "workers", "cache")
 
 
 def find_resumable(path: str | Path | bool) -> tuple[Path, Checkpoint]:
@@ -35,7 +33,11 @@ def find_resumable(path: str | Path | bool) -> tuple[Path, Checkpoint]:
         checkpoint = read_checkpoint(path)
     except UserError as e:
         sound = [p for p in _newest_first(path.parent) if p != path and _can_be_resumed(p)]
-        offer = f"; the newest sound checkpoint of this run is {sound[0]}: --resume {sound[0]}" if sound else ""
+        offer = (
+            f"; the newest sound checkpoint of this run is {sound[0]}: {quoted('--resume', str(sound[0]))}"
+            if sound
+            else ""
+        )
         raise UserError(f"{e}{offer}") from None
     if checkpoint.training.get("optimizer") is None:
         raise UserError(f"{path}: its training is finished; to train on, give it as --weights with new --epochs")

@@ -23,12 +23,15 @@ from engine.evaluation.figures import Evaluation
 from engine.recipe.image_size import scaled_at_random
 from engine.recipe.optimizer import learning_rates
 from engine.training.learner import Diverged, seed_step
-from engine.training.options import said_code
+from engine.training.options import CODE, PRESENT
 from engine.training.records import in_half
 from engine.training.setup import Run, saved_arguments
 from engine.training.signals import Stopped, StopSignal, stopping_at_once
 from models.load import use_half
 from utils.checkpoint import read_checkpoint
+from utils.console.progress import track
+from utils.console.typed import command_line
+from utils.data.config import source_of
 from utils.data.images import ImageError, to_float
 from utils.data.loader import Batch, WorkerDied, image_weights, watching_workers
 from utils.device import OutOfMemory, describe_device, normalising
@@ -134,13 +137,7 @@ class Trainer:
         if self.options.image_weights:
             loader.batch_sampler.weights = image_weights(loader.dataset.annotations, state.class_maps)
         print("".join(f"{word:>11}" for word in "Epoch GPU_mem box_loss obj_loss cls_loss Instances Size".split()))
-        return tqdm(
-            loader,
-            total=len(loader),
-            initial=state.batches_done,
-            bar_format="{l_bar}{bar:10}{r_bar}",
-            disable=not self.world.is_first,
-        )
+        return track(loader, hidden=not self.world.is_first, total=len(loader), initial=state.batches_done)
 
     def guarded(self, stage: Callable[[], T]) -> T:
         """Run a stage of an epoch; what goes wrong around it becomes one line that says how to go on.
@@ -262,7 +259,8 @@ class Trainer:
         last = self.weights / "last.pt"
         if not last.exists():
             return "nothing was saved yet"
-        return f"go on with: python train.py --resume {last}{said_code(self.options)}"
+        words = ["--resume", last, *self.options.as_words(*PRESENT, *CODE)]
+        return f"go on with: {command_line('train.py', *words, processes=self.world.local_size)}"
 
     def finish(self) -> None:
         """Validate the best checkpoint once more, draw everything, and reduce the checkpoints to what inference needs.
@@ -285,4 +283,6 @@ class Trainer:
         print(evaluation.table(verbose=True))
         self.records.curves(evaluation)
         self.records.strip()
-        print(f"results are in {self.folder}; next: python detect.py --weights {weights} --imgsz {data.imgsz}")
+        print(f"results are in {self.folder}")
+        words = ["--weights", weights, "--source", source_of(data.config, "val"), "--imgsz", data.imgsz]
+        print(f"next: {command_line('detect.py', *words, *self.options.as_words('plugins', 'device'))}")

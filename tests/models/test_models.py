@@ -9,7 +9,7 @@ from torch import nn
 from models import common
 from models.common import Conv
 from models.description.find import find_model_yaml, model_yamls
-from models.flops import count_gflops, count_parameters
+from models.flops import count_gflops, count_parameters, layer_shapes
 from models.fuse import fuse_conv_bn
 from models.yolo import DetectionModel
 from tests.helpers.descriptions import small
@@ -88,8 +88,67 @@ def test_the_command_prints_layers_and_both_summaries():
     assert result.returncode == 0, result.stderr
     lines = result.stdout.splitlines()
     assert "[3, 16, 3, 2]" in lines[1] and "16×320×320" in lines[1] and lines[1].endswith(" 2")
-    assert "yolov5s_EfficientNetV2 summary: 393 layers, 5,800,373 parameters, 5,800,373 gradients, 5.5 GFLOPs" in lines
-    assert "yolov5s_EfficientNetV2 fused summary: 318 layers, 5,782,705 parameters, 0 gradients, 5.4 GFLOPs" in lines
+    assert (
+        "yolov5s_EfficientNetV2 summary: 393 layers, 5,800,373 parameters, 5,800,373 gradients, 5.5 GFLOPs at 640"
+        in lines
+    )
+    assert (
+        "yolov5s_EfficientNetV2 fused summary: 318 layers, 5,782,705 parameters, 0 gradients, 5.4 GFLOPs at 640"
+        in lines
+    )
+
+
+@pytest.mark.parametrize("flag", ["--imgsz", "--img", "--img-size"])
+def test_the_command_tells_shapes_and_cost_at_the_size_that_is_asked_for(flag):
+    result = command_here("models/yolo.py", "--cfg", "yolov5n.yaml", flag, "320")
+    assert result.returncode == 0, result.stderr
+    heading, first, *rest = result.stdout.splitlines()
+    assert heading.split()[-4:] == ["output", "at", "320", "stride"]
+    # 3 × 16 × 6² weights, and the scale and shift of 16 channels
+    assert first.split()[:4] == ["0", "-1", "1", "1760"] and first.split()[-2:] == ["16×160×160", "2"]
+    assert rest[22].split()[-2:] == ["256×10×10", "32"] and rest[23].split()[-2:] == ["boxes", "8,16,32"]
+    # a quarter of the 4.6 at 640
+    assert "yolov5n summary: 214 layers, 1,872,157 parameters, 1,872,157 gradients, 1.1 GFLOPs at 320" in rest
+
+
+@pytest.mark.parametrize(("size", "used"), [("200", 224), ("1", 32), ("33", 64)])
+def test_the_command_rounds_a_size_up_to_the_stride_and_says_so(size, used):
+    result = command_here("models/yolo.py", "--cfg", "yolov5n.yaml", "--img", size)
+    warning, heading, first, *rest = result.stdout.splitlines()
+    assert warning == f"warning: --imgsz {size} is no multiple of the largest stride 32; {used} is used"
+    assert f"output at {used} " in heading and f" 16×{used // 2}×{used // 2} " in first
+    assert any(line.endswith(f"GFLOPs at {used}") for line in rest)
+
+
+@pytest.mark.parametrize(
+    ("size", "words"),
+    [
+        ("0", "--imgsz 0: must be 1 or more"),
+        ("-64", "--imgsz -64: must be 1 or more"),
+        ("99999", "--imgsz 99999: must be 16384 or less"),
+    ],
+)
+def test_the_command_refuses_sizes_that_no_image_has(size, words):
+    assert_user_error(command_here("models/yolo.py", "--img", size), words)
+
+
+def test_the_command_refuses_a_size_that_is_no_number():
+    for size in ("big", "64.5", "64x64", ""):
+        result = command_here("models/yolo.py", "--img", size)
+        assert result.returncode == 2 and "invalid int value" in result.stderr
+
+
+@pytest.mark.parametrize("backbone", [None, "mobilenet_v3_small"])
+def test_shapes_at_a_size_are_those_of_an_image(backbone):
+    model = DetectionModel("yolov5n.yaml", backbone=backbone)
+    traced, built = layer_shapes(model, (96, 160)), layer_shapes(model, 640)
+    found = []
+    for layer in model.model[:-1]:
+        layer.register_forward_hook(lambda layer, _, y: found.append(y[layer.default] if isinstance(y, dict) else y))
+    with torch.no_grad():
+        model.eval()(torch.zeros(1, 3, 96, 160))
+    assert traced == [*(tuple(y.shape[1:]) for y in found), None]
+    assert built == [row.shape for row in model.rows]
 
 
 def test_the_command_profiles():

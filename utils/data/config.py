@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from utils.console.typed import quoted
 from utils.data.images import IMAGE_SUFFIXES, is_image
 from utils.data.index import Index, index_images
 from utils.data.labels import label_path
@@ -89,7 +90,8 @@ def prepare_data(config: DataConfig, splits: Iterable[str] = ("train", "val"), f
     missing = f"{config.file}: `{_missing(config, splits)[0]}` does not exist"
 
     if not fetch:
-        raise UserError(f"{missing}; to have it fetched, name this data on the command line, too: --data {config.file}")
+        words = quoted("--data", str(config.file))
+        raise UserError(f"{missing}; to have it fetched, name this data on the command line, too: {words}")
     if config.generate:
         from utils.data.shapes import make_shapes  # only here: most data sets are not drawn
 
@@ -142,6 +144,20 @@ def image_files(entries: list[str]) -> list[str]:
         suffixes = " ".join(sorted(IMAGE_SUFFIXES))
         raise UserError(f"{', '.join(entries)}: no images there (files that end in {suffixes})")
     return images
+
+
+def source_of(config: DataConfig, split: str) -> str:
+    """What detect.py takes as --source to show the images of a split: the first of its entries.
+
+    detect.py looks at the images of a folder, but not below it, and at lists that end in .txt: for any other entry the
+    folder of its first image stands.
+    """
+    entry = config.splits[split][0]
+    if os.path.isdir(entry):
+        shows = any(is_image(name) and not name.startswith(".") for name in os.listdir(entry))
+    else:
+        shows = is_image(entry) or entry.lower().endswith(".txt")
+    return entry if shows else os.path.dirname(image_files([entry])[0])
 
 
 def index_split(config: DataConfig, split: str, single_cls: bool = False) -> Index:

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
+from utils.console.progress import track
 from utils.data.dataset import resized_shape
 from utils.data.labels import Annotation
 from utils.device import available_memory
@@ -51,9 +51,8 @@ def cached(
     cache = DiskImages(load, annotations, size, folder, name) if mode == "disk" else RamImages(load, annotations, size)
     paths = [a.image for a in annotations]
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # threads suffice: decoding releases Python's lock
-        for _ in tqdm(
-            pool.map(cache.fill, paths), total=len(paths), desc=f"caching {name} images ({need / 1e9:.1f} GB {mode})"
-        ):
+        filled = pool.map(cache.fill, paths)
+        for _ in track(filled, f"caching {name} images ({need / 1e9:.1f} GB {mode})", total=len(paths), unit="image"):
             pass
     return cache
 

@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
+from utils.console.progress import track
 from utils.data.images import MIN_SIDE, ImageError, read_image
 from utils.data.labels import Annotation, Fault, LabelError, label_path, parse_label_text, read_label_text
 from utils.errors import UserError
@@ -85,7 +85,7 @@ def _check_all(images: list[str], nc: int, description: str, workers: int | None
     pool = ThreadPoolExecutor(workers or os.cpu_count())  # threads suffice: decoding releases Python's lock
     try:
         results = pool.map(lambda image: _check(image, nc), images)
-        for annotation, faults, background in tqdm(results, desc=description, total=len(images), unit="image"):
+        for annotation, faults, background in track(results, description, total=len(images), unit="image"):
             index.faults += faults
             if annotation is not None:
                 index.annotations.append(annotation)

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
+from utils.console.progress import track
 from utils.errors import UserError
 
 CLASSES = ("circle", "square", "triangle", "star", "ring")  # data/shapes.yaml names them in this order
@@ -104,7 +104,7 @@ def _write_set(folder: Path, progress: bool) -> None:
     for split in IMAGES:
         (folder / "images" / split).mkdir(parents=True)
         (folder / "labels" / split).mkdir(parents=True)
-    for split, index in tqdm(jobs, desc="Drawing the shapes set", unit="image", disable=not progress):
+    for split, index in track(jobs, "drawing the shapes set", not progress, unit="image"):
         scene = draw_scene(split, index)
         stem = f"{split}_{index:03d}"
         bgr = cv2.cvtColor(scene.image, cv2.COLOR_RGB2BGR)

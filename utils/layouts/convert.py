@@ -7,6 +7,7 @@ Where the images stay where they are, only a data YAML (describe_darknet), or on
 
 from pathlib import Path
 
+from utils.console.typed import command_line
 from utils.errors import UserError
 from utils.layouts.coco import read_coco, write_coco
 from utils.layouts.collection import Collection, save_faults, writing
@@ -14,7 +15,7 @@ from utils.layouts.darknet import describe_darknet
 from utils.layouts.options import ConvertOptions
 from utils.layouts.split import split_set
 from utils.layouts.voc import read_voc, write_voc
-from utils.layouts.yolo import read_yolo, write_yolo
+from utils.layouts.yolo import DATA_YAML, read_yolo, write_yolo
 
 
 def convert(options: ConvertOptions) -> Collection | Path:
@@ -32,6 +33,9 @@ def convert(options: ConvertOptions) -> Collection | Path:
     else:
         found = _copy(options, dest)
     print(f"written to {dest}")
+    if options.layout in ("voc", "coco", "darknet", "split"):
+        data = found if isinstance(found, Path) else dest / DATA_YAML
+        print(f"next: {command_line('train.py', '--data', data)}")
     return found
 
 

@@ -13,6 +13,9 @@ from utils.errors import shown
 from utils.layouts.collection import Box, Collection, Picture, place_image, require_empty
 from utils.yaml_file import write_yaml
 
+# of what is written, in its folder
+DATA_YAML = "data.yaml"
+
 
 def read_yolo(yaml: str | Path) -> Collection:
     """The data set of a data YAML: every split it names, boxes in pixels.
@@ -55,7 +58,7 @@ def write_yolo(found: Collection, dest: Path, link: bool) -> None:
         path = dest / "labels" / picture.split / f"{picture.stem}.txt"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("".join(lines), encoding="utf-8")
-    write_data_yaml(found, dest / "data.yaml")
+    write_data_yaml(found, dest / DATA_YAML)
 
 
 def entry_in(folder: Path, path: str | Path) -> str:

@@ -66,7 +66,7 @@ FORMATS = {
         Format(
             "openvino",
             "_openvino_model",
-            "openvino onnx, --int8: nncf",
+            "openvino onnx, int8: nncf",
             ("dynamic", "nms", "half", "int8", "simplify"),
             folder=True,
         ),
@@ -147,12 +147,11 @@ def variants() -> dict[str, Variant]:
 
 def describe_formats() -> str:
     """The table of --help: a line per format, with the file it makes of best.pt."""
-    rows = [("--include", "file", "pip install", "flags")]
+    rows = [("--include", "file", "pip install", "flags (--…)")]
     for kind in FORMATS.values():
         folder = "/" if kind.folder else ""
-        flags = " ".join(f"--{flag}" for flag in SHOWN_FLAGS if flag in kind.flags)
+        flags = " ".join(flag for flag in SHOWN_FLAGS if flag in kind.flags)
         rows.append((kind.name, f"best{kind.suffix}{folder}", kind.packages, flags))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    rows.insert(1, tuple("-" * width for width in widths))
-    lines = (" | ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)) for row in rows)
-    return "\n".join(f"| {line} |" for line in lines)
+    lines = ("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)) for row in rows)
+    return "\n".join(map(str.rstrip, lines))

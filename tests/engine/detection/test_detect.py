@@ -207,6 +207,13 @@ def test_a_note_where_the_size_is_not_that_of_training(weights, images, tmp_path
     assert "was trained at" not in capsys.readouterr().out
 
 
+def test_a_note_where_nothing_is_found(weights, images, tmp_path, capsys):
+    for confidence, noted in ((0.99, True), (0.2, False)):
+        detect.run(**options(weights, images / "a.jpg", tmp_path, conf_thres=confidence))
+        note = "note: no box has the confidence of --conf-thres 0.99; a lower one shows weaker boxes\n"
+        assert (note in capsys.readouterr().out) == noted
+
+
 def test_an_ensemble_detects(weights, images, tmp_path):
     second = make_weights(tmp_path / "second.pt", seed=1)
     keep_all = {"conf_thres": 0.2, "max_det": 10**6, "iou_thres": 1.0}

@@ -83,6 +83,13 @@ def test_the_row_the_speed_and_the_pictures(tiny_weights, tiny_set, tmp_path):
     assert read_image(tmp_path / "runs" / "exp" / "val_batch0_pred.jpg").std() > 10
 
 
+def test_a_note_where_the_size_is_not_that_of_training(tiny_weights, tiny_set, tmp_path, capsys):
+    for size, noted in ((64, True), (96, False)):
+        val.run(**options(tiny_weights, tiny_set, tmp_path, imgsz=size))
+        note = f"note: {tiny_weights} was trained at 96 px; --imgsz 96 may find more\n"
+        assert (note in capsys.readouterr().out) == noted
+
+
 def test_verbose_has_a_row_per_class(tiny_weights, tiny_set, tmp_path, capsys):
     val.run(**options(tiny_weights, tiny_set, tmp_path, verbose=True))
     rows = [

@@ -25,6 +25,7 @@ def test_one_failing_format_does_not_stop_the_others(own, tmp_path):
     done = next(line for line in lines if line[:1] == ["torchscript"] and line[1] != str(tmp_path))
     assert float(done[1]) > 6
     assert (tmp_path / "best.torchscript").is_file()
+    assert f"next: python detect.py --weights {tmp_path}/best.torchscript --imgsz 64" in result.stdout.splitlines()
     assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]
 
 

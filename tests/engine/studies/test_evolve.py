@@ -4,6 +4,7 @@ import csv
 import math
 import os
 import re
+import shlex
 import signal
 import sys
 import time
@@ -17,6 +18,7 @@ from engine.recipe.hyp import RANGES, read_hyp
 from engine.studies import evolve
 from engine.studies.evolve import mutate
 from engine.training.learner import Learner
+from engine.training.options import TrainOptions
 from tests.helpers.processes import in_background
 from tests.helpers.project import ROOT, assert_user_error, command_here
 from tests.helpers.training import options
@@ -119,6 +121,20 @@ def test_a_search_does_not_run_the_plugins_that_its_folder_names(tmp_path):
     assert not ran.exists()
 
 
+def test_the_next_training_is_as_those_of_the_search(tiny_set, tmp_path, monkeypatch, capsys):
+    """With what was found, and all else that was asked for; names with spaces are quoted."""
+    monkeypatch.setattr(evolve, "train_once", lambda *_: FLAT)
+    plugin = tmp_path / "my blocks.py"
+    asked = options(tiny_set, tmp_path, project=str(tmp_path / "my runs"), plugins=[str(plugin)], cos_lr=True)
+    folder = train.run(**asked, evolve=1, name="search")
+    results, line = capsys.readouterr().out.splitlines()[-2:]
+    assert results == f"results are in {folder}" and line.startswith("next: python train.py ")
+    _, _, script, *words = shlex.split(line)
+    again = TrainOptions.of(vars(TrainOptions.parser("").parse_args(words)))
+    asked = {name: value for name, value in asked.items() if name != "project"}
+    assert again == TrainOptions.of(asked | {"hyp": str(folder / "hyp_evolve.yaml")})
+
+
 @pytest.mark.parametrize("moment", ["set_up", "record_best"])
 def test_a_signal_between_trainings_says_how_to_go_on(moment, tiny_set, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(evolve, moment, lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM))
@@ -127,7 +143,8 @@ def test_a_signal_between_trainings_says_how_to_go_on(moment, tiny_set, tmp_path
         train.run(**options(tiny_set, tmp_path, evolve=2, name="search"))
     assert end.value.code == 128 + signal.SIGTERM
     folder = tmp_path / "runs" / "search"
-    assert f"stopped; go on with: python train.py --resume_evolve {folder}\n" in capsys.readouterr().out
+    again = f"python train.py --resume_evolve {folder} --workers 0 --device cpu"
+    assert f"stopped; go on with: {again}\n" in capsys.readouterr().out
     assert len(table(folder) if moment == "record_best" else []) == (moment == "record_best")
 
 

@@ -184,7 +184,7 @@ def test_the_signal_to_stop_reaches_all_and_leaves_a_checkpoint(tmp_path):
     deadline = time.time() + 120
     said = ended(process, tmp_path)
     assert time.time() < deadline
-    assert f"go on with: python train.py --resume {last}" in said
+    assert f"go on with: torchrun --nproc_per_node 2 train.py --resume {last} --workers 0 --device cpu" in said
     assert "optimizer" in read_checkpoint(last).training
 
 

@@ -105,7 +105,7 @@ def test_running_out_of_memory_says_what_to_lower(amp, tiny_set, tmp_path):
         raise OutOfMemory("CUDA out of memory. Tried to allocate 20.00 MiB.\nGPU 0 has")
 
     trainer.learner.loss = no_memory
-    words = r"epoch 0, batch 0: CPU \(\d+ threads\) is out of memory; lower --batch-size 4 or --imgsz 64"
+    words = r"epoch 0, batch 0: CPU \(\d+ threads?\) is out of memory; lower --batch-size 4 or --imgsz 64"
     with pytest.raises(UserError, match=words) as error:
         trainer.guarded(trainer.train_epoch)
     assert (", or add --amp fp16" in str(error.value)) is (amp == "off")

@@ -7,10 +7,11 @@ import pytest
 import yaml
 
 from tests.helpers.sets import make_zip
-from utils.data.config import DATA, image_files, prepare_data, read_data_yaml
+from utils.data.config import DATA, image_files, prepare_data, read_data_yaml, source_of
 from utils.data.index import index_images
 from utils.download import is_url
 from utils.errors import UserError
+from utils.sources.sources import Sources
 
 
 def write_yaml(file: Path, **keys) -> Path:
@@ -222,6 +223,29 @@ def test_images_of_a_list(tmp_path, monkeypatch):
     b = str(tmp_path / "set/images/b.jpg")
     expected = [b, absolute, str(tmp_path / "here.jpg"), b, str(tmp_path / "set/images/gone.jpg")]
     assert image_files([str(tmp_path / "set/val.txt")]) == expected
+
+
+@pytest.mark.parametrize(
+    ("val", "source"),
+    [
+        ("images/val", "images/val"),
+        (["images/val", "images/more"], "images/val"),
+        # detect.py looks at the images of a folder, and not below it
+        ("images", "images/more"),
+        ("images/val/a.jpg", "images/val/a.jpg"),
+        ("images/*/*.jpg", "images/*/*.jpg"),
+        ("images/val/*", "images/val"),
+        ("val.txt", "val.txt"),
+        ("val.lst", "images/val"),
+    ],
+)
+def test_what_detection_takes_for_a_split(tmp_path, val, source):
+    touch(tmp_path / "images/val/a.jpg", tmp_path / "images/more/b.jpg", tmp_path / "images/.hidden.jpg")
+    for name in ("val.txt", "val.lst"):
+        (tmp_path / name).write_text("./images/val/a.jpg\n")
+    config = read_data_yaml(write_yaml(tmp_path / "set.yaml", train="images", val=val))
+    assert source_of(config, "val") == str(tmp_path / source)
+    assert Sources(source_of(config, "val")).files[0].endswith(".jpg")
 
 
 def test_backslashes_of_windows_part_folders(tmp_path, monkeypatch):

@@ -321,6 +321,7 @@ def test_the_command_line(tmp_path):
     result = command("data/convert.py", "voc", tmp_path / "voc", tmp_path / "out", *flags)
     assert result.returncode == 0, result.stderr
     assert "train: 1 images, 2 boxes" in result.stdout and "classes: 0 cat, 1 dog" in result.stdout
+    assert result.stdout.endswith(f"\nnext: python train.py --data {tmp_path}/out/data.yaml\n")
     assert_user_error(
         command_here("data/convert.py", "coco", tmp_path / "voc", tmp_path / "x"),
         "is a folder, a COCO file was expected",

@@ -46,8 +46,8 @@ def test_a_row_and_a_file_are_a_format(toy, tmp_path):
     assert {"toy", "toy-int8"} <= set(variants())
     parser = export.build_parser()
     assert parser.parse_args(["--include", "toy"]).include == ["toy"]
-    (row,) = (line for line in parser.format_help().splitlines() if line.startswith("| toy "))
-    assert [cell.strip() for cell in row.strip("|").split("|")] == ["toy", "best_toy", "toybox", "--half"]
+    (row,) = (line for line in parser.description.splitlines() if line.startswith("toy "))
+    assert row.split() == ["toy", "best_toy", "toybox", "half"]
     weights = make_weights(tmp_path / "best.pt", seed=0)
     (result,) = export.run(weights=str(weights), include=["toy"], imgsz=[64])
     assert result.ok and result.file == tmp_path / "best_toy" and is_exported(result.file)
@@ -102,4 +102,9 @@ def test_the_table_of_the_docs_says_the_same(page):
 
 
 def test_the_table_of_help_is_straight():
-    assert len({len(line) for line in describe_formats().splitlines()}) == 1
+    heading, *rows = describe_formats().splitlines()
+    starts = [heading.index(word) for word in ("--include", "file", "pip install", "flags")]
+    for kind, row in zip(FORMATS.values(), rows, strict=True):
+        name, file, packages, flags = (row[a:b].strip() for a, b in zip(starts, [*starts[1:], None], strict=True))
+        assert (name, file.rstrip("/"), packages) == (kind.name, f"best{kind.suffix}", kind.packages)
+        assert set(flags.split()) == set(kind.flags) & {"dynamic", "nms", "half"}
