@@ -8,7 +8,6 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from models.backbones.backbone import split_levels
 from utils.errors import UserError, shown
 
 T = TypeVar("T")
@@ -68,8 +67,9 @@ def _trace_layers(model: nn.Module, image: torch.Tensor) -> list[tuple[int, int,
     shapes = []
 
     def note(layer: nn.Module, _: tuple, output: torch.Tensor | dict | tuple) -> None:
-        if layer.i == 0:
-            _, output = split_levels(layer, output)
+        output = output[layer.default] if isinstance(output, dict) else output
+        # of a first row that is a network, its coarsest map
+        output = output[-1] if hasattr(layer, "map_names") else output
         shapes.append(tuple(output.shape[1:]) if isinstance(output, torch.Tensor) else None)
 
     for layer in model.model:

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.conv import _ConvNd
 from torch.nn.parameter import UninitializedTensorMixin
 
 from models.backbones.backbone import Backbone
@@ -140,7 +141,17 @@ def _construct(
             )
         if tensor.device.type != "cpu":
             raise row.error(f"{row.block} asks for the device {tensor.device}; that is chosen by --device, take it out")
+    _check_sides(row, layer)
     return layer
+
+
+def _check_sides(row: Row, layer: nn.Module) -> None:
+    """Convolutions have one stride, padding and dilation, or one for each side: more are noticed only when numbers run."""
+    for module in layer.modules():
+        for name in ("stride", "padding", "dilation") if isinstance(module, _ConvNd) else ():
+            value = getattr(module, name)
+            if not isinstance(value, str) and len(value) not in (1, module.weight.ndim - 2):
+                raise row.error(f"a convolution in {row.block} has a {name} of {len(value)} numbers: {shown(value)}")
 
 
 def build_head(kind: type[Head], row: Row, sources: list[int | str], channels: list[int], description: dict) -> Head:

@@ -84,6 +84,14 @@ ROWS = {
     "a kernel of gigabytes": ([-1, 1, "Conv", [64, 10**4]], "the parameters up to here take"),
     "a map": ([-1, 1, "nn.Upsample", ["None", 1000, "nearest"]], "a map of 1×32×160000×160000 has 3,051.8 GB"),
     "padding": ([-1, 1, "nn.ConstantPad2d", [10**6, 0]], "a map of 1×32×"),
+    "a stride of three": (
+        [-1, 1, "Conv", [64, 3, [1, 1, 1]]],
+        "a convolution in Conv has a stride of 3 numbers: (1, 1, 1)",
+    ),
+    "a dilation of many": (
+        [-1, 1, "nn.Conv2d", [64, 3, 1, 1, [1] * 9]],
+        "nn.Conv2d has a dilation of 9 numbers: (1, 1, 1",
+    ),
     "an empty map": ([-1, 1, "nn.AdaptiveAvgPool2d", [0]], "gives an empty map, 32×0×0, for images of 640 pixels"),
     "an argument of many characters": ([-1, 1, "nn.Upsample", ["(" * 999]], "an argument is a text of 999 characters"),
     "an argument that is a set of lists": ([-1, 1, "nn.Upsample", ["{[]: 1}"]], "nn.Upsample"),
