@@ -2,13 +2,14 @@
 
 import ast
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
 from engine.export.formats.onnx import export_onnx
 from engine.export.graph import ExportGraph
-from models.yolo import DetectionModel
+from models.yolo import DetectionModel, read_model_yaml
 from tests.helpers.export import images, lively
 from utils.boxes import non_max_suppression
 from utils.errors import UserError
@@ -111,6 +112,68 @@ def test_half_precision_keeps_the_head_and_both_ends_in_float32(model, tmp_path)
     likely = full[0, :, 4] > 0.4
     assert likely.sum() > 20
     assert 0 < np.abs(half - full)[0, likely, 4:].max() < 0.2
+
+
+# what a file of one size has no use for: sizes are known, and grids and anchors are constants
+COMPUTED = {
+    "Shape",
+    "Size",
+    "Range",
+    "ConstantOfShape",
+    "Expand",
+    "CumSum",
+    "Gather",
+    "Where",
+    "Equal",
+    "Identity",
+    "Split",
+}
+
+
+@pytest.mark.parametrize("opset", [12, 17])
+@pytest.mark.parametrize("cfg", ["yolov5n.yaml", "yolov5s_EfficientNetV2-P3.yaml", "yolov5s_ShuffleNetV2.yaml"])
+def test_opencv_reads_files_of_one_size_in_which_nothing_computes_sizes(cfg, opset, tmp_path):
+    # freshly initialised, so that equal weights are stored once
+    model = DetectionModel(read_model_yaml(cfg)[0] | {"depth_multiple": 0.33, "width_multiple": 0.25}, nc=3).eval()
+    export_onnx(model, tmp_path / "m.onnx", (96, 64), batch=2, opset=opset)
+    nodes = onnx.load(str(tmp_path / "m.onnx")).graph.node
+    assert not COMPUTED & {node.op_type for node in nodes}
+    constants = {node.output[0] for node in nodes if node.op_type == "Constant"}
+    for node in nodes:
+        if node.op_type in ("Reshape", "Slice"):
+            assert set(node.input[1:]) <= constants, node.name
+    pixels = images(2, 96, 64)
+    net = cv2.dnn.readNetFromONNX(str(tmp_path / "m.onnx"))
+    net.setInput(pixels.numpy())
+    found = net.forward()
+    with torch.inference_mode():
+        expected = model(pixels)[0].numpy()
+    assert found.shape == expected.shape
+    difference = np.abs(found - expected)
+    assert difference[..., :4].max() < 0.01
+    assert difference[..., 4:].max() < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("options", "shapes"),
+    [
+        ({"batch": 2}, [[2, 378, 8]]),
+        ({"dynamic": True}, [["batch", "n", 8]]),
+        ({"nms": True, "max_det": 20}, [[1, 20, 6]]),
+        ({"nms": True, "dynamic": True}, [["batch", 300, 6]]),
+        ({"maps": True}, [[1, 378, 8], [1, 3, 12, 8, 8], [1, 3, 6, 4, 8], [1, 3, 3, 2, 8]]),
+        (
+            {"maps": True, "dynamic": True},
+            [["batch", "n", 8], *(["batch", 3, f"map{i}_height", f"map{i}_width", 8] for i in (0, 1, 2))],
+        ),
+    ],
+    ids=str,
+)
+def test_outputs_have_numbers_for_all_sides_that_are_not_open(model, options, shapes, tmp_path):
+    export_onnx(model, tmp_path / "m.onnx", (96, 64), **options)
+    outputs = onnx.load(str(tmp_path / "m.onnx")).graph.output
+    sides = [[side.dim_param or side.dim_value for side in o.type.tensor_type.shape.dim] for o in outputs]
+    assert sides == shapes
 
 
 def test_the_file_says_what_it_is(model, tmp_path):
