@@ -58,7 +58,8 @@ class OpenCVReader:
         self.metadata, self.shape = describe(file)
         if self.metadata["nms"]:
             raise UserError(f"{file}: has the suppression inside, which OpenCV can't run; export without --nms")
-        cv2.setNumThreads(torch.get_num_threads())
+        # OpenCV 4.8 computes means and maxima over a map on several threads, and wrongly
+        cv2.setNumThreads(1 if cv2.__version__.startswith("4.8.") else torch.get_num_threads())
         with library_errors(f"{file}: OpenCV {cv2.__version__} can't read it; export without --dynamic"):
             self.net = cv2.dnn.readNetFromONNX(str(file))
         self.device = device

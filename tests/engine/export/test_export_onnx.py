@@ -9,6 +9,7 @@ import torch
 
 from engine.export.formats.onnx import export_onnx
 from engine.export.graph import ExportGraph
+from engine.export.runtime import Runtime
 from models.yolo import DetectionModel, read_model_yaml
 from tests.helpers.export import images, lively
 from utils.boxes import non_max_suppression
@@ -152,6 +153,17 @@ def test_opencv_reads_files_of_one_size_in_which_nothing_computes_sizes(cfg, ops
     difference = np.abs(found - expected)
     assert difference[..., :4].max() < 0.01
     assert difference[..., 4:].max() < 1e-4
+
+
+@pytest.mark.parametrize(("version", "threads"), [("4.8.1", 1), ("4.10.0", 2)])
+def test_opencv_4_8_whose_means_are_wrong_on_several_threads_gets_one(version, threads, model, tmp_path, monkeypatch):
+    export_onnx(model, tmp_path / "m.onnx", (64, 64))
+    monkeypatch.setattr(cv2, "__version__", version)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    before = cv2.getNumThreads()
+    Runtime(tmp_path / "m.onnx", dnn=True, trust=True)
+    assert cv2.getNumThreads() == threads
+    cv2.setNumThreads(before)
 
 
 @pytest.mark.parametrize(
