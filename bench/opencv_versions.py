@@ -1,7 +1,7 @@
 """Which releases of OpenCV read our ONNX files, and how far their boxes are from PyTorch's: the table of docs/deploy.md.
 
     python bench/opencv_versions.py yolov5n.pt               the table, printed and put into both pages; some minutes
-    python bench/opencv_versions.py yolov5s_CBAM.yaml --opset 12 --print
+    python bench/opencv_versions.py yolov5n_C3_UIB.yaml --opset 10 --print
 
 Each model is exported once, for one image of 128 × 96: a checkpoint, or a YAML with initial weights that are made to find
 something. Each release is installed into a virtual environment of its own (pip, 60 MB a release, removed again), in which a
@@ -122,7 +122,8 @@ def try_release(release: str, numpy: str, folder: Path) -> dict[str, dict[str, f
 def cell(found: float | str) -> str:
     """«0.0001», the operator that OpenCV names, or «✗»."""
     if isinstance(found, float):
-        return f"{found:.1g}" if found < WRONG else f"✗ {found:.1g}"
+        figure = np.format_float_positional(found, 1, fractional=False)
+        return figure if found < WRONG else f"✗ {figure}"
     operator = re.search(r"Node \[(\w+)@", found)
     return f"`{operator[1]}`" if operator else "✗"
 

@@ -54,7 +54,7 @@ def test_static_and_dynamic_onnx_equal_pytorch(cfg, tmp_path):
     assert_same(model, tmp_path / "m.onnx", images(1, side * 3, side))
 
 
-@pytest.mark.parametrize("options", [{"opset": 11}, {"opset": 20}, {"simplify": True}], ids=str)
+@pytest.mark.parametrize("options", [{"opset": 10}, {"opset": 11}, {"opset": 20}, {"simplify": True}], ids=str)
 def test_opsets_and_simplification_leave_the_function_alone(model, options, tmp_path):
     if "simplify" in options:
         pytest.importorskip("onnxslim")
@@ -116,22 +116,10 @@ def test_half_precision_keeps_the_head_and_both_ends_in_float32(model, tmp_path)
 
 
 # what a file of one size has no use for: sizes are known, and grids and anchors are constants
-COMPUTED = {
-    "Shape",
-    "Size",
-    "Range",
-    "ConstantOfShape",
-    "Expand",
-    "CumSum",
-    "Gather",
-    "Where",
-    "Equal",
-    "Identity",
-    "Split",
-}
+COMPUTED = set("Shape Size Range ConstantOfShape Expand CumSum Gather Where Equal Identity".split())
 
 
-@pytest.mark.parametrize("opset", [12, 17])
+@pytest.mark.parametrize("opset", [10, 17])
 @pytest.mark.parametrize("cfg", ["yolov5n.yaml", "yolov5s_EfficientNetV2-P3.yaml", "yolov5s_ShuffleNetV2.yaml"])
 def test_opencv_reads_files_of_one_size_in_which_nothing_computes_sizes(cfg, opset, tmp_path):
     # freshly initialised, so that equal weights are stored once
@@ -141,7 +129,7 @@ def test_opencv_reads_files_of_one_size_in_which_nothing_computes_sizes(cfg, ops
     assert not COMPUTED & {node.op_type for node in nodes}
     constants = {node.output[0] for node in nodes if node.op_type == "Constant"}
     for node in nodes:
-        if node.op_type in ("Reshape", "Slice"):
+        if node.op_type in ("Reshape", "Slice", "Split"):
             assert set(node.input[1:]) <= constants, node.name
     pixels = images(2, 96, 64)
     net = cv2.dnn.readNetFromONNX(str(tmp_path / "m.onnx"))
@@ -153,6 +141,14 @@ def test_opencv_reads_files_of_one_size_in_which_nothing_computes_sizes(cfg, ops
     difference = np.abs(found - expected)
     assert difference[..., :4].max() < 0.01
     assert difference[..., 4:].max() < 1e-4
+
+
+def test_opset_10_has_the_limits_of_relu6_in_the_node_where_older_opencv_reads_them(tmp_path):
+    model = lively("yolov5n_C3_UIB.yaml")
+    export_onnx(model, tmp_path / "m.onnx", (96, 64), opset=10, maps=True)
+    clips = [node for node in onnx.load(str(tmp_path / "m.onnx")).graph.node if node.op_type == "Clip"]
+    assert clips and all(len(node.input) == 1 and len(node.attribute) == 2 for node in clips)
+    assert_same(model, tmp_path / "m.onnx", images(1, 96, 64))
 
 
 @pytest.mark.parametrize(("version", "threads"), [("4.8.1", 1), ("4.10.0", 2)])
@@ -212,7 +208,7 @@ def test_the_model_stays_as_it_is(model, tmp_path):
 
 
 def test_mistakes_are_named_and_leave_no_file(model, tmp_path):
-    with pytest.raises(UserError, match="--opset 9: give 11 to 20"):
+    with pytest.raises(UserError, match="--opset 9: give 10 to 20"):
         export_onnx(model, tmp_path / "m.onnx", (64, 64), opset=9)
     with pytest.raises(UserError, match="--imgsz 64 70: must be multiples of the model's largest stride, 32"):
         export_onnx(model, tmp_path / "m.onnx", (64, 70))
