@@ -80,8 +80,8 @@ def describe(file: Path) -> tuple[dict, tuple[int | None, ...]]:
 
 # 10 is the last whose ReLU6 OpenCV reads before 4.7, and the first with Resize; PyTorch's exporter ends at 20
 OPSETS = range(10, 21)
-# where the suppression's operators begin
-NMS_OPSET = 11
+# where the operators of the suppression begin, and of grids that are not constants
+LATER_OPSET = 11
 
 
 def export_onnx(model: DetectionModel, file: str | Path, imgsz: tuple[int, int] = (640, 640), **settings) -> Path:
@@ -102,8 +102,8 @@ def write(model: DetectionModel, file: Path, settings: Settings) -> Path:
     onnx = load_extra("onnx", "the export to ONNX")
     if settings.opset not in OPSETS:
         raise UserError(f"--opset {settings.opset}: give {OPSETS[0]} to {OPSETS[-1]}")
-    if settings.nms and settings.opset < NMS_OPSET:
-        raise UserError(f"--opset {settings.opset}: --nms needs {NMS_OPSET} or more")
+    if settings.opset < LATER_OPSET and (settings.nms or settings.dynamic):
+        raise UserError(f"--opset {settings.opset}: --dynamic and --nms need {LATER_OPSET} or more")
     check_size(model, settings.imgsz)
     names = ["output0"] + [f"map{i}" for i in range(len(model.stride)) if settings.maps]
     open_sides = _open_sides(names, settings) if settings.dynamic else {}
