@@ -121,7 +121,11 @@ def test_pairwise_iou(kind, reference):
 
 def test_hyper_parameter_files():
     expected = json.loads(shared("reference", "hyps.json").read_text())
-    assert {p.name for p in (ROOT / "data" / "hyps").glob("*.yaml")} == {*expected, "hyp.scratch-tiny.yaml", "hyp.shapes.yaml"}
+    assert {p.name for p in (ROOT / "data" / "hyps").glob("*.yaml")} == {
+        *expected,
+        "hyp.scratch-tiny.yaml",
+        "hyp.shapes.yaml",
+    }
     for name, values in expected.items():
         hyp = read_hyp(name)
         assert {k: hyp[k] for k in values} == values

@@ -173,6 +173,16 @@ def unique_name(stem: str, taken: Container[str], suffix: str = "") -> str:
     return next(name for number in numbers if (name := f"{stem}{number}{suffix}") not in taken)
 
 
+def free_path(path: Path, sep: str = "") -> Path:
+    """``path``, or where there is something the first of path2, path3, … that is free: a2.jpg; ``sep`` before the number."""
+    stem, suffix = (path.name, "") if path.is_dir() else (path.stem, path.suffix)
+    found, number = path, 1
+    while os.path.lexists(found):
+        number += 1
+        found = path.with_name(f"{stem}{sep}{number}{suffix}")
+    return found
+
+
 # bytes of a name: what file systems take, 255, less a number, a suffix, and what marks a temporary file
 MOST_NAME = 200
 RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)

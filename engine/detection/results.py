@@ -109,20 +109,20 @@ class Detections:
     def crop(
         self, save: bool = True, save_dir: str | Path | None = None, exist_ok: bool = False
     ) -> list[dict[str, Any]]:
-        """Cut every box out; ``save`` writes them to ``save_dir``/crops/CLASS/.
+        """Cut every box out; ``save`` writes them to ``save_dir``/crops/CLASS/PICTURE.jpg, PICTURE2.jpg, ….
 
-        Returns a mapping per box: ``box`` [4] corners, ``conf``, ``cls``, ``label`` («person 0.87») and ``im``, uint8
-        [h, w, 3] in OpenCV's order BGR, as YOLOv5's has it.
+        Returns a mapping per box, picture by picture, in each the least confident first, as YOLOv5 goes through them: ``box``
+        [4] corners, ``conf``, ``cls``, ``label`` («person 0.87») and ``im``, uint8 [h, w, 3] in OpenCV's order BGR.
         """
         folder = _folder(save_dir, exist_ok) / "crops" if save else None
         folders = crop_folders(self.names)
         crops = []
-        for file, im, found in zip(unique_names(self.files), self.ims, self.pred, strict=True):
-            for i, (*box, conf, cls) in enumerate(found, 1):
+        for file, im, found in zip(self.files, self.ims, self.pred, strict=True):
+            for *box, conf, cls in found.flip(0):
                 name = self.names[int(cls)]
-                cut = crop_box(im, [float(v) for v in box])
-                if folder is not None:
-                    save_crop(folder / folders[int(cls)], f"{Path(file).stem}_{i}", cut)
+                cut = crop_box(im, box)
+                if folder is not None and cut.size:
+                    save_crop(folder / folders[int(cls)], short_name(Path(file).stem), cut, numbered=True)
                 row = {"box": box, "conf": conf, "cls": cls, "label": f"{name} {float(conf):.2f}"}
                 crops.append(row | {"im": np.ascontiguousarray(cut[..., ::-1])})
         if folder is not None:

@@ -46,6 +46,14 @@ class ExportGraph(nn.Module):
         if half:
             use_half(self.model)
 
+    def fix_size(self, images: torch.Tensor) -> None:
+        """From now on images have the size of these: the head computes once what follows from it."""
+        sizes = []
+        hook = self.model.detect.register_forward_pre_hook(lambda _, maps: sizes.extend(x.shape[2:] for x in maps[0]))
+        self.model(images)
+        hook.remove()
+        self.model.detect.fix_sizes(sizes)
+
     def forward(self, images: torch.Tensor):
         boxes, maps = self.model(images)
         if self.nms:

@@ -65,7 +65,7 @@ class ExportOptions(Plugins, BoxThresholds, Images, CpuUnlessAsked):
     half: bool = flag(False, "float16, where the format has it", "export")
     int8: bool = flag(False, "int8 by NNCF, for openvino; needs --data", "export")
     data: str | None = flag(None, "with --int8: data YAML whose training images are looked at", "export")
-    opset: int = flag(17, "ONNX opset, 11 to 20 (default: %(default)s)", "export")
+    opset: int = flag(17, "ONNX opset, 10 to 20; older OpenCV: 10 (default: %(default)s)", "export")
     simplify: bool = flag(False, "ONNX: simplify the graph (pip install onnxslim)", "export")
 
     def __post_init__(self):

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 import torch
 
-from engine.stock.general import increment_path
-from utils.boxes import xywh2xyxy, xyxy2xywh
+from utils.files import free_path
+from utils.plots.crops import crop_box
 from utils.plots.draw import PALETTE, class_color, draw_frame, draw_tag, save_image
 
 Color = tuple[int, int, int]
@@ -112,17 +112,10 @@ def save_one_box(
 
     It is returned in BGR with ``BGR``, else in RGB. ``save`` writes it to ``file``, or file2 … where that exists.
     """
-    box = torch.as_tensor(xyxy, dtype=torch.float32).reshape(1, -1)[:, :4]
-    centre = xyxy2xywh(box)
-    if square:
-        centre[:, 2:] = centre[:, 2:].max()
-    centre[:, 2:] = centre[:, 2:] * gain + pad
-    height, width = im.shape[:2]
-    x1, y1, x2, y2 = (int(v) for v in xywh2xyxy(centre)[0])
-    part = im[max(y1, 0) : min(y2, height), max(x1, 0) : min(x2, width)]
+    part = crop_box(im, xyxy, gain, pad, square)
     rgb = np.ascontiguousarray(part[..., ::-1])
     if save and part.size:
         file = Path(file)
         file.parent.mkdir(parents=True, exist_ok=True)
-        save_image(increment_path(file.with_suffix(".jpg")), rgb)
-    return np.ascontiguousarray(part) if BGR else rgb
+        save_image(free_path(file.with_suffix(".jpg")), rgb)
+    return part if BGR else rgb

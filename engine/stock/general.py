@@ -18,6 +18,7 @@ from utils.device import now
 from utils.device import select_device as choose_device
 from utils.download import download_file, is_url
 from utils.errors import UserError
+from utils.files import free_path
 from utils.paths import ROOT
 from utils.plots.display import why_no_display
 
@@ -135,11 +136,7 @@ def check_imshow(warn: bool = False) -> bool:
 def increment_path(path: str | Path, exist_ok: bool = False, sep: str = "", mkdir: bool = False) -> Path:
     """``path``, or path2, path3, … where it exists and ``exist_ok`` is not set; ``mkdir`` makes that folder."""
     path = Path(path)
-    found, number = path, 1
-    while found.exists() and not exist_ok:
-        number += 1
-        stem, suffix = (path.stem, path.suffix) if path.is_file() else (path.name, "")
-        found = path.with_name(f"{stem}{sep}{number}{suffix}")
+    found = path if exist_ok else free_path(path, sep)
     if mkdir:
         found.mkdir(parents=True, exist_ok=True)
     return found

@@ -23,6 +23,8 @@ class Detect(Head):
 
     arguments = "[nc, anchors]"
     anchored = True
+    # whether the sizes of its maps are known ahead
+    fixed = False
 
     def __init__(self, nc: int, anchors: list[list[float]], ch: list[int]):
         super().__init__()
@@ -65,15 +67,32 @@ class Detect(Head):
     def decode(self, raw: torch.Tensor, level: int) -> torch.Tensor:
         """Raw map [b, na, ny, nx, no] of one level → [b, na·ny·nx, no]: centre 2σ−0.5+cell, size (2σ)²·anchor."""
         b, _, ny, nx, _ = raw.shape
-        ones = self.one.expand(ny, nx)
-        cells = (torch.stack((ones.cumsum(1), ones.cumsum(0)), 2) - 1.5).to(raw.dtype)
-        stride = self.stride[level]
-        anchors = (self.anchors[level] * stride).view(1, self.na, 1, 1, 2).to(raw.dtype)
-        xy, wh, scores = raw.sigmoid().split((2, 2, self.nc + 1), 4)
-        xy = (xy * 2 + cells) * stride.to(raw.dtype)
+        cells, anchors = self.fixed_places(level) if self.fixed else self.places(level, ny, nx)
+        found = raw.sigmoid()
+        xy, wh, scores = found[..., :2], found[..., 2:4], found[..., 4:]
+        xy = (xy * 2 + cells.to(raw.dtype)) * self.stride[level].to(raw.dtype)
         wh = wh * 2
-        wh = wh * wh * anchors  # as products: not every runtime that models are exported to has a power operator
+        # as products: not every runtime that models are exported to has a power operator
+        wh = wh * wh * anchors.to(raw.dtype)
         return torch.cat((xy, wh, scores), 4).view(b, self.na * ny * nx, self.no)
+
+    def places(self, level: int, ny: int, nx: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """What decoding adds to 2σ in cells [ny, nx, 2], and the anchors in pixels [1, na, 1, 1, 2], of one level."""
+        ones = self.one.expand(ny, nx)
+        cells = torch.stack((ones.cumsum(1), ones.cumsum(0)), 2) - 1.5
+        return cells, (self.anchors[level] * self.stride[level]).view(1, self.na, 1, 1, 2)
+
+    def fix_sizes(self, sizes: list[tuple[int, int]]) -> None:
+        for level, (ny, nx) in enumerate(sizes):
+            # one for every place: not every runtime broadcasts constants of five dimensions
+            cells, anchors = (place.expand(1, self.na, ny, nx, 2).contiguous() for place in self.places(level, ny, nx))
+            self.register_buffer(f"cells{level}", cells, persistent=False)
+            self.register_buffer(f"sizes{level}", anchors, persistent=False)
+        self.fixed = True
+
+    def fixed_places(self, level: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """The same, [1, na, ny, nx, 2] both, of the size that ``fix_sizes`` was told."""
+        return getattr(self, f"cells{level}"), getattr(self, f"sizes{level}")
 
     def set_strides(self, strides: list[float]) -> None:
         """Fix the strides of the levels, bring the anchors to grid units, and start the biases from them."""

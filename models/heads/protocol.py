@@ -7,6 +7,7 @@ model ask the head for all they need:
     head.set_strides(strides)                              once the strides of its inputs are known
     head.doubts(row, description)                          what builds, and is probably not what was meant
     head(inputs)                                           maps in training; boxes and maps in eval
+    head.fix_sizes(sizes)                                  before it is exported for images of one size
     head.loss(hyp, imgsz)                                  what it is trained by
 """
 
@@ -65,6 +66,12 @@ class Head(nn.Module):
         x, y, w, h in pixels of the input, objectness and scores of the classes, 0..1.
         """
         raise NotImplementedError
+
+    def fix_sizes(self, sizes: list[tuple[int, int]]) -> None:
+        """From now on each level's map has one size (height, width): what follows from it may be computed once and kept.
+
+        For a copy that is exported, so that its file doesn't compute it anew for every image.
+        """
 
     def loss(
         self,

@@ -44,6 +44,7 @@ def prepare(sound: Path) -> None:
     from engine.export.exporter import export_one
     from engine.export.settings import Settings
     from models.yolo import DetectionModel
+    from tests.helpers.hostile_scripts import OnLoad, OnRun
 
     os.environ["XDG_CACHE_HOME"] = str(sound / "cache")
     (sound / "model.yaml").write_text(MODEL)
@@ -63,9 +64,10 @@ def prepare(sound: Path) -> None:
     (sound / "set" / "labels" / "a.txt").write_text("0 0.5 0.5 0.4 0.4\n")
     (sound / "set" / "data.yaml").write_text("path: .\ntrain: images\nval: images\nnames: [a, b]\n")
     with _silence():
-        for file in (_hostile_script(True), _hostile_script(False)):
+        for program in (OnLoad, OnRun):
             config = {"config.txt": json.dumps({"names": ["a", "b"], "stride": 8, "imgsz": [32, 32]})}
-            torch.jit.save(file, str(sound / f"hostile-{file.original_name}.torchscript"), _extra_files=config)
+            file = sound / f"hostile-{program.__name__}.torchscript"
+            torch.jit.save(torch.jit.script(program()), str(file), _extra_files=config)
 
 
 @contextlib.contextmanager
@@ -81,34 +83,6 @@ def _silence():
         sys.stdout.flush()
         for stream, file in zip((1, 2), kept, strict=True):
             os.dup2(file, stream)
-
-
-def _hostile_script(at_once: bool):
-    """A program that makes a file when it is loaded, or when it is run."""
-    import torch
-
-    class Load(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.made = torch.zeros(1)
-
-        def forward(self, x):
-            return x + self.made[0]
-
-        @torch.jit.export
-        def __getstate__(self):
-            return (1, self.training)
-
-        @torch.jit.export
-        def __setstate__(self, state: tuple[int, bool]):
-            self.made = torch.from_file("canary", shared=True, size=4)
-            self.training = state[1]
-
-    class Run(torch.nn.Module):
-        def forward(self, x):
-            return x + torch.from_file("canary", shared=True, size=4)[0]
-
-    return torch.jit.script(Load() if at_once else Run())
 
 
 def make(rng: random.Random, folder: Path, sound: Path) -> Case:

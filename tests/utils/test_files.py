@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from utils.errors import UserError
-from utils.files import read_text, replacing, require_file, safe_name, system, unique_name, write_table
+from utils.files import free_path, read_text, replacing, require_file, safe_name, system, unique_name, write_table
 
 
 def test_a_file_takes_the_place_of_the_one_before_in_one_step(tmp_path):
@@ -97,6 +97,16 @@ def test_names_that_are_taken_are_numbered_before_the_suffix():
         taken.append(unique_name(stem, taken, suffix))
     assert taken == ["a.jpg", "a-2.jpg", "a.png", "a-2-2.jpg", "a-3.jpg", "b.c"]
     assert unique_name("b.c", taken) == "b.c-2"
+
+
+def test_a_free_path_is_one_where_nothing_is(tmp_path):
+    assert free_path(tmp_path / "a.jpg") == tmp_path / "a.jpg"
+    (tmp_path / "a.jpg").touch()
+    # whoever wrote there would write to where it points
+    (tmp_path / "a2.jpg").symlink_to(tmp_path / "elsewhere")
+    assert free_path(tmp_path / "a.jpg") == tmp_path / "a3.jpg"
+    (tmp_path / "v1.0").mkdir()
+    assert free_path(tmp_path / "v1.0", "-") == tmp_path / "v1.0-2"
 
 
 def test_only_regular_files_are_read(tmp_path):

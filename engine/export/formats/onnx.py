@@ -6,6 +6,7 @@ import cv2
 import torch
 
 from engine.export import metadata
+from engine.export.folding import fold
 from engine.export.onnx_file import read_onnx
 from engine.export.settings import Settings, check_size, tracing
 from models.yolo import DetectionModel
@@ -57,7 +58,8 @@ class OpenCVReader:
         self.metadata, self.shape = describe(file)
         if self.metadata["nms"]:
             raise UserError(f"{file}: has the suppression inside, which OpenCV can't run; export without --nms")
-        cv2.setNumThreads(torch.get_num_threads())
+        # OpenCV 4.8 computes means and maxima over a map on several threads, and wrongly
+        cv2.setNumThreads(1 if cv2.__version__.startswith("4.8.") else torch.get_num_threads())
         with library_errors(f"{file}: OpenCV {cv2.__version__} can't read it; export without --dynamic"):
             self.net = cv2.dnn.readNetFromONNX(str(file))
         self.device = device
@@ -76,7 +78,10 @@ def describe(file: Path) -> tuple[dict, tuple[int | None, ...]]:
     return metadata.read_values(file, values), found.shape
 
 
-OPSETS = range(11, 21)  # NonMaxSuppression and Resize as PyTorch means them begin at 11; PyTorch's exporter ends at 20
+# 10 is the last whose ReLU6 OpenCV reads before 4.7, and the first with Resize; PyTorch's exporter ends at 20
+OPSETS = range(10, 21)
+# where the operators of the suppression begin, and of grids that are not constants
+LATER_OPSET = 11
 
 
 def export_onnx(model: DetectionModel, file: str | Path, imgsz: tuple[int, int] = (640, 640), **settings) -> Path:
@@ -97,27 +102,50 @@ def write(model: DetectionModel, file: Path, settings: Settings) -> Path:
     onnx = load_extra("onnx", "the export to ONNX")
     if settings.opset not in OPSETS:
         raise UserError(f"--opset {settings.opset}: give {OPSETS[0]} to {OPSETS[-1]}")
+    if settings.opset < LATER_OPSET and (settings.nms or settings.dynamic):
+        raise UserError(f"--opset {settings.opset}: --dynamic and --nms need {LATER_OPSET} or more")
     check_size(model, settings.imgsz)
     names = ["output0"] + [f"map{i}" for i in range(len(model.stride)) if settings.maps]
-    axes = {"images": {0: "batch", 2: "height", 3: "width"}, "output0": {0: "batch"}}
-    if not settings.nms:
-        axes["output0"][1] = "n"
-    axes |= {name: {0: "batch", 2: f"{name}_height", 3: f"{name}_width"} for name in names[1:]}
+    open_sides = _open_sides(names, settings) if settings.dynamic else {}
     with replacing(file) as temporary, tracing():
+        graph, images = settings.graph(model), settings.images(model)
+        if not settings.dynamic:
+            graph.fix_size(images)
+        examples = graph(images)
         torch.onnx.export(
-            settings.graph(model),
-            (settings.images(model),),
+            graph,
+            (images,),
             str(temporary),
             opset_version=settings.opset,
             input_names=["images"],
             output_names=names,
-            dynamic_axes=axes if settings.dynamic else None,
+            dynamic_axes=open_sides,
             dynamo=False,
         )
-        graph = onnx.load(str(temporary))
+        written = onnx.load(str(temporary))
+        fold(written)
+        _declare(written.graph.output, examples if settings.maps else [examples], open_sides)
         if settings.simplify:
-            graph = load_extra("onnxslim", "--simplify").slim(graph)
+            written = load_extra("onnxslim", "--simplify").slim(written)
         properties = {key: str(value) for key, value in settings.metadata(model).items()}
-        onnx.helper.set_model_props(graph, properties)
-        onnx.save(graph, str(temporary))
+        onnx.helper.set_model_props(written, properties)
+        onnx.save(written, str(temporary))
     return file
+
+
+def _open_sides(names: list[str], settings: Settings) -> dict[str, dict[int, str]]:
+    """Which sides of its input and its outputs ``names`` a file of --dynamic leaves open, and what they are called."""
+    sides = {"images": {0: "batch", 2: "height", 3: "width"}, "output0": {0: "batch"}}
+    if not settings.nms:
+        sides["output0"][1] = "n"
+    return sides | {name: {0: "batch", 2: f"{name}_height", 3: f"{name}_width"} for name in names[1:]}
+
+
+def _declare(outputs, examples: list[torch.Tensor], open_sides: dict[str, dict[int, str]]) -> None:
+    """Let the file say the shapes of its outputs, of which the exporter loses numbers behind sides that are open."""
+    for output, example in zip(outputs, examples, strict=True):
+        shape = output.type.tensor_type.shape
+        del shape.dim[:]
+        for i, side in enumerate(example.shape):
+            name = open_sides.get(output.name, {}).get(i)
+            shape.dim.add(**({"dim_param": name} if name else {"dim_value": side}))

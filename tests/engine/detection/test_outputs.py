@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from engine.detection import results
 from engine.detection.options import DetectOptions
 from engine.detection.results import Detections
 from engine.detection.writer import OutputNames, Writer
+from utils.data.images import read_image
 from utils.plots.crops import crop_folders, save_crop
 from utils.sources.frame import Frame
 
@@ -73,13 +75,44 @@ def test_folders_of_crops_lie_within_the_run_one_for_each_class(tmp_path):
     assert files == ["1.jpg", "crops/_/1_1.jpg", "crops/a_b/1_2.jpg"]
 
 
+def files_below(folder: Path) -> list[str]:
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+
+
 def test_crops_of_torch_hub_lie_within_their_folder(tmp_path):
     detections = Detections([GREY], [FOUND], ["a.jpg"], {0: "..", 1: "../../x"})
     detections.crop(save_dir=tmp_path / "out")
-    assert sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*.jpg")) == [
-        "out/crops/.._.._x/a_2.jpg",
-        "out/crops/_/a_1.jpg",
-    ]
+    assert files_below(tmp_path) == ["out/crops/.._.._x/a.jpg", "out/crops/_/a.jpg"]
+
+
+def test_crops_of_torch_hub_come_and_are_numbered_as_those_of_yolov5(tmp_path, monkeypatch):
+    # each column has a grey value of its own, so that a crop tells where it was cut
+    ramp = np.broadcast_to(np.arange(60, dtype=np.uint8)[None, :, None] * 4, (40, 60, 3))
+    found = torch.tensor(
+        [[5.0, 5, 20, 30, 0.9, 0], [10, 10, 40, 35, 0.8, 1], [30, 5, 50, 30, 0.7, 0], [50, 0, 60, 9, 0.6, 0]]
+    )
+    detections = Detections(
+        [ramp, ramp, ramp], [found, found[:0], found[:1]], ["a.jpg", "b.jpg", "a.jpg"], {0: "cat", 1: "dog"}
+    )
+    monkeypatch.setattr(results, "DETECT_RUNS", tmp_path / "detect")
+    crops = detections.crop()
+    # picture by picture, in each the least confident first
+    assert [crop["label"] for crop in crops] == ["cat 0.60", "cat 0.70", "dog 0.80", "cat 0.90", "cat 0.90"]
+    assert list(crops[0]) == ["box", "conf", "cls", "label", "im"]
+    assert [float(v) for v in crops[1]["box"]] == [30, 5, 50, 30] and float(crops[1]["cls"]) == 0
+    # 20 × 25 with a fiftieth and ten pixels more, from 24.8 to 55.2 and from -0.25 to 35.25
+    assert crops[1]["im"].shape == (35, 31, 3) and (crops[1]["im"][0, :, 0] == np.arange(24, 55) * 4).all()
+    folder = tmp_path / "detect" / "exp" / "crops"
+    assert files_below(folder) == ["cat/a.jpg", "cat/a2.jpg", "cat/a3.jpg", "cat/a4.jpg", "dog/a.jpg"]
+    for name, crop in zip(["cat/a", "cat/a2", "dog/a", "cat/a3", "cat/a4"], crops, strict=True):
+        written = read_image(folder / f"{name}.jpg")
+        assert written.shape == crop["im"].shape and abs(written - crop["im"][..., ::-1].astype(int)).max() < 9
+    # the next goes to a folder of its own, or beside what is there
+    assert detections.save().name == "exp2"
+    before = {file: (folder / file).read_bytes() for file in files_below(folder)}
+    detections.crop(save_dir=folder.parent, exist_ok=True)
+    assert len(files_below(folder)) == 2 * len(before)
+    assert all((folder / file).read_bytes() == data for file, data in before.items())
 
 
 def test_a_huge_frame_goes_into_a_smaller_video(tmp_path):

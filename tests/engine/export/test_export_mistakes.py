@@ -53,7 +53,9 @@ def test_flags_that_can_not_be(options, message, own):
         ("onnx", {"int8": True}, "onnx is not made with --int8"),
         ("ncnn", {"dynamic": True}, "ncnn is not made with --dynamic"),
         ("ncnn", {"batch_size": 2}, "--batch-size 2: ncnn takes one image at a time"),
-        ("onnx", {"opset": 7}, "--opset 7: give 11 to 20"),
+        ("onnx", {"opset": 7}, "--opset 7: give 10 to 20"),
+        ("onnx", {"opset": 10, "nms": True}, "--opset 10: --dynamic and --nms need 11 or more"),
+        ("onnx", {"opset": 10, "dynamic": True}, "--opset 10: --dynamic and --nms need 11 or more"),
         ("openvino", {"int8": True}, "name a set with --data"),
     ],
 )

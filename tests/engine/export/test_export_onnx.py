@@ -2,13 +2,15 @@
 
 import ast
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
 from engine.export.formats.onnx import export_onnx
 from engine.export.graph import ExportGraph
-from models.yolo import DetectionModel
+from engine.export.runtime import Runtime
+from models.yolo import DetectionModel, read_model_yaml
 from tests.helpers.export import images, lively
 from utils.boxes import non_max_suppression
 from utils.errors import UserError
@@ -52,7 +54,7 @@ def test_static_and_dynamic_onnx_equal_pytorch(cfg, tmp_path):
     assert_same(model, tmp_path / "m.onnx", images(1, side * 3, side))
 
 
-@pytest.mark.parametrize("options", [{"opset": 11}, {"opset": 20}, {"simplify": True}], ids=str)
+@pytest.mark.parametrize("options", [{"opset": 10}, {"opset": 11}, {"opset": 20}, {"simplify": True}], ids=str)
 def test_opsets_and_simplification_leave_the_function_alone(model, options, tmp_path):
     if "simplify" in options:
         pytest.importorskip("onnxslim")
@@ -113,6 +115,75 @@ def test_half_precision_keeps_the_head_and_both_ends_in_float32(model, tmp_path)
     assert 0 < np.abs(half - full)[0, likely, 4:].max() < 0.2
 
 
+# what a file of one size has no use for: sizes are known, and grids and anchors are constants
+COMPUTED = set("Shape Size Range ConstantOfShape Expand CumSum Gather Where Equal Identity".split())
+
+
+@pytest.mark.parametrize("opset", [10, 17])
+@pytest.mark.parametrize("cfg", ["yolov5n.yaml", "yolov5s_EfficientNetV2-P3.yaml", "yolov5s_ShuffleNetV2.yaml"])
+def test_opencv_reads_files_of_one_size_in_which_nothing_computes_sizes(cfg, opset, tmp_path):
+    # freshly initialised, so that equal weights are stored once
+    model = DetectionModel(read_model_yaml(cfg)[0] | {"depth_multiple": 0.33, "width_multiple": 0.25}, nc=3).eval()
+    export_onnx(model, tmp_path / "m.onnx", (96, 64), batch=2, opset=opset)
+    nodes = onnx.load(str(tmp_path / "m.onnx")).graph.node
+    assert not COMPUTED & {node.op_type for node in nodes}
+    constants = {node.output[0] for node in nodes if node.op_type == "Constant"}
+    for node in nodes:
+        if node.op_type in ("Reshape", "Slice", "Split"):
+            assert set(node.input[1:]) <= constants, node.name
+    pixels = images(2, 96, 64)
+    net = cv2.dnn.readNetFromONNX(str(tmp_path / "m.onnx"))
+    net.setInput(pixels.numpy())
+    found = net.forward()
+    with torch.inference_mode():
+        expected = model(pixels)[0].numpy()
+    assert found.shape == expected.shape
+    difference = np.abs(found - expected)
+    assert difference[..., :4].max() < 0.01
+    assert difference[..., 4:].max() < 1e-4
+
+
+def test_opset_10_has_the_limits_of_relu6_in_the_node_where_older_opencv_reads_them(tmp_path):
+    model = lively("yolov5n_C3_UIB.yaml")
+    export_onnx(model, tmp_path / "m.onnx", (96, 64), opset=10, maps=True)
+    clips = [node for node in onnx.load(str(tmp_path / "m.onnx")).graph.node if node.op_type == "Clip"]
+    assert clips and all(len(node.input) == 1 and len(node.attribute) == 2 for node in clips)
+    assert_same(model, tmp_path / "m.onnx", images(1, 96, 64))
+
+
+@pytest.mark.parametrize(("version", "threads"), [("4.8.1", 1), ("4.10.0", 2)])
+def test_opencv_4_8_whose_means_are_wrong_on_several_threads_gets_one(version, threads, model, tmp_path, monkeypatch):
+    export_onnx(model, tmp_path / "m.onnx", (64, 64))
+    monkeypatch.setattr(cv2, "__version__", version)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    before = cv2.getNumThreads()
+    Runtime(tmp_path / "m.onnx", dnn=True, trust=True)
+    assert cv2.getNumThreads() == threads
+    cv2.setNumThreads(before)
+
+
+@pytest.mark.parametrize(
+    ("options", "shapes"),
+    [
+        ({"batch": 2}, [[2, 378, 8]]),
+        ({"dynamic": True}, [["batch", "n", 8]]),
+        ({"nms": True, "max_det": 20}, [[1, 20, 6]]),
+        ({"nms": True, "dynamic": True}, [["batch", 300, 6]]),
+        ({"maps": True}, [[1, 378, 8], [1, 3, 12, 8, 8], [1, 3, 6, 4, 8], [1, 3, 3, 2, 8]]),
+        (
+            {"maps": True, "dynamic": True},
+            [["batch", "n", 8], *(["batch", 3, f"map{i}_height", f"map{i}_width", 8] for i in (0, 1, 2))],
+        ),
+    ],
+    ids=str,
+)
+def test_outputs_have_numbers_for_all_sides_that_are_not_open(model, options, shapes, tmp_path):
+    export_onnx(model, tmp_path / "m.onnx", (96, 64), **options)
+    outputs = onnx.load(str(tmp_path / "m.onnx")).graph.output
+    sides = [[side.dim_param or side.dim_value for side in o.type.tensor_type.shape.dim] for o in outputs]
+    assert sides == shapes
+
+
 def test_the_file_says_what_it_is(model, tmp_path):
     export_onnx(model, tmp_path / "m.onnx", (64, 96), batch=2)
     graph = onnx.load(str(tmp_path / "m.onnx"))
@@ -137,7 +208,7 @@ def test_the_model_stays_as_it_is(model, tmp_path):
 
 
 def test_mistakes_are_named_and_leave_no_file(model, tmp_path):
-    with pytest.raises(UserError, match="--opset 9: give 11 to 20"):
+    with pytest.raises(UserError, match="--opset 9: give 10 to 20"):
         export_onnx(model, tmp_path / "m.onnx", (64, 64), opset=9)
     with pytest.raises(UserError, match="--imgsz 64 70: must be multiples of the model's largest stride, 32"):
         export_onnx(model, tmp_path / "m.onnx", (64, 70))

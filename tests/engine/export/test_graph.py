@@ -37,7 +37,10 @@ def test_heads(name, flags):
         arguments = ["nc"]
     model = DetectionModel(description | {"head": [*rows, [source, number, name, arguments]]}).eval()
     settings = Settings(imgsz=(64, 96), batch=2, **flags)
-    assert devices(settings.graph(model), settings.images(model)) == []
+    graph, images = settings.graph(model), settings.images(model)
+    assert devices(graph, images) == []
+    graph.fix_size(images)
+    assert devices(graph, images) == []
 
 
 @pytest.mark.parametrize("name", BLOCKS)

@@ -12,31 +12,12 @@ from engine.detection.hub import load_hub_model
 from engine.export.runtime import Runtime
 from engine.export.trust import MOST_FILES, files_of, is_own, remember
 from tests.helpers.export import export_quietly
+from tests.helpers.hostile_scripts import OnLoad
 from tests.helpers.models import make_weights
 from tests.helpers.project import assert_user_error, command_here
 from utils.errors import UserError
 
 CPU = torch.device("cpu")
-
-
-class Payload(torch.nn.Module):
-    """Makes a file where it is loaded."""
-
-    def __init__(self):
-        super().__init__()
-        self.made = torch.zeros(1)
-
-    def forward(self, x):
-        return x + self.made[0]
-
-    @torch.jit.export
-    def __getstate__(self):
-        return (1, self.training)
-
-    @torch.jit.export
-    def __setstate__(self, state: tuple[int, bool]):
-        self.made = torch.from_file("canary", shared=True, size=4)
-        self.training = state[1]
 
 
 @pytest.fixture
@@ -55,7 +36,7 @@ def exported(cache, tmp_path):
 @pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning")
 def test_a_program_of_others_is_run_upon_trust_only(tmp_path, monkeypatch, cache):
     monkeypatch.chdir(tmp_path)
-    torch.jit.save(torch.jit.script(Payload()), "best.torchscript")
+    torch.jit.save(torch.jit.script(OnLoad()), "best.torchscript")
     (tmp_path / "best.engine").write_bytes(b"plan")
     words = ("--source", "nothing.jpg", "--device", "cpu")
     for name in ("best.torchscript", "best.engine"):

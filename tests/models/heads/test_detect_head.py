@@ -27,3 +27,14 @@ def test_order_follows_the_strides():
     anchors = torch.tensor([[[30.0, 30]], [[10, 10]]])
     assert anchors_in_stride_order(anchors, torch.tensor([8.0, 16])).flatten().tolist() == [10, 10, 30, 30]
     assert anchors_in_stride_order(anchors, torch.tensor([16.0, 8])).flatten().tolist() == [30, 30, 10, 10]
+
+
+def test_boxes_of_fixed_sizes_are_the_same_to_the_bit():
+    model = DetectionModel(small()).eval()
+    keys = list(model.state_dict())
+    images = torch.rand(2, 3, 64, 96)
+    with torch.inference_mode():
+        expected, maps = model(images)
+        model.detect.fix_sizes([raw.shape[2:4] for raw in maps])
+        assert torch.equal(model(images)[0], expected)
+    assert list(model.state_dict()) == keys
