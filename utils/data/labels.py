@@ -48,7 +48,7 @@ def label_path(image_path: str | Path) -> Path:
     folders = list(path.parent.parts)
     if "images" in folders:
         folders[-1 - folders[::-1].index("images")] = "labels"
-    found, beside = Path(*folders, f"{path.stem}.txt"), path.with_name(f"{path.stem}.txt")
+    found, beside = Path(*folders, f"{path.stem}.txt"), path.parent / f"{path.stem}.txt"
     return beside if not os.path.isdir(found.parent) and os.path.lexists(beside) else found
 
 

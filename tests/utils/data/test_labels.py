@@ -58,6 +58,8 @@ def assert_same(a, b):
         ("photos/a.jpg", "photos/a.txt"),
         ("my_images/images.jpg", "my_images/images.txt"),
         ("a.jpg", "a.txt"),
+        # no image, and a list may hold it
+        ("/", "/.txt"),
     ],
 )
 def test_label_path(image, label):
