@@ -77,6 +77,8 @@ def test_ctrl_c_while_an_object_is_cleared_away_is_not_lost():
     code = (
         "import os, signal, time\n"
         "from utils.errors import exit_on_user_error\n"
+        # a shell starts what it runs in the background with Ctrl-C ignored
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "class Loader:\n    def __del__(self):\n        os.kill(os.getpid(), signal.SIGINT); time.sleep(1)\n"
         "def run():\n    loader = Loader()\n    del loader\n    for _ in range(50): time.sleep(0.1)\n    print('went on')\n"
         "exit_on_user_error(run)\n"
