@@ -8,7 +8,7 @@ import torch
 
 import train
 from engine.training import resume
-from engine.training.options import TrainOptions, said_code
+from engine.training.options import TrainOptions
 from engine.training.setup import set_up
 from tests.helpers.descriptions import small
 from tests.helpers.project import assert_user_error, command_here
@@ -188,7 +188,7 @@ def test_files_that_are_code_come_from_the_command_line(option, saved, stopped, 
     (tmp_path / file).write_text("open('ran', 'w')")
     with pytest.raises(UserError, match=f"add --{option} {file}"):
         resumed(stopped["SGD"], tmp_path, {f"args {option}": saved})
-    assert said_code(TrainOptions.of({option: saved})) == f" --{option} {file}"
+    assert TrainOptions.of({option: saved}).as_words(option) == [f"--{option}", file]
     own = resume.continued_options(
         TrainOptions.of({option: ["own"] if option == "plugins" else "own"}),
         read_checkpoint(tmp_path / "run" / "weights" / "last.pt"),
