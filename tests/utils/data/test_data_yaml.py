@@ -345,7 +345,8 @@ def test_download_that_does_not_hold_the_entries(tmp_path):
         prepare_data(config)
 
 
-def test_generated_set(tmp_path):
+def test_generated_set(tmp_path, monkeypatch):
+    monkeypatch.setattr("utils.data.shapes.IMAGES", {"train": 6, "val": 3})
     keys = yaml.safe_load((DATA / "shapes.yaml").read_text())
     config = prepare_data(read_data_yaml(write_yaml(tmp_path / "set.yaml", **{**keys, "path": "drawn"})))
     assert config.root == tmp_path / "drawn"
