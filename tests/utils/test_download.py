@@ -273,10 +273,11 @@ def test_names_of_urls_are_names_of_files():
 def test_archives_that_grow_without_end_are_refused_before_they_do(tmp_path, monkeypatch):
     monkeypatch.setattr(utils.download, "LEAST_LIMIT", 1 << 20)
     info = tarfile.TarInfo("a.txt")
-    for size in (4 << 20, 1 << 50, -1):
+    # a negative size is refused by tarfile itself from Python 3.12 on
+    for size, words in ((4 << 20, ""), (1 << 50, ""), (-1, "|not an archive .* .invalid offset.")):
         info.size = size
         (tmp_path / "a.tar.gz").write_bytes(gzip.compress(info.tobuf(tarfile.GNU_FORMAT) + bytes(4 << 20)))
-        with pytest.raises(UserError, match="a.tar.gz: would grow to more than"):
+        with pytest.raises(UserError, match=f"a.tar.gz: (would grow to more than{words})"):
             extract_archive(tmp_path / "a.tar.gz", tmp_path / "out")
     with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a.txt", bytes(4 << 20))
@@ -291,7 +292,7 @@ def test_headers_of_a_tar_are_short(tmp_path, kind, size):
     info = tarfile.TarInfo("a")
     info.type, info.size = kind, size
     (tmp_path / "a.tar.gz").write_bytes(gzip.compress(info.tobuf(tarfile.GNU_FORMAT) + bytes(4 << 20)))
-    with pytest.raises(UserError, match="a.tar.gz: not an archive that can be unpacked.*header of"):
+    with pytest.raises(UserError, match="a.tar.gz: not an archive that can be unpacked.*(header of|invalid offset)"):
         extract_archive(tmp_path / "a.tar.gz", tmp_path / "out")
 
 

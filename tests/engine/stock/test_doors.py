@@ -157,7 +157,7 @@ def test_the_boxes_are_those_of_the_pipeline(tmp_path):
     image = np.random.default_rng(1).integers(0, 255, (48, 96, 3), np.uint8)
     cv2.imwrite(str(tmp_path / "a.png"), image)
     weights = make_weights(tmp_path / "m.pt", seed=0)
-    wanted = Predictor(weights, (64, 64))(image[..., ::-1])
+    wanted = Predictor(weights, (64, 64), device="cpu")(image[..., ::-1])
     model = DetectMultiBackend(weights)
     for _, im, im0, _, _ in LoadImages(str(tmp_path / "a.png"), img_size=64, stride=model.stride):
         with torch.no_grad():
