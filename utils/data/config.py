@@ -183,7 +183,9 @@ def cache_path(config: DataConfig, split: str, suffix: str) -> Path:
     entry = config.splits[split][0]
     folder = label_path(os.path.join(entry, "_")).parent
     # labels that lie beside the images, below a folder that happens to be called `images`
-    return (folder if folder.parent.is_dir() else Path(entry)).with_suffix(suffix)
+    place = folder if folder.parent.is_dir() else Path(entry)
+    # the root folder has no name
+    return place.with_suffix(suffix) if place.name else place / f"images{suffix}"
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -193,7 +195,7 @@ def cache_path(config: DataConfig, split: str, suffix: str) -> Path:
 
 def _find_yaml(path: str | Path) -> Path:
     path = Path(path)
-    name = path if path.suffix in {".yaml", ".yml"} else path.with_name(f"{path.name}.yaml")
+    name = path if path.suffix in {".yaml", ".yml"} else path.parent / f"{path.name}.yaml"
     for candidate in (path, ROOT / path, DATA / name):
         # a folder may have the name of a data set; whatever else is there is read, or refused by what it is
         if os.path.exists(candidate) and not os.path.isdir(candidate):

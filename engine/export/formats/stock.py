@@ -96,7 +96,7 @@ class Writer:
         names = [model.names[i] for i in range(model.nc)]
         weights = torch.ones(model.nc, dtype=torch.float64)
         own = {
-            "yaml_file": Path(model.yaml_file).with_suffix(".yaml").name,
+            "yaml_file": f"{Path(model.yaml_file).stem}.yaml",
             "yaml": yaml,
             "save": list(model.save),
             "names": names,

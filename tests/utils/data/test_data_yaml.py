@@ -345,6 +345,12 @@ def test_download_that_does_not_hold_the_entries(tmp_path):
         prepare_data(config)
 
 
+@pytest.mark.parametrize("path", ["/", "//", ".", ""])
+def test_a_path_without_a_name_is_no_data_yaml(path):
+    with pytest.raises(UserError, match="no such data YAML; give a path, or a name"):
+        read_data_yaml(path)
+
+
 def test_generated_set(tmp_path, monkeypatch):
     monkeypatch.setattr("utils.data.shapes.IMAGES", {"train": 6, "val": 3})
     keys = yaml.safe_load((DATA / "shapes.yaml").read_text())
