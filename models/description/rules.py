@@ -105,8 +105,15 @@ def rule_by_names(block: Block) -> str:
     return "keep" if first in INPUT_NAMES | WIDTH_NAMES else "plain"
 
 
-def readings(row: Row, block: Block, rule: str | None, args: list, inputs: list[Row | None], channels: list[int],
-             scaling: Scaling) -> list[Reading]:  # fmt: skip
+def readings(
+    row: Row,
+    block: Block,
+    rule: str | None,
+    args: list,
+    inputs: list[Row | None],
+    channels: list[int],
+    scaling: Scaling,
+) -> list[Reading]:
     """The calls that a row may stand for, the most likely first; none where its first argument can't be channels.
 
     ``rule``: of BLOCKS; None where it is to be inferred. ``args``: the row's positional arguments. ``inputs``: the rows that
@@ -128,8 +135,16 @@ def _inputs(channels: list[int]) -> list[int | list[int]]:
     return [channels, channels[-1], sum(channels)]
 
 
-def _with_outputs(row: Row, block: Block, rule: str, args: list, written: list[int], channels: list[int],
-                  scaling: Scaling, inferred: bool) -> list[Reading]:  # fmt: skip
+def _with_outputs(
+    row: Row,
+    block: Block,
+    rule: str,
+    args: list,
+    written: list[int],
+    channels: list[int],
+    scaling: Scaling,
+    inferred: bool,
+) -> list[Reading]:
     """Block(c1, c2, …): the row begins with c2."""
     parameters = parameters_of(block)[2:]
     found = []
@@ -140,16 +155,23 @@ def _with_outputs(row: Row, block: Block, rule: str, args: list, written: list[i
         return []
     if inferred and len(args) > 1 and is_count(args[1]) and args[1] >= LEAST_CHANNELS:
         comes_in = scaling.channels(args[0]) in (*channels, sum(channels)) or args[0] in channels
-        inner = parameters and INNER_NAMES.fullmatch(parameters[0].name)
         if len(channels) > 1 and comes_in:
             # both ends written, for maps that are added: Concat_bifpn, [256, 256]
             found.append(Reading("plain", [scaling.channels(args[0]), scaling.channels(args[1]), *args[2:]]))
-        elif (comes_in or args[0] in written) and not inner and len(args) > 1:
+        elif (comes_in or args[0] in written) and not _may_take(args[1], parameters):
             # both ends written, as a call would have it: SimSPPF, [512, 512, 5]
             found += [Reading(rule, [c1, *_scaled(args[1:], parameters, scaling)]) for c1 in _inputs(channels)]
     inner_scaled = _scaled(args, parameters, scaling) if inferred else [scaling.channels(args[0]), *args[1:]]
     note = _unscaled(row, args, inner_scaled, parameters, written, scaling) if inferred else ""
     return [*found, *(Reading(rule, [c1, *inner_scaled], note) for c1 in _inputs(channels))]
+
+
+def _may_take(value: int, parameters: list[inspect.Parameter]) -> bool:
+    """Whether the first parameter may be given this number: a kernel of 5 by default is hardly 512."""
+    if not parameters:
+        return False
+    default = parameters[0].default
+    return isinstance(default, bool) or not isinstance(default, int) or suits(value, parameters)
 
 
 def _scaled(args: list, parameters: list[inspect.Parameter], scaling: Scaling) -> list:
@@ -176,13 +198,11 @@ def _unscaled(row: Row, args: list, scaled: list, parameters: list, written: lis
 
 def _keeping(row: Row, block: Block, args: list, channels: list[int], scaling: Scaling) -> list[Reading]:
     """Block(c, …): what comes in goes out, and a row may write that number, as most write-ups do."""
-    rest = args
-    note = ""
+    rest, note = args, ""
     if args and len(channels) == 1 and is_channels(args[0], channels[0], parameters_of(block)[1:], scaling):
-        rest, note = (
-            args[1:],
-            f"{row.block} keeps its channels: {args[0]} is taken for them, and [{_listed(args[1:])}] is enough",
-        )
+        rest = args[1:]
+        enough = shown(", ".join(map(str, rest)))
+        note = f"{row.block} keeps its channels: {args[0]} is taken for them, and [{enough}] is enough"
     found = [Reading("keep", [c, *rest], note) for c in _inputs(channels)]
     named = parameters_of(block)[:1]
     # attention_model(ch=256) counts those of its last input; what takes them all has no number for a default
@@ -231,7 +251,3 @@ def _without_names(row: Row, block: Block, args: list, channels: list[int], scal
         if not args and len(required) > 1:
             fed += [Reading("channels", [c1, channels[-1]]) for c1 in _inputs(channels)]
     return [*fed, plain] if fed else [plain]
-
-
-def _listed(args: list) -> str:
-    return shown(", ".join(map(str, args)))

@@ -57,6 +57,7 @@ ROWS = {
     "RepVGGBlock": ([[-1, 3, "RepVGGBlock", [256]]], "channels", 128),
     "SPPCSP": ([[-1, 1, "SPPCSP", [512]]], "repeats", 256),
     "BottleneckCSP2": ([[-1, 3, "BottleneckCSP2", [256]]], "repeats", 128),
+    "Hidden_Block": ([[-1, 1, "Hidden_Block", [512, 96, 3, 1]]], "channels", 256),
     "Mixer": ([[-1, 1, "Mixer", [512, 256]]], "channels", 128),
     "Twice": ([[-1, 1, "Twice", [256]]], "channels", 256),
     "SumConv": ([*UP, [[-1, 2], 1, "SumConv", [512]]], "channels", 256),
@@ -151,6 +152,7 @@ def test_a_pasted_block_is_read_as_its_authors_mean(field, name):
 def test_numbers_of_rows_become_arguments(field):
     last = {name: result["rows"][-2][3] for name, result in field.items()}
     assert last["RepNCSPELAN4"] == ["256", "128", "64", "32", "1"]  # c3 and c4 times the width, c5 not
+    assert last["Hidden_Block"] == ["256", "256", "96", "3", "1"]
     assert last["AIFI"] == ["256", "1024", "8"] and last["HorBlock"] == ["256"]
     assert last["SimSPPF"] == ["256", "5"] and last["SimSPPF2"] == ["256", "256", "5"]
     assert last["Concat_bifpn"] == ["128", "128"] and last["ScalSeq"] == ["[128, 256, 256]", "128"]
