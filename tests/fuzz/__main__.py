@@ -49,6 +49,8 @@ def main() -> int:
     wrong = sum(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) != 0 for pid in lanes)
     failed = [line for file in sorted(folder.glob("failed-*.txt")) for line in file.read_text().splitlines()]
     print(f"{options.cases} cases, seed {options.seed}, {time.monotonic() - begun:.0f} s: {len(failed)} went wrong")
+    if wrong:
+        print(f"  {wrong} of {options.jobs} processes broke off: what they said is above, and not all cases were tried")
     for kind, count in Counter(line.split()[0] for line in failed).items():
         print(f"  {kind}: {count}")
     if not failed and not wrong and options.folder is None:

@@ -130,11 +130,13 @@ def tampered(rng: random.Random, data: dict, within: tuple = ()) -> dict:
     for _ in range(rng.choice([1, 1, 1, 2, 3])):
         depth = rng.choice(sorted({len(way) for way in ways}))
         way = rng.choice([way for way in ways if len(way) == depth])
-        # what an earlier change has taken away is left alone
+        # what an earlier change has taken away, or has made a tensor, is left alone
         with contextlib.suppress(KeyError, IndexError, TypeError):
             holder = data
             for key in way[:-1]:
                 holder = holder[key]
+            if isinstance(holder, torch.Tensor):
+                continue
             change(rng, holder, way[-1], data, ways)
     return data
 
@@ -151,7 +153,7 @@ def change(rng: random.Random, holder: Any, key: Any, data: dict, ways: list[tup
     elif kind < 0.9:
         value = data
         for part in rng.choice(ways):
-            value = value[part]
+            value = value[part] if isinstance(value, dict | list) else value
         holder[key] = value
     else:
         holder[key] = near(rng, holder[key])
