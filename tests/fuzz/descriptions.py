@@ -10,8 +10,6 @@ from tests.fuzz.arena import Case
 from tests.helpers.descriptions import small
 from tests.helpers.project import ROOT
 
-# what a machine of the arena is taken to have free: a model that fits in half of it is built, and may be copied once
-MEMORY = 1 << 30
 FAMILIES = (
     "yolov5n.yaml",
     "yolov5s_EfficientNetV2.yaml",
@@ -160,14 +158,7 @@ def make(rng: random.Random, folder: Path, sound: Path) -> Case:
     (folder / "my.yaml").write_bytes(data)
     size = [] if rng.random() < 0.5 else ["--imgsz", rng.choice(("32", "64", "320"))]
     more = rng.choice(([], [], [], [], ["--size", "n"], ["--backbone", "resnet18"]))
-    return Case(["models/yolo.py", "--cfg", "my.yaml", "--device", "cpu", *size, *more], small_machine)
-
-
-def small_machine() -> None:
-    """The arena has a few gigabytes for all cases at a time, so a model of one is what is refused here."""
-    from models.description import budget
-
-    budget.available_memory = lambda: MEMORY
+    return Case(["models/yolo.py", "--cfg", "my.yaml", "--device", "cpu", *size, *more])
 
 
 def change(rng: random.Random, description: dict) -> None:
