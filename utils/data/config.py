@@ -92,6 +92,8 @@ def prepare_data(config: DataConfig, splits: Iterable[str] = ("train", "val"), f
     if not fetch:
         words = quoted("--data", str(config.file))
         raise UserError(f"{missing}; to have it fetched, name this data on the command line, too: {words}")
+    if os.path.lexists(config.root) and not os.path.isdir(config.root):
+        raise UserError(f"{config.file}: `path:` is {shown(str(config.root))}, which is no folder; name one")
     if config.generate:
         from utils.data.shapes import make_shapes  # only here: most data sets are not drawn
 

@@ -351,6 +351,15 @@ def test_a_path_without_a_name_is_no_data_yaml(path):
         read_data_yaml(path)
 
 
+def test_nothing_is_fetched_to_what_is_no_folder(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    keys = {"path": str(tmp_path / "file"), "train": "a", "val": "b", "names": ["a"]}
+    for how in ({"download": "http://127.0.0.1:9/x.zip"}, {"generate": "shapes"}):
+        with pytest.raises(UserError, match=r"`path:` is .*file, which is no folder; name one"):
+            prepare_data(read_data_yaml(write_yaml(tmp_path / "set.yaml", **keys, **how)))
+    assert (tmp_path / "file").read_text() == "mine"
+
+
 def test_generated_set(tmp_path, monkeypatch):
     monkeypatch.setattr("utils.data.shapes.IMAGES", {"train": 6, "val": 3})
     keys = yaml.safe_load((DATA / "shapes.yaml").read_text())
