@@ -27,7 +27,7 @@ from utils.layouts.options import ConvertOptions
 FLAGS = {
     "train": """
         --albumentations=None=? --amp=auto --backbone-lr=1.0 --backbone-weights= --backbone= --batch-size=16 --cache==?ram --cfg=
-        --cos-lr=False --data=data/shapes.yaml --deterministic=False --device= --drop-path=None --epochs=100 --evolve=0=?300
+        --cos-lr=False --data=data/shapes.yaml --deterministic=False --device= --drop-path=None --epochs=None --evolve=0=?300
         --exist-ok=False --freeze=[0] --hyp=data/hyps/hyp.scratch-low.yaml --image-weights=False
         --img/--img-size/--imgsz=640 --label-smoothing=0.0 --multi-scale=False --name=exp --noautoanchor=False
         --noplots=False --nosave=False --noval=False --optimizer=SGD --patience=100 --plugins=[] --project=runs/train

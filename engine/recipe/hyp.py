@@ -65,6 +65,7 @@ HYPER_PARAMETERS = (
     HyperParameter("fliplr", "probability of a left-right flip", evolve=Range(1, 0.0, 1.0), most=1),
     HyperParameter("mosaic", "probability of a mosaic", evolve=Range(1, 0.0, 1.0), most=1),
     HyperParameter("mosaic9", "probability that a mosaic has nine images instead of four", default=0.0, most=1),
+    HyperParameter("close_mosaic", "last epochs without mosaic, mixup and copy-paste (0: none)", default=0),
     HyperParameter("mixup", "probability of mixup", evolve=Range(1, 0.0, 1.0), most=1),
     HyperParameter("copy_paste", "probability of copy-paste (polygon labels)", evolve=Range(1, 0.0, 1.0), most=1),
 )

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.recipe.hyp import RANGES, read_hyp
+from engine.recipe.hyp import OPTIONAL, RANGES, read_hyp
 from engine.training.learner import Diverged
 from engine.training.options import CODE, TrainOptions, require_code
 from engine.training.setup import read_run_hyp, set_up
@@ -153,7 +153,8 @@ def read_rows(table: Path, start: dict) -> list[Generation]:
         return []
     try:
         with open(require_file(table, "table of a search", MOST_BYTES), newline="", encoding="utf-8") as f:
-            found = list(csv.DictReader(f))
+            # tables of earlier releases lack the hyper-parameters that have come since
+            found = [OPTIONAL | row for row in csv.DictReader(f)]
         rows = [tuple({k: float(row[k]) for k in names} for names in (FIGURES, start)) for row in found]
         for figures, hyp in rows:
             if not (0 <= row_fitness(figures) <= 1 and all(map(math.isfinite, hyp.values()))):

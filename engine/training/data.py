@@ -84,6 +84,7 @@ def build_loaders(
         stride=stride,
         load=images("train", train),
         transform=make_transform(options.albumentations or None) if options.albumentations is not None else None,
+        mosaic_epochs=mosaic_epochs(options, hyp),
     )
     multiple = 4 * world.size if options.quad else 1
     sampler = EpochSampler(len(train), batch, options.seed, world.rank, world.size, options.rect, multiple)
@@ -94,6 +95,12 @@ def build_loaders(
         train_loader(train_set, sampler, workers, pin, options.quad),
         eval_loader(val_set, options.batch_size * 2, workers, pin, world.rank, world.size),
     )
+
+
+def mosaic_epochs(options: TrainOptions, hyp: dict) -> int | None:
+    """How many epochs there are before close_mosaic sets in; None where it never does, or there is nothing to close."""
+    closed = round(hyp["close_mosaic"])
+    return max(options.epochs - closed, 0) if closed and hyp["mosaic"] and not options.rect else None
 
 
 def _image_loader(

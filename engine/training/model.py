@@ -35,6 +35,6 @@ def build_model(options: TrainOptions, names: dict[int, str], hyp: dict[str, Any
 
 
 def require_classes(checkpoint: Checkpoint, names: dict[int, str], data_file: str | Path) -> None:
-    """Raises UserError where the data of an unfinished run has other classes by now."""
+    """Raises UserError where the data of a run that goes on has other classes by now."""
     if list(checkpoint.names.values()) != list(names.values()):
         raise UserError(f"{data_file}: its classes are no longer those of {checkpoint.path}")

@@ -20,7 +20,7 @@ from utils.cli import (
 from utils.console.typed import quoted
 from utils.errors import UserError, shown
 
-DEFAULT_BATCH = 16
+DEFAULT_BATCH, DEFAULT_EPOCHS = 16, 100
 # for flags of YOLOv5 that have no place here
 TORCHRUN = (
     "comes from torch.distributed.launch; start with `torchrun --nproc_per_node 2 train.py`, which needs no such flag"
@@ -90,7 +90,14 @@ class TrainOptions(RunFolder, Plugins, BackboneFlags, SquareImages, Device, Work
     quad: bool = flag(False, "a quarter as many images of twice the size: four in one, or one enlarged", "data")
 
     hyp: str = flag("data/hyps/hyp.scratch-low.yaml", "hyper-parameter YAML (default: %(default)s)", "learning")
-    epochs: int = flag(100, "passes over the images (default: %(default)s)", "learning", at_least=1, at_most=MOST)
+    # None, and not the number that stands for: beside --resume it matters whether it is given
+    epochs: int | None = flag(
+        None,
+        f"passes over the images (default: {DEFAULT_EPOCHS}); beside --resume of a finished run: how many are to be done in all",
+        "learning",
+        at_least=1,
+        at_most=MOST,
+    )
     batch_size: int = flag(
         DEFAULT_BATCH,
         "images per batch over all processes; -1: what fits the memory of a CUDA device (default: %(default)s)",
@@ -130,7 +137,13 @@ class TrainOptions(RunFolder, Plugins, BackboneFlags, SquareImages, Device, Work
     deterministic: bool = flag(
         False, "the same bits in every run on CUDA, where PyTorch can: slower; warns where it cannot", "learning"
     )
-    resume: str | bool = flag(False, "go on with an unfinished run: its last.pt, or the newest", "learning", alone=True)
+    resume: str | bool = flag(
+        False,
+        "go on with an unfinished run: its last.pt, or the newest; with --epochs N: train a finished one on, in a folder "
+        "of its own, until N epochs are done",
+        "learning",
+        alone=True,
+    )
     evolve: int = flag(
         0,
         "search hyper-parameters: so many trainings, each from mutated best ones so far (default: %(const)s)",

@@ -19,7 +19,8 @@ from utils.plots.runs import plot_results
 from utils.results import NAMES, write_cells
 from utils.yaml_file import write_yaml
 
-KEPT = "yaml names epoch best_fitness best_epoch hyp args date results launch".split()  # in finished checkpoints
+# in finished checkpoints
+KEPT = "yaml names earlier_epochs epoch best_fitness best_epoch hyp args date results launch".split()
 
 
 class Records:

@@ -1,7 +1,7 @@
 """Everything a training run is made of, built from its options and handed to the Trainer.
 
 set_up(options) → Run
-    find_unfinished     what an unfinished run left (resume.py)
+    find_earlier        what an unfinished run left, or a finished one that is to go on (resume.py)
     build_model         the model, new or taken up again (model.py)
     index_data, build_loaders                             (data.py)
     build_learner       optimiser, average and loss around the model (learner.py)
@@ -26,10 +26,10 @@ from engine.recipe.parameters import freeze_layers, idle_parameters, set_drop_pa
 from engine.training.data import TrainingData, build_loaders, index_data
 from engine.training.learner import Learner
 from engine.training.model import build_model, require_classes
-from engine.training.options import DEFAULT_BATCH, TrainOptions, check_together
+from engine.training.options import DEFAULT_BATCH, DEFAULT_EPOCHS, TrainOptions, check_together
 from engine.training.precision import choose_precision
 from engine.training.records import Records, Silent
-from engine.training.resume import continued_options, find_unfinished
+from engine.training.resume import continued_options, epochs_done, find_earlier, is_finished, leg_hyp, leg_options
 from engine.training.state import State
 from models.heads.protocol import Loss
 from models.load import detector_from
@@ -64,56 +64,64 @@ class Run:
 
 
 def set_up(options: TrainOptions, hyp: dict[str, Any] | None = None, keep_records: bool = True) -> Run:
-    """Build a run, or take up the unfinished one that ``options`` name. ``hyp`` replaces the file that they name.
+    """Build a run, take up the unfinished one that ``options`` name, or begin another leg of the finished one that they name.
 
+    ``hyp`` replaces the file that they name.
     Without ``keep_records`` it leaves no files: for trainings that are a step of something larger.
     """
     device = select_device(options.device)
     world = World.join(device)
-    path, resumed = find_unfinished(options, world)
+    path, earlier = find_earlier(options, world)
+    is_leg = earlier is not None and is_finished(earlier)
     given = options
-    if resumed:
-        options = continued_options(options, resumed)
+    if earlier:
+        options = leg_options(options, path, earlier) if is_leg else continued_options(options, earlier)
+    elif options.epochs is None:
+        options = replace(options, epochs=DEFAULT_EPOCHS)
     if options.deterministic:
         be_deterministic()
     options = replace(options, plugins=load_plugins(options.plugins))
     check_together(options, world.size, device.type)
-    hyp = saved_hyp(resumed) if resumed else hyp or read_run_hyp(options)
+    hyp = saved_hyp(earlier) if earlier else hyp or read_run_hyp(options)
+    hyp = leg_hyp(hyp) if is_leg else hyp
     config = read_data_yaml(options.data)
     names = {0: "object"} if options.single_cls else config.names
-    if resumed:
-        require_classes(resumed, names, config.file)
+    if earlier:
+        require_classes(earlier, names, config.file)
     with world.first_before_others():
         # nothing is fetched because a checkpoint alone says so
-        config = prepare_data(config, fetch=not resumed or read_data_yaml(given.data).file == config.file)
+        config = prepare_data(config, fetch=not earlier or read_data_yaml(given.data).file == config.file)
 
     # of the initial weights
     torch.manual_seed(options.seed)
-    model = detector_from(resumed) if resumed else build_model(options, names, hyp)
+    model = detector_from(earlier) if earlier else build_model(options, names, hyp)
     model = model.to(device, memory_format=torch.channels_last)
     if options.drop_path is not None:
         set_drop_path(model, options.drop_path)
     stride = int(model.stride.max())
     imgsz = usable_imgsz(options.imgsz, stride)
-    amp = choose_precision(options.amp, model, imgsz, world, str(resumed.training.get("precision")) if resumed else "")
+    amp = choose_precision(options.amp, model, imgsz, world, str(earlier.training.get("precision")) if earlier else "")
     if options.batch_size == -1:
         options = replace(options, batch_size=choose_batch_size(model, options, hyp, imgsz, world, amp))
 
     with world.first_before_others():
         train, val = index_data(config, options.single_cls)
-    if not resumed and not options.noautoanchor and world.is_first:
+    if not earlier and not options.noautoanchor and world.is_first:
         fit_anchors(model.detect, train, imgsz, hyp["anchor_t"], options.seed)
-    folder, records = open_folder(options, path, keep_records, world, names)
+    folder, records = open_folder(options, None if is_leg else path, keep_records, world, names)
     data = TrainingData(
         config, names, train, val, imgsz, *build_loaders(options, hyp, config, train, val, imgsz, stride, world)
     )
     learner = build_learner(model, options, hyp, len(data.train_loader), imgsz, world, amp)
     val_loss = model.detect.loss(hyp, imgsz)
-    run = Run(options, hyp, world, data, learner, val_loss, folder, records, State.at_start(len(names)))
-    if resumed:
-        take_up(run, path, resumed.training)
+    state = State.at_start(len(names), epochs_done(earlier) if is_leg else 0)
+    run = Run(options, hyp, world, data, learner, val_loss, folder, records, state)
+    if earlier and not is_leg:
+        take_up(run, path, earlier.training)
     else:
         records.start(saved_arguments(options), hyp, train)
+    if is_leg:
+        announce_leg(run, path)
     return run
 
 
@@ -124,7 +132,7 @@ def read_run_hyp(options: TrainOptions) -> dict[str, Any]:
 
 
 def saved_hyp(checkpoint: Checkpoint) -> dict[str, Any]:
-    """The hyper-parameters of an unfinished run."""
+    """The hyper-parameters of a run that goes on."""
     with reading(checkpoint.path):
         saved = Entries(checkpoint.training).mapping("hyp")
     return check_hyp(saved, checkpoint.path)
@@ -225,3 +233,13 @@ def take_up(run: Run, path: Path, saved: dict[str, Any]) -> None:
     if saved.get("labels") != run.data.digest:
         print(f"warning: the training labels of {run.data.config.file} are not those that this run began with")
     print(f"resuming {path} at epoch {run.state.epoch}, batch {run.state.batches_done}")
+
+
+def announce_leg(run: Run, path: Path) -> None:
+    """What another leg of a finished run begins with, in one line."""
+    warmup = run.learner.schedule.warmup
+    print(
+        f"another leg: {run.state.earlier_epochs} epochs were done; {run.options.epochs} more from the averaged weights of "
+        f"{path}, with a fresh optimiser, {f'a warm-up of {warmup} steps' if warmup else 'no warm-up'} and a schedule of "
+        f"their own; results in {run.folder}"
+    )

@@ -10,7 +10,7 @@ from utils.errors import shown
 from utils.results import NAMES, read_cells
 from utils.saved.schema import Entries, Unfit
 
-PROGRESS = ("epoch", "batches_done", "last_update", "best_fitness", "best_epoch")
+PROGRESS = ("earlier_epochs", "epoch", "batches_done", "last_update", "best_fitness", "best_epoch")
 
 
 @dataclass
@@ -24,6 +24,9 @@ class State:
     class_maps: np.ndarray
     # box, obj, cls [3]: means over the batches of this epoch
     mean_losses: torch.Tensor
+    # of the finished runs that this one goes on from
+    earlier_epochs: int = 0
+    # of this run alone
     epoch: int = 0
     # of this epoch
     batches_done: int = 0
@@ -35,9 +38,9 @@ class State:
     results: list[dict[str, float]] = field(default_factory=list)
 
     @classmethod
-    def at_start(cls, nc: int) -> "State":
+    def at_start(cls, nc: int, earlier_epochs: int = 0) -> "State":
         """Of a run over ``nc`` classes that has not begun."""
-        return cls(np.zeros(nc), torch.zeros(3))
+        return cls(np.zeros(nc), torch.zeros(3), earlier_epochs)
 
     def begin_epoch(self) -> None:
         """Forget the losses of the epoch before, unless a resumed run stands within this one."""
@@ -69,12 +72,18 @@ class State:
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         """Stand where ``state_dict`` found another; keys of other things are left alone. Raises UserError for other values."""
         entries = Entries(saved)
+        self.earlier_epochs = saved_earlier_epochs(entries)
         self.epoch, self.batches_done = entries.whole("epoch"), entries.whole("batches_done")
         self.last_update, self.best_epoch = entries.whole("last_update", least=-1), entries.whole("best_epoch")
         self.best_fitness = entries.number("best_fitness", least=-1)
         self.class_maps = entries.tensor("class_maps", self.class_maps.shape).double().numpy()
         self.mean_losses = entries.tensor("mean_losses", (3,)).float().to(self.mean_losses.device)
         self.results = [_row(found, f"results[{i}]") for i, found in enumerate(entries.rows("results"))]
+
+
+def saved_earlier_epochs(entries: Entries) -> int:
+    """The ``earlier_epochs`` of a checkpoint; those of earlier releases don't say, and had none. Raises Unfit."""
+    return entries.whole("earlier_epochs") if "earlier_epochs" in entries.saved else 0
 
 
 def _row(found: Any, place: str) -> dict[str, float]:

@@ -136,6 +136,8 @@ class Trainer:
         loader.batch_sampler.set_epoch(state.epoch, state.batches_done)
         if self.options.image_weights:
             loader.batch_sampler.weights = image_weights(loader.dataset.annotations, state.class_maps)
+        if state.epoch == loader.dataset.mosaic_epochs:
+            print(f"close_mosaic: from epoch {state.epoch} on without mosaics, mixup and copy-paste")
         print("".join(f"{word:>11}" for word in "Epoch GPU_mem box_loss obj_loss cls_loss Instances Size".split()))
         return track(loader, hidden=not self.world.is_first, total=len(loader), initial=state.batches_done)
 

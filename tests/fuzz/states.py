@@ -1,4 +1,4 @@
-"""Unfinished runs whose last.pt was tampered with, resumed."""
+"""Runs whose last.pt was tampered with, resumed: unfinished ones, and a finished one that is given another leg."""
 
 import functools
 import random
@@ -21,7 +21,7 @@ PARTS = [
 
 
 def prepare(sound: Path) -> None:
-    """A run of three epochs over four images that was stopped within the last one."""
+    """Runs of three epochs over four images: two that were stopped within the last one, and one that was not."""
     import train
     from engine.training import trainer
     from utils.yaml_file import write_yaml
@@ -45,6 +45,8 @@ def prepare(sound: Path) -> None:
         except KeyboardInterrupt:
             continue
         raise AssertionError("the run was not stopped")
+    trainer.Trainer.leave_if_asked = done
+    train.run(**size, **places | {"name": "finished"}, hyp="hyp.no-augmentation.yaml")
 
 
 @functools.cache
@@ -62,7 +64,7 @@ def moved(value: Any, before: str, after: str) -> Any:
 
 def make(rng: random.Random, folder: Path, sound: Path) -> Case:
     """A run's folder, and its resumption."""
-    run = sound / "runs" / rng.choice(["SGD", "SGD", "AdamW"])
+    run = sound / "runs" / rng.choice(["SGD", "SGD", "AdamW", "finished"])
     shutil.copytree(sound / "set", folder / "set")
     text = (folder / "set" / "data.yaml").read_text().replace(str(sound), str(folder))
     (folder / "set" / "data.yaml").write_text(text)
@@ -72,7 +74,8 @@ def make(rng: random.Random, folder: Path, sound: Path) -> Case:
     data["args"] = moved(data["args"], str(sound), str(folder))
     kind = rng.random()
     if kind < 0.9:
-        data = tampered(rng, data, rng.choice(PARTS))
+        # a finished run holds less
+        data = tampered(rng, data, rng.choice([part for part in PARTS if not part or part[0] in data]))
         _shorten(data)
     content = saved(data)
     if 0.9 <= kind < 0.95:
@@ -84,7 +87,9 @@ def make(rng: random.Random, folder: Path, sound: Path) -> Case:
         (weights / "best.pt").write_bytes(rng.choice(other))
     if rng.random() < 0.05:
         last = _elsewhere(rng, folder, last)
-    return Case(["train.py", "--resume", str(last), "--workers", "0", "--device", "cpu"])
+    # of an unfinished run only 3 fit
+    epochs = ["--epochs", rng.choice("3455")] if run.name == "finished" or rng.random() < 0.1 else []
+    return Case(["train.py", "--resume", str(last), "--workers", "0", "--device", "cpu", *epochs])
 
 
 def _shorten(data: Any) -> None:

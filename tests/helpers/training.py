@@ -1,7 +1,9 @@
 """Trainings of a minute fraction of the usual size, and what they leave."""
 
 import csv
+from pathlib import Path
 
+import pytest
 import yaml
 
 from engine.recipe.hyp import read_hyp
@@ -32,3 +34,21 @@ def hyp_file(tmp_path, **changes):
 
 def trainer_of(data, tmp_path, **changes) -> Trainer:
     return Trainer(set_up(TrainOptions.of(options(data, tmp_path, **changes))))
+
+
+class Stop(BaseException):
+    """Stands for SIGKILL: nothing of the run's own catches it."""
+
+
+def stopped_at(trainer: Trainer, epoch: int, batches: int) -> Path:
+    """The last.pt of a run that ends within an epoch, after so many of its batches."""
+
+    def stop() -> None:
+        if (trainer.state.epoch, trainer.state.batches_done) == (epoch, batches):
+            trainer.save()
+            raise Stop
+
+    trainer.save_if_due = stop
+    with pytest.raises(Stop):
+        trainer.fit()
+    return trainer.weights / "last.pt"

@@ -70,7 +70,8 @@ class TrainSet(Dataset):
 
     ``rect_batch``: instead, images sorted by aspect ratio, in batches of so many of one shape each (a multiple of
     ``stride``), as they are or warped, without mosaics. ``load`` reads and resizes an image (see utils/data/image_cache.py);
-    ``transform`` is one more augmentation, (image, labels, rng) → (image, labels), before the flips.
+    ``transform`` is one more augmentation, (image, labels, rng) → (image, labels), before the flips. ``mosaic_epochs``: the
+    epochs from that one on are as with a ``mosaic`` of 0; None: there is none such.
     """
 
     def __init__(
@@ -83,10 +84,12 @@ class TrainSet(Dataset):
         stride: int = 32,
         load: Callable | None = None,
         transform: Callable | None = None,
+        mosaic_epochs: int | None = None,
     ):
         self.annotations = annotations
         self.size = size
         self.hyp = hyp
+        self.mosaic_epochs = mosaic_epochs
         self.seed = seed
         self.rect = rect_batch > 0
         self.shapes = [(size, size)] * len(annotations)
@@ -105,7 +108,9 @@ class TrainSet(Dataset):
         epoch, index = key
         rng = np.random.default_rng((self.seed, epoch, index))
         hyp = self.hyp
-        if not self.rect and rng.random() < hyp["mosaic"]:
+        closed = self.mosaic_epochs is not None and epoch >= self.mosaic_epochs
+        # drawn in any case: what follows in the sequence is then the same with and without mosaics
+        if not self.rect and rng.random() < (0.0 if closed else hyp["mosaic"]):
             scene = self.mosaic(index, rng)
             if rng.random() < hyp["mixup"]:
                 scene = mixup(scene, self.mosaic(int(rng.integers(len(self))), rng), rng)

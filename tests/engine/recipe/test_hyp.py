@@ -23,6 +23,7 @@ from utils.errors import UserError
         ({"momentum": 1.0}, "momentum is 1.0, it must be 0 or more and at most 0.9999"),
         ({"anchor_t": 0.0}, "anchor_t is 0.0, it must be 1 or more"),
         ({"anchors": 10**9}, "anchors is 1000000000, it must be 0 or more and at most 100"),
+        ({"close_mosaic": -1}, "close_mosaic is -1, it must be 0 or more"),
         ({"scale": [0.5]}, "scale is \\[0.5\\], a number was expected"),
     ],
 )

@@ -64,6 +64,13 @@ def test_score_is_the_fitness():
     assert row_fitness({"metrics/mAP_0.5": 0.5, "metrics/mAP_0.5:0.95": 0.3}) == pytest.approx(0.32)
 
 
+def test_the_table_of_an_earlier_release_lacks_what_has_come_since(tmp_path):
+    then = {name: value for name, value in START.items() if name != "close_mosaic"}
+    evolve.write_rows(tmp_path / "evolve.csv", [(FLAT, then)])
+    assert "close_mosaic" not in (tmp_path / "evolve.csv").read_text()
+    assert evolve.read_rows(tmp_path / "evolve.csv", START) == [(FLAT, START | {"close_mosaic": 0.0})]
+
+
 def search_options(learnt, tmp_path, **changes) -> dict:
     """One more epoch, whose steps at the start are so large that they spoil what has been learnt: much can be improved.
 

@@ -21,7 +21,7 @@ from engine.training.trainer import Trainer
 from tests.helpers.processes import ended, in_background, wait_for_saves
 from tests.helpers.project import ROOT, assert_user_error, command, command_here
 from tests.helpers.sets import make_set
-from tests.helpers.training import hyp_file, options, rows
+from tests.helpers.training import hyp_file, options, rows, stopped_at
 from utils.checkpoint import read_checkpoint, save_checkpoint
 from utils.errors import UserError
 from utils.results import write_cells
@@ -159,7 +159,18 @@ def test_signals_leave_a_checkpoint_and_say_how_to_go_on(number, tmp_path):
 def test_a_finished_run_cannot_be_resumed(tiny_set, tmp_path):
     folder = train.run(**options(tiny_set, tmp_path))
     result = command("train.py", "--resume", folder / "weights" / "last.pt")
-    assert_user_error(result, "last.pt", "its training is finished")
+    assert_user_error(result, "last.pt", "its training is finished; to train on, add --epochs N, more than were done")
+
+
+def test_a_run_stopped_before_its_mosaics_close_ends_like_one_that_was_not(tmp_path):
+    data = make_set(tmp_path / "set", train=4, val=2)
+    hyp = hyp_file(tmp_path, nominal_batch=4, warmup_epochs=0.0, mixup=0.5, close_mosaic=1)
+    flags = options(data, tmp_path, batch_size=2, epochs=3, hyp=hyp)
+    whole = train.run(**flags, name="whole")
+    last = stopped_at(Trainer(set_up(TrainOptions.of(flags | {"name": "stopped"}))), epoch=1, batches=1)
+    stopped = train.run(resume=str(last), workers=2, device="cpu")
+    assert (stopped / "results.csv").read_bytes() == (whole / "results.csv").read_bytes()
+    assert_same_state(*(read_checkpoint(folder / "weights" / "last.pt").model for folder in (whole, stopped)))
 
 
 def test_a_damaged_checkpoint_is_named_and_a_sound_one_offered(tiny_set, tmp_path):
@@ -255,7 +266,8 @@ def test_a_disk_that_cannot_be_written_is_one_line_and_leaves_the_last_checkpoin
 
 
 def test_a_checkpoint_of_an_earlier_release_goes_on_to_the_same_end(tmp_path):
-    """Then rows of results were texts, parameter groups did not say their kind, and other options were saved."""
+    """Then rows of results were texts, parameter groups did not say their kind, and other options were saved; no run had
+    another before it, and no mosaics closed."""
     data = make_set(tmp_path / "set", train=10, val=2)
     first = trainer_of(data, tmp_path)
     first.train_epoch()
@@ -270,8 +282,9 @@ def test_a_checkpoint_of_an_earlier_release_goes_on_to_the_same_end(tmp_path):
         "results": [write_cells(row) for row in saved["results"]],
         "optimizer": saved["optimizer"] | {"param_groups": groups},
         "args": saved["args"] | {"an_option_of_then": 1},
+        "hyp": {k: v for k, v in saved["hyp"].items() if k != "close_mosaic"},
     }
-    save_checkpoint(old, saved | changes)
+    save_checkpoint(old, {k: v for k, v in (saved | changes).items() if k != "earlier_epochs"})
     Trainer(set_up(TrainOptions.of({"resume": str(old), "device": "cpu"}))).run()
     first.run()
     assert (old.parents[1] / "results.csv").read_bytes() == (first.folder / "results.csv").read_bytes()

@@ -8,7 +8,7 @@ import torch
 
 import train
 from engine.training import resume
-from engine.training.options import TrainOptions
+from engine.training.options import CODE, TrainOptions
 from engine.training.setup import set_up
 from tests.helpers.descriptions import small
 from tests.helpers.project import assert_user_error, command_here
@@ -78,6 +78,7 @@ def test_an_unchanged_state_is_taken_up(name, stopped, tmp_path):
 
 
 WRONG = {
+    "earlier_epochs": [-1, "1", None],
     "epoch": [KeyError, -1, 1.5, "1", None, True],
     "batches_done": [-1, [1]],
     "last_update": [-2, NAN],
@@ -108,7 +109,7 @@ WRONG = {
     "hyp nominal_batch": [0],
     "hyp mosaic": [2],
     "args": [None, [], "x"],
-    "args epochs": [0, "3", 2.5, None],
+    "args epochs": [KeyError, 0, "3", 2.5, None],
     "args imgsz": [[32], 1, True],
     "args optimizer": ["Evil", 3],
     "args freeze": [[[1]], 7, "x", [None]],
@@ -188,7 +189,7 @@ def test_files_that_are_code_come_from_the_command_line(option, saved, stopped, 
     (tmp_path / file).write_text("open('ran', 'w')")
     with pytest.raises(UserError, match=f"add --{option} {file}"):
         resumed(stopped["SGD"], tmp_path, {f"args {option}": saved})
-    assert TrainOptions.of({option: saved}).as_words(option) == [f"--{option}", file]
+    assert TrainOptions.of({option: saved}).as_words(*CODE) == [f"--{option}", file]
     own = resume.continued_options(
         TrainOptions.of({option: ["own"] if option == "plugins" else "own"}),
         read_checkpoint(tmp_path / "run" / "weights" / "last.pt"),

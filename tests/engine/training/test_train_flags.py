@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import train
+from engine.training.data import mosaic_epochs
 from engine.training.setup import set_up
 from engine.training.trainer import Trainer
 from tests.helpers.project import assert_user_error, command_here
@@ -198,6 +199,30 @@ def test_mosaic9_is_a_hyper_parameter(tiny_set, tmp_path):
     images = [batches(trainer_of(tiny_set, tmp_path, hyp=hyp_file(tmp_path, mosaic9=p)))[0] for p in (0.0, 1.0)]
     assert not torch.equal(images[0].images, images[1].images)
     assert len(images[1].targets) > 0
+
+
+def test_close_mosaic_is_a_hyper_parameter(tiny_set, tmp_path, capsys):
+    """The last epochs are to the bit those without mosaics, the first ones those of the plain run; one line says when."""
+
+    def trainer(**hyp):
+        return trainer_of(tiny_set, tmp_path, epochs=4, hyp=hyp_file(tmp_path, mixup=0.5, **hyp))
+
+    plain, closing, without = trainer(), trainer(close_mosaic=2), trainer(mosaic=0.0)
+    for epoch in range(4):
+        expected = batches(plain if epoch < 2 else without, epoch)
+        for a, b in zip(batches(closing, epoch), expected, strict=True):
+            assert torch.equal(a.images, b.images) and torch.equal(a.targets, b.targets)
+    assert not torch.equal(batches(plain, 2)[0].images, batches(without, 2)[0].images)
+    capsys.readouterr()
+    for closing.state.epoch in range(4):
+        closing.batches_left().close()
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("close_mosaic")]
+    assert lines == ["close_mosaic: from epoch 2 on without mosaics, mixup and copy-paste"]
+    assert mosaic_epochs(closing.options, closing.hyp | {"close_mosaic": 9}) == 0
+    # where there is none to close, nothing is said
+    assert mosaic_epochs(plain.options, plain.hyp) is None
+    assert mosaic_epochs(closing.options, closing.hyp | {"mosaic": 0.0}) is None
+    assert mosaic_epochs(replace(closing.options, rect=True), closing.hyp) is None
 
 
 def test_batch_size_on_a_cpu_has_a_word_and_a_number(tiny_set, tmp_path, capsys):

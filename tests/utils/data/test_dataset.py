@@ -35,9 +35,9 @@ def annotations(tiny_set):
     return index_split(read_data_yaml(tiny_set), "train").annotations
 
 
-def batches(annotations, workers, epoch=3, seed=0, skip=0):
+def batches(annotations, workers, epoch=3, seed=0, skip=0, hyp=HYP):
     sampler = EpochSampler(len(annotations), 3, seed)
-    loader = train_loader(TrainSet(annotations, 64, HYP, seed), sampler, workers, pin=False)
+    loader = train_loader(TrainSet(annotations, 64, hyp, seed), sampler, workers, pin=False)
     loader.batch_sampler.set_epoch(epoch, skip)
     return [(b.images.clone(), b.targets.clone(), b.paths) for b in loader]
 
@@ -71,6 +71,17 @@ def test_persistent_workers_follow_the_epoch(annotations):
         loader.batch_sampler.set_epoch(epoch)
         seen = [(b.images.clone(), b.targets.clone(), b.paths) for b in loader]
     assert same(seen, batches(annotations, 0))
+
+
+def test_persistent_workers_close_the_mosaics_by_the_epoch_alone(annotations):
+    sampler = EpochSampler(len(annotations), 3, seed=0)
+    loader = train_loader(TrainSet(annotations, 64, HYP, 0, mosaic_epochs=3), sampler, 2, pin=False)
+    for epoch in (2, 3, 2, 4):
+        loader.batch_sampler.set_epoch(epoch)
+        seen = [(b.images.clone(), b.targets.clone(), b.paths) for b in loader]
+        hyp = HYP if epoch < 3 else HYP | {"mosaic": 0.0}
+        assert same(seen, batches(annotations, 0, epoch, hyp=hyp))
+    assert not same(batches(annotations, 0, 4), seen)
 
 
 def test_every_image_once_per_epoch_in_a_new_order():
