@@ -110,7 +110,7 @@ def resampled_figures(matches: Matches, weights: np.ndarray, progress: str | Non
         rows = max(1, CHUNK // max(len(own_image), len(label_image)))
         for start in range(0, len(weights), rows):
             some = weights[start : start + rows]
-            labels = some.take(label_image, 1).sum(1)
+            labels = some.take(label_image, 1).sum(1, dtype=int)
             ap = _average_precision(at, some.take(own_image, 1), labels)
             ap[labels == 0] = np.nan
             figures[start : start + rows, i] = np.stack((ap[:, 0], ap[:, 5], ap.mean(1)), 1)
@@ -127,18 +127,23 @@ def _average_precision(at: list[np.ndarray], weights: np.ndarray, labels: np.nda
     """
     ap = np.zeros((len(weights), len(at)))
     found = np.cumsum(weights, 1, dtype=np.int32)
+    # how many of POINTS lie below each recall that so many labels allow; a row's entries begin at its start
+    most = np.maximum(labels, 1)[:, None]
+    below = np.searchsorted(POINTS, np.arange(most.max() + 1) / most)
+    starts = np.arange(len(below), dtype=np.int32)[:, None] * below.shape[1]
+    below = below.astype(float).ravel()
     for j, hits in enumerate(at):
         if not len(hits):
             continue
         true = np.cumsum(weights.take(hits, 1), 1, dtype=np.int32)
-        recall = true / np.maximum(labels, 1)[:, None]
         precision = true / np.maximum(found.take(hits, 1), 1)
         envelope = np.maximum.accumulate(precision[:, ::-1], 1)[:, ::-1]
-        passed = np.searchsorted(POINTS, recall)
+        passed = below.take(true + starts)
         level = np.einsum("rn,rn->r", envelope, np.diff(passed, axis=1, prepend=0))
         last = true[:, -1] / np.maximum(found[:, -1], 1)
-        left = np.where(recall[:, -1] < 1, 1 - recall[:, -1], 1)
-        falling = last / left * TAILS[passed[:, -1]]
+        recall = true[:, -1] / most[:, 0]
+        left = np.where(recall < 1, 1 - recall, 1)
+        falling = last / left * TAILS[passed[:, -1].astype(int)]
         # trapezoids: the first and the last point count half; that at recall 1 is zero
         ap[:, j] = (2 * (level + falling) - envelope[:, 0]) / 200
     return ap

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from engine.evaluation.bootstrap import FIGURES, Intervals
+from engine.evaluation.coco import NAMES, CocoFigures
 from engine.evaluation.matches import ImageMatches, Matches
 from utils.metrics import APResult, ap_per_class
 
@@ -25,6 +26,8 @@ class Evaluation:
     confusion: np.ndarray | None = None
     # of the figures of FIGURES, where they were asked for
     intervals: Intervals | None = None
+    # where they were asked for
+    coco: CocoFigures | None = None
 
     @property
     def p(self) -> float:
@@ -70,7 +73,7 @@ class Evaluation:
         """The same as the cells of a CSV, with all classes: names of the columns, the row of all, one per class that occurs.
 
         Where there are intervals, each of FIGURES has two columns more, its ``_low`` and its ``_high``; they are empty for
-        a class whose images were never drawn.
+        a class whose images were never drawn. COCO's figures stand behind them; empty is that of a size without labels.
         """
         ap, bounds = self.ap, self.intervals
         header = ["class", "images", "instances", "P", "R", *FIGURES]
@@ -83,6 +86,10 @@ class Evaluation:
             header += [f"{figure}_{end}" for figure in FIGURES for end in ("low", "high")]
             for row, ends in zip(rows[1:], [bounds.overall, *bounds.per_class], strict=True):
                 row += ends.ravel().tolist()
+        if self.coco is not None:
+            header += NAMES
+            for row, figures in zip(rows[1:], [self.coco.overall, *self.coco.per_class[ap.classes]], strict=True):
+                row += figures.tolist()
         return [[_cell(value) for value in row] for row in rows]
 
 

@@ -48,6 +48,7 @@ class ValOptions(RunFolder, Plugins, Detector, BoxThresholds, SquareImages, Devi
         at_least=0,
         at_most=MOST_RESAMPLES,
     )
+    areas: bool = flag(False, "COCO's figures, of small, medium and large objects, too (faster-coco-eval)", "measuring")
     verbose: bool = flag(False, "a row per class", "output")
     save_csv: bool = flag(False, "write the row per class to metrics.csv", "output")
     save_hybrid: bool = flag(False, "as --save-txt, with the labels and what is found beside them", "output")

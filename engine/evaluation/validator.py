@@ -54,11 +54,15 @@ def validate(options: ValOptions) -> Evaluation | list[Evaluation]:
         save_conf=options.save_conf,
         save_json=options.save_json,
         hybrid_iou=options.iou_thres if options.save_hybrid else None,
+        areas=options.areas,
     )
     print(f"{' '.join(map(str, weights))} on {describe_device(device)}")
     evaluation = _evaluate(model, index, names, size, device, options, _thresholds(options), recorder)
     print(evaluation.table(options.verbose))
     _add_intervals(evaluation, options.bootstrap)
+    if recorder.coco is not None:
+        evaluation.coco = recorder.coco.figures(len(names))
+        print(evaluation.coco.line())
     plot_evaluation(evaluation, folder)
     recorder.finish()
     if options.save_csv:

@@ -126,6 +126,20 @@ def test_the_table_as_a_file_and_intervals_on_demand(tiny_weights, tiny_set, tmp
     np.testing.assert_allclose(bounds[0], overall, rtol=1e-4)
 
 
+def test_the_figures_of_coco_stand_behind_the_others(tiny_weights, tiny_set, tmp_path, capsys):
+    pytest.importorskip("faster_coco_eval")
+    plain = val.run(**options(tiny_weights, tiny_set, tmp_path))
+    evaluation = val.run(**options(tiny_weights, tiny_set, tmp_path, areas=True, save_csv=True, name="areas"))
+    assert evaluation.map50_95 == plain.map50_95 and plain.coco is None
+    assert f"\n{evaluation.coco.line()}\n" in capsys.readouterr().out
+    with open(tmp_path / "runs" / "areas" / "metrics.csv", newline="", encoding="utf-8") as file:
+        header, *rows = csv.reader(file)
+    assert header[8:] == ["AP", "AP50", "AP75", "APs", "APm", "APl"] and [len(row) for row in rows] == [14] * 3
+    # no object of these images of 64×96 is large, and some are small; the rules differ, the figures hardly
+    assert rows[0][-1] == "" and float(rows[0][11]) >= 0
+    assert float(rows[0][9]) == pytest.approx(plain.map50, abs=0.05) and plain.map50 > 0.05
+
+
 def test_labels_given_back_as_predictions_score_one(tiny_set, tmp_path):
     """The whole path, with a model that answers what is labelled: letterboxing and matching lose nothing."""
     from engine.evaluation.evaluator import evaluate
