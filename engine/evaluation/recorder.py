@@ -46,7 +46,7 @@ class Recorder:
     """Writes what a validation finds: pictures of the first three batches, a text file per image, one COCO JSON.
 
     With ``hybrid_iou`` the text files have the labels, too, and of what is found only that which overlaps no label of its
-    class by more: a set that is labelled in part becomes one to look through. With ``areas`` COCO's figures are counted, too.
+    class by more: a set that is labelled in part becomes one to look through. What is found and labelled goes to ``coco``, too.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Recorder:
         save_conf: bool = False,
         save_json: bool = False,
         hybrid_iou: float | None = None,
-        areas: bool = False,
+        coco: CocoEvaluator | None = None,
     ):
         self.folder = folder
         self.names = names
@@ -67,7 +67,7 @@ class Recorder:
         self.hybrid_iou = hybrid_iou
         self.save_conf = save_conf
         self.json: list[dict] | None = [] if save_json else None
-        self.coco = CocoEvaluator() if areas else None
+        self.coco = coco
         # of the images so far: two folders may hold a file of the same name
         self.stems: set[str] = set()
         self.numbers: set[int] = set()

@@ -10,6 +10,7 @@ import torch
 from engine.detection.detector import Detector, load_detector, note_other_size
 from engine.detection.pipeline import VALIDATION, Thresholds, speed_line, warm_up
 from engine.evaluation.bootstrap import intervals_of
+from engine.evaluation.coco import CocoEvaluator
 from engine.evaluation.evaluator import evaluate
 from engine.evaluation.figures import Evaluation
 from engine.evaluation.options import ValOptions
@@ -43,6 +44,7 @@ def validate(options: ValOptions) -> Evaluation | list[Evaluation]:
 
     model = _load(weights, config, device, options)
     index = index_split(config, split, options.single_cls)
+    coco = CocoEvaluator() if options.areas else None
     folder = new_run_folder(options.project, options.name, options.exist_ok)
     names = {0: "object"} if options.single_cls else config.names
     size = _input_size(model, weights[0], options.imgsz)
@@ -54,14 +56,14 @@ def validate(options: ValOptions) -> Evaluation | list[Evaluation]:
         save_conf=options.save_conf,
         save_json=options.save_json,
         hybrid_iou=options.iou_thres if options.save_hybrid else None,
-        areas=options.areas,
+        coco=coco,
     )
     print(f"{' '.join(map(str, weights))} on {describe_device(device)}")
     evaluation = _evaluate(model, index, names, size, device, options, _thresholds(options), recorder)
     print(evaluation.table(options.verbose))
     _add_intervals(evaluation, options.bootstrap)
-    if recorder.coco is not None:
-        evaluation.coco = recorder.coco.figures(len(names))
+    if coco is not None:
+        evaluation.coco = coco.figures(len(names))
         print(evaluation.coco.line())
     plot_evaluation(evaluation, folder)
     recorder.finish()

@@ -114,7 +114,7 @@ def test_a_class_that_was_never_drawn_has_no_interval():
 
 
 def test_bounds_are_percentiles_and_farther_out_for_few_images():
-    values = np.linspace(0, 1, 1001)
+    values = np.linspace(0, 1, 10_001)
     np.testing.assert_allclose(interval(values, 10**6), [0.025, 0.975], atol=1e-4)
     # Student's t of 29 degrees of freedom, 2.0452, times the root of 30/29: 2.0802 standard deviations, with 0.0188 beyond
     np.testing.assert_allclose(interval(values, 30), [0.0188, 0.9812], atol=3e-4)

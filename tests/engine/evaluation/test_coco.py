@@ -1,6 +1,5 @@
 """COCO's figures by the size of objects: what can be counted by hand, and what pycocotools says."""
 
-import sys
 from contextlib import redirect_stdout
 from io import StringIO
 
@@ -9,7 +8,6 @@ import pytest
 import torch
 
 from engine.evaluation.coco import CocoEvaluator
-from utils.errors import UserError
 
 
 def boxes(*rows) -> torch.Tensor:
@@ -73,9 +71,3 @@ def test_the_figures_are_those_of_pycocotools():
         run.summarize()
     np.testing.assert_allclose(figures.overall, run.stats[:6], rtol=0, atol=1e-9)
     assert (figures.overall > 0.02).all() and len(set(figures.overall)) == 6
-
-
-def test_without_the_library_it_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "faster_coco_eval", None)
-    with pytest.raises(UserError, match="^--areas needs .*pip install faster-coco-eval$"):
-        CocoEvaluator()

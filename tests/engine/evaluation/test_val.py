@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import sys
 
 import numpy as np
 import pytest
@@ -121,8 +122,8 @@ def test_the_table_as_a_file_and_intervals_on_demand(tiny_weights, tiny_set, tmp
     bounds = np.array([[float(cell) for cell in row[8:]] for row in rows]).reshape(3, 3, 2)
     assert (bounds[..., 0] <= bounds[..., 1]).all() and (bounds[:, :, 0] < bounds[:, :, 1]).any()
     overall = evaluation.intervals.overall
-    said = [f"{name} {low:.3g} to {high:.3g}" for name, (low, high) in zip(figures, overall, strict=True)]
-    assert lines[place + 1].endswith(", ".join(said))
+    (low, high), _, (low95, high95) = overall
+    assert lines[place + 1].endswith(f": mAP50 {low:.3g} to {high:.3g}, mAP50-95 {low95:.3g} to {high95:.3g}")
     np.testing.assert_allclose(bounds[0], overall, rtol=1e-4)
 
 
@@ -138,6 +139,13 @@ def test_the_figures_of_coco_stand_behind_the_others(tiny_weights, tiny_set, tmp
     # no object of these images of 64×96 is large, and some are small; the rules differ, the figures hardly
     assert rows[0][-1] == "" and float(rows[0][11]) >= 0
     assert float(rows[0][9]) == pytest.approx(plain.map50, abs=0.05) and plain.map50 > 0.05
+
+
+def test_without_its_library_areas_leaves_no_folder(tiny_weights, tiny_set, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "faster_coco_eval", None)
+    with pytest.raises(UserError, match="^--areas needs .*pip install faster-coco-eval$"):
+        val.run(**options(tiny_weights, tiny_set, tmp_path, areas=True))
+    assert not (tmp_path / "runs").exists()
 
 
 def test_labels_given_back_as_predictions_score_one(tiny_set, tmp_path):
