@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bench.interval_coverage import detect, figures_of, make_scene
+from bench.interval_coverage import coverage, detect, figures_of, make_scene, paired_coverage
 from engine.evaluation.bootstrap import (
     draw_images,
     interval,
@@ -148,3 +148,9 @@ def test_images_are_paired_by_their_paths():
         paired_difference(first, replace(second, paths=[f"other/{path}" for path in second.paths]), 5)
     with pytest.raises(ValueError, match="same labels"):
         paired_difference(first, replace(second, label_cls=1 - second.label_cls), 5)
+
+
+@pytest.mark.parametrize("measure", [coverage, paired_coverage])
+def test_of_a_hundred_intervals_about_ninety_five_hold_the_truth(measure):
+    held = measure(images=200, classes=1, runs=200, resamples=200)
+    assert (held >= 0.93).all() and (held <= 0.97).all(), held
