@@ -10,6 +10,7 @@ from torchvision.ops import box_iou
 from engine.detection.detector import Detector
 from engine.detection.pipeline import VALIDATION, Pipeline, Thresholds
 from engine.evaluation.figures import Evaluation, Tally, evaluation_of
+from engine.evaluation.matches import ImageMatches
 from engine.evaluation.recorder import Recorder
 from models.heads.protocol import Loss
 from utils.boxes import scale_boxes, xywh2xyxy
@@ -61,7 +62,8 @@ def evaluate(
                 detections[:, 5] = 0
             iou = box_iou(boxes, detections[:, :4]).numpy()
             label_cls, (conf, cls) = labels[:, 0].numpy(), detections[:, 4:].T.numpy()
-            images.append((match_detections(iou, label_cls, cls), conf, cls, label_cls))
+            hits = match_detections(iou, label_cls, cls)
+            images.append(ImageMatches(batch.paths[i], hits, conf, cls, label_cls))
             tally.images_per_class[np.unique(label_cls).astype(int)] += 1
             confusion.add(iou, label_cls, conf, cls)
             if recorder is not None:

@@ -4,6 +4,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from engine.evaluation.bootstrap import FIGURES, Intervals
+from engine.evaluation.coco import NAMES, CocoFigures
+from engine.evaluation.matches import ImageMatches, Matches
 from utils.metrics import APResult, ap_per_class
 
 
@@ -14,12 +17,17 @@ class Evaluation:
     names: dict[int, str]
     images: int
     instances: int
+    matches: Matches
     ap: APResult
     images_per_class: np.ndarray  # [nc]
     instances_per_class: np.ndarray  # [nc]
     speed: tuple[float, float, float]
     loss: np.ndarray = field(default_factory=lambda: np.zeros(3))
     confusion: np.ndarray | None = None
+    # of the figures of FIGURES, where they were asked for
+    intervals: Intervals | None = None
+    # where they were asked for
+    coco: CocoFigures | None = None
 
     @property
     def p(self) -> float:
@@ -32,6 +40,10 @@ class Evaluation:
     @property
     def map50(self) -> float:
         return _mean(self.ap.ap[:, 0])
+
+    @property
+    def map75(self) -> float:
+        return _mean(self.ap.ap[:, 5])
 
     @property
     def map50_95(self) -> float:
@@ -57,9 +69,38 @@ class Evaluation:
                 lines.append(_row(self.names[c], self.images_per_class[c], self.instances_per_class[c], figures))
         return "\n".join(lines)
 
+    def cells(self) -> list[list[str]]:
+        """The same as the cells of a CSV, with all classes: names of the columns, the row of all, one per class that occurs.
+
+        Where there are intervals, each of FIGURES has two columns more, its ``_low`` and its ``_high``; they are empty for
+        a class whose images were never drawn. COCO's figures stand behind them; empty is that of a size without labels.
+        """
+        ap, bounds = self.ap, self.intervals
+        header = ["class", "images", "instances", "P", "R", *FIGURES]
+        overall = ["all", self.images, self.instances, self.p, self.r, self.map50, self.map75, self.map50_95]
+        rows = [header, overall]
+        for i, c in enumerate(ap.classes):
+            figures = (ap.p[i], ap.r[i], ap.ap[i, 0], ap.ap[i, 5], ap.ap[i].mean())
+            rows.append([self.names[c], self.images_per_class[c], self.instances_per_class[c], *figures])
+        if bounds is not None:
+            header += [f"{figure}_{end}" for figure in FIGURES for end in ("low", "high")]
+            for row, ends in zip(rows[1:], [bounds.overall, *bounds.per_class], strict=True):
+                row += ends.ravel().tolist()
+        if self.coco is not None:
+            header += NAMES
+            for row, figures in zip(rows[1:], [self.coco.overall, *self.coco.per_class[ap.classes]], strict=True):
+                row += figures.tolist()
+        return [[_cell(value) for value in row] for row in rows]
+
 
 def _mean(values: np.ndarray) -> float:
     return float(values.mean()) if values.size else 0.0
+
+
+def _cell(value: str | int | float) -> str:
+    if not isinstance(value, float):
+        return str(value)
+    return "" if np.isnan(value) else f"{value:.5g}"
 
 
 def _row(name: str, images: int, instances: int, figures: tuple) -> str:
@@ -70,8 +111,8 @@ class Tally:
     """What is counted while a set is evaluated, piece by piece; the pieces of several processes can be put together."""
 
     def __init__(self, nc: int):
-        # batch number → images' hits, conf, cls, label classes
-        self.pieces: dict[int, list[tuple[np.ndarray, ...]]] = {}
+        # batch number → what was found on each of its images
+        self.pieces: dict[int, list[ImageMatches]] = {}
         self.images_per_class = np.zeros(nc, int)
         self.confusion = np.zeros((nc + 1, nc + 1))
         self.losses = np.zeros(3)
@@ -88,16 +129,16 @@ class Tally:
 
 
 def evaluation_of(tally: Tally, names: dict[int, str]) -> Evaluation:
-    images = [image for piece in tally.pieces.values() for image in piece]
-    hits, conf, cls, label_cls = (np.concatenate(column) for column in zip(*images, strict=True))
+    matches = Matches.of(image for piece in tally.pieces.values() for image in piece)
     return Evaluation(
         names=names,
-        images=len(images),
-        instances=len(label_cls),
-        ap=ap_per_class(hits, conf, cls, label_cls),
+        images=len(matches.paths),
+        instances=len(matches.label_cls),
+        matches=matches,
+        ap=ap_per_class(matches.hits, matches.conf, matches.cls, matches.label_cls),
         images_per_class=tally.images_per_class,
-        instances_per_class=np.bincount(label_cls.astype(int), minlength=len(names)),
-        speed=tuple(tally.clock / len(images) * 1e3),
+        instances_per_class=np.bincount(matches.label_cls.astype(int), minlength=len(names)),
+        speed=tuple(tally.clock / len(matches.paths) * 1e3),
         loss=tally.losses / len(tally.pieces),
         confusion=tally.confusion,
     )

@@ -17,6 +17,9 @@ from utils.cli import (
     with_default,
 )
 
+# they lie in memory, an entry for each image
+MOST_RESAMPLES = 10**4
+
 
 @dataclass(frozen=True)
 class ValOptions(RunFolder, Plugins, Detector, BoxThresholds, SquareImages, Device, Workers):
@@ -37,5 +40,15 @@ class ValOptions(RunFolder, Plugins, Detector, BoxThresholds, SquareImages, Devi
         "measuring",
         choices=("train", "val", "test", "speed", "study"),
     )
+    bootstrap: int = flag(
+        0,
+        "95 %% intervals of mAP from so many resamples of the images (alone: 1000); not for speed",
+        "measuring",
+        alone=1000,
+        at_least=0,
+        at_most=MOST_RESAMPLES,
+    )
+    areas: bool = flag(False, "COCO's figures, of small, medium and large objects, too (faster-coco-eval)", "measuring")
     verbose: bool = flag(False, "a row per class", "output")
+    save_csv: bool = flag(False, "write the row per class to metrics.csv", "output")
     save_hybrid: bool = flag(False, "as --save-txt, with the labels and what is found beside them", "output")

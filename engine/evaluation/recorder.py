@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torchvision.ops import box_iou
 
+from engine.evaluation.coco import CocoEvaluator
 from engine.evaluation.figures import Evaluation
 from utils.data.coco import coco_results, image_id
 from utils.data.labels import text_line
@@ -45,7 +46,7 @@ class Recorder:
     """Writes what a validation finds: pictures of the first three batches, a text file per image, one COCO JSON.
 
     With ``hybrid_iou`` the text files have the labels, too, and of what is found only that which overlaps no label of its
-    class by more: a set that is labelled in part becomes one to look through.
+    class by more: a set that is labelled in part becomes one to look through. What is found and labelled goes to ``coco``, too.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Recorder:
         save_conf: bool = False,
         save_json: bool = False,
         hybrid_iou: float | None = None,
+        coco: CocoEvaluator | None = None,
     ):
         self.folder = folder
         self.names = names
@@ -65,6 +67,7 @@ class Recorder:
         self.hybrid_iou = hybrid_iou
         self.save_conf = save_conf
         self.json: list[dict] | None = [] if save_json else None
+        self.coco = coco
         # of the images so far: two folders may hold a file of the same name
         self.stems: set[str] = set()
         self.numbers: set[int] = set()
@@ -81,6 +84,8 @@ class Recorder:
             (self.folder / "labels" / f"{stem}.txt").write_text("".join(lines), encoding="utf-8")
         if self.json is not None:
             self.json += coco_results(image_id(stem, self.numbers), detections.tolist(), self.names)
+        if self.coco is not None:
+            self.coco.add(detections, labelled)
 
     def batch(self, number: int, batch: Batch, native_detections: list[torch.Tensor]) -> None:
         """Draw the labels and the detections of one of the first batches."""

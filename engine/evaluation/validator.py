@@ -9,6 +9,8 @@ import torch
 
 from engine.detection.detector import Detector, load_detector, note_other_size
 from engine.detection.pipeline import VALIDATION, Thresholds, speed_line, warm_up
+from engine.evaluation.bootstrap import intervals_of
+from engine.evaluation.coco import CocoEvaluator
 from engine.evaluation.evaluator import evaluate
 from engine.evaluation.figures import Evaluation
 from engine.evaluation.options import ValOptions
@@ -20,6 +22,7 @@ from utils.data.index import Index
 from utils.data.loader import eval_loader, worker_count
 from utils.device import describe_device, select_device
 from utils.errors import UserError
+from utils.files import write_table
 from utils.paths import new_run_folder, newest_weights
 from utils.plots.runs import plot_study
 
@@ -41,6 +44,7 @@ def validate(options: ValOptions) -> Evaluation | list[Evaluation]:
 
     model = _load(weights, config, device, options)
     index = index_split(config, split, options.single_cls)
+    coco = CocoEvaluator() if options.areas else None
     folder = new_run_folder(options.project, options.name, options.exist_ok)
     names = {0: "object"} if options.single_cls else config.names
     size = _input_size(model, weights[0], options.imgsz)
@@ -52,12 +56,19 @@ def validate(options: ValOptions) -> Evaluation | list[Evaluation]:
         save_conf=options.save_conf,
         save_json=options.save_json,
         hybrid_iou=options.iou_thres if options.save_hybrid else None,
+        coco=coco,
     )
     print(f"{' '.join(map(str, weights))} on {describe_device(device)}")
     evaluation = _evaluate(model, index, names, size, device, options, _thresholds(options), recorder)
     print(evaluation.table(options.verbose))
+    _add_intervals(evaluation, options.bootstrap)
+    if coco is not None:
+        evaluation.coco = coco.figures(len(names))
+        print(evaluation.coco.line())
     plot_evaluation(evaluation, folder)
     recorder.finish()
+    if options.save_csv:
+        write_table(folder / "metrics.csv", evaluation.cells())
     print(_speed_line(evaluation, options.batch_size, size))
     print(f"results are in {folder}")
     return evaluation
@@ -92,6 +103,7 @@ def study(weights: list[str | Path], config: DataConfig, device: torch.device, o
             print(f"{path} at {size} px")
             evaluation = _evaluate(model, index, names, size, device, options, _thresholds(options))
             print(evaluation.table())
+            _add_intervals(evaluation, options.bootstrap)
             figures = (evaluation.p, evaluation.r, evaluation.map50, evaluation.map50_95)
             rows.append([size, *figures, *evaluation.speed])
             evaluations.append(evaluation)
@@ -158,6 +170,13 @@ def _evaluate(
         single_cls=options.single_cls,
         recorder=recorder,
     )
+
+
+def _add_intervals(evaluation: Evaluation, resamples: int) -> None:
+    """Find the intervals of the figures, if resamples were asked for, and say them in one line."""
+    if resamples:
+        evaluation.intervals = intervals_of(evaluation.matches, resamples)
+        print(evaluation.intervals.line())
 
 
 def _speed_line(evaluation: Evaluation, batch_size: int, size: int) -> str:

@@ -1,7 +1,9 @@
 """val.py: the stock figures on real photographs, and every flag by what it changes."""
 
+import csv
 import json
 import os
+import sys
 
 import numpy as np
 import pytest
@@ -101,6 +103,52 @@ def test_verbose_has_a_row_per_class(tiny_weights, tiny_set, tmp_path, capsys):
         if line.split()[:1] in (["rectangle"], ["disc"])
     ]
     assert rows == [["rectangle", "4", "4"], ["disc", "4", "4"]]
+
+
+def test_the_table_as_a_file_and_intervals_on_demand(tiny_weights, tiny_set, tmp_path, capsys):
+    plain = val.run(**options(tiny_weights, tiny_set, tmp_path, save_csv=True, name="plain"))
+    assert "95 % intervals" not in capsys.readouterr().out and plain.intervals is None
+    evaluation = val.run(**options(tiny_weights, tiny_set, tmp_path, save_csv=True, bootstrap=50, name="bounds"))
+    lines = capsys.readouterr().out.splitlines()
+    place = next(i for i, line in enumerate(lines) if line.split()[:1] == ["all"])
+    assert lines[place + 1].startswith("95 % intervals over 4 images, 50 resamples: mAP50 ")
+    figures = ("mAP50", "mAP75", "mAP50-95")
+    for name in ("plain", "bounds"):
+        with open(tmp_path / "runs" / name / "metrics.csv", newline="", encoding="utf-8") as file:
+            header, *rows = csv.reader(file)
+        assert header[:8] == ["class", "images", "instances", "P", "R", *figures]
+        assert [row[:3] for row in rows] == [["all", "4", "8"], ["rectangle", "4", "4"], ["disc", "4", "4"]]
+        expected = [plain.p, plain.r, plain.map50, plain.map75, plain.map50_95]
+        np.testing.assert_allclose([float(cell) for cell in rows[0][3:8]], expected, rtol=1e-4)
+        assert float(rows[2][7]) == pytest.approx(plain.ap.ap[1].mean(), rel=1e-4) and plain.map50_95 > 0
+    assert header[8:] == [f"{figure}_{end}" for figure in figures for end in ("low", "high")]
+    bounds = np.array([[float(cell) for cell in row[8:]] for row in rows]).reshape(3, 3, 2)
+    assert (bounds[..., 0] <= bounds[..., 1]).all() and (bounds[:, :, 0] < bounds[:, :, 1]).any()
+    overall = evaluation.intervals.overall
+    (low, high), _, (low95, high95) = overall
+    assert lines[place + 1].endswith(f": mAP50 {low:.3g} to {high:.3g}, mAP50-95 {low95:.3g} to {high95:.3g}")
+    np.testing.assert_allclose(bounds[0], overall, rtol=1e-4)
+
+
+def test_the_figures_of_coco_stand_behind_the_others(tiny_weights, tiny_set, tmp_path, capsys):
+    pytest.importorskip("faster_coco_eval")
+    plain = val.run(**options(tiny_weights, tiny_set, tmp_path))
+    evaluation = val.run(**options(tiny_weights, tiny_set, tmp_path, areas=True, save_csv=True, name="areas"))
+    assert evaluation.map50_95 == plain.map50_95 and plain.coco is None
+    assert f"\n{evaluation.coco.line()}\n" in capsys.readouterr().out
+    with open(tmp_path / "runs" / "areas" / "metrics.csv", newline="", encoding="utf-8") as file:
+        header, *rows = csv.reader(file)
+    assert header[8:] == ["AP", "AP50", "AP75", "APs", "APm", "APl"] and [len(row) for row in rows] == [14] * 3
+    # no object of these images of 64×96 is large, and some are small; the rules differ, the figures hardly
+    assert rows[0][-1] == "" and float(rows[0][11]) >= 0
+    assert float(rows[0][9]) == pytest.approx(plain.map50, abs=0.05) and plain.map50 > 0.05
+
+
+def test_without_its_library_areas_leaves_no_folder(tiny_weights, tiny_set, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "faster_coco_eval", None)
+    with pytest.raises(UserError, match="^--areas needs .*pip install faster-coco-eval$"):
+        val.run(**options(tiny_weights, tiny_set, tmp_path, areas=True))
+    assert not (tmp_path / "runs").exists()
 
 
 def test_labels_given_back_as_predictions_score_one(tiny_set, tmp_path):
@@ -221,11 +269,12 @@ def test_speed(tiny_weights, tiny_set, tmp_path, capsys, monkeypatch):
     assert not (tmp_path / "runs").exists()
 
 
-def test_study_measures_every_checkpoint_at_every_size(tiny_weights, tiny_set, tmp_path):
+def test_study_measures_every_checkpoint_at_every_size(tiny_weights, tiny_set, tmp_path, capsys):
     second = make_weights(tmp_path / "second.pt", seed=1)
     weights = [str(tiny_weights), str(second)]
-    evaluations = val.run(**options(tiny_weights, tiny_set, tmp_path, task="study", imgsz=384) | {"weights": weights})
-    assert len(evaluations) == 4
+    changes = {"task": "study", "imgsz": 384, "bootstrap": 10}
+    evaluations = val.run(**options(tiny_weights, tiny_set, tmp_path, **changes) | {"weights": weights})
+    assert len(evaluations) == 4 and capsys.readouterr().out.count("95 % intervals over 4 images, 10 resamples: ") == 4
     for name in ("tiny", "second"):
         table = np.loadtxt(tmp_path / "runs" / "exp" / f"study_data_{name}.txt")
         assert table[:, 0].tolist() == [256, 384] and table.shape == (2, 8)
