@@ -209,8 +209,9 @@ def test_classes_of_write_ups_pasted_under_their_own_names_take_the_place_of_our
 
 
 @pytest.mark.slow
-def test_pasted_classes_learn(replaced, tmp_path):
+@pytest.mark.parametrize("name", TUTORIALS)
+def test_pasted_classes_learn(name, replaced, tmp_path):
     data = make_set(tmp_path / "set")
-    run(replaced, "train.py", "--cfg", "yolov5s_EfficientNetV2.yaml", "--size", "n", "--data", data, "--imgsz", 64, "--epochs", 1,
+    run(replaced, "train.py", "--cfg", f"{name}.yaml", "--size", "n", "--data", data, "--imgsz", 64, "--epochs", 1,
         "--batch-size", 2, "--workers", 0, "--device", "cpu", "--noplots", "--project", tmp_path / "runs")  # fmt: skip
     assert (tmp_path / "runs" / "exp" / "weights" / "last.pt").is_file()
