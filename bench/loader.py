@@ -35,8 +35,6 @@ SIDE = """
 import json, sys, time
 settings = json.loads(sys.argv[1])
 sys.path[0] = settings["checkout"]
-from pathlib import Path
-import cv2, numpy as np, torch
 try:
     from utils.data.dataset import TrainSet
     from utils.data.labels import Annotation
@@ -46,6 +44,8 @@ except ModuleNotFoundError:
     from utils.dataset import EpochSampler, TrainSet, train_loader
     from utils.hyp import read_hyp
     from utils.labels import Annotation
+from pathlib import Path
+import cv2, numpy as np, torch
 cv2.setNumThreads(0)
 torch.set_num_threads(1)
 annotations = []

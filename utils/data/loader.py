@@ -119,9 +119,12 @@ class EpochSampler:
 
     def __iter__(self) -> Iterator[list[Key]]:
         batches = self.batches()
-        groups = self.groups(batches)
-        for batch, in_turn in list(zip(batches, groups, strict=True))[self.skip :]:
-            keys = [Key(self.epoch, index, in_turn[i % len(in_turn)]) for i, index in enumerate(batch)]
+        order = np.array([index for batch in batches for index in batch])
+        start = sum(map(len, batches[: self.skip]))
+        for batch in batches[self.skip :]:
+            groups = groups_of(batch, order, start)
+            keys = [Key(self.epoch, index, groups[i % len(groups)]) for i, index in enumerate(batch)]
+            start += len(batch)
             yield keys[self.rank :: self.processes] or keys[:1]
 
     def batches(self) -> list[list[int]]:
@@ -137,19 +140,14 @@ class EpochSampler:
             rng.shuffle(batches)
         return batches
 
-    def groups(self, batches: list[list[int]]) -> list[list[tuple[int, ...]]]:
-        """The groups of each batch, whose images belong to them in turn."""
-        order = np.concatenate(batches)
-        starts = np.cumsum([0, *map(len, batches)])
-        found = []
-        for batch, start in zip(batches, starts, strict=False):
-            if len(batch) < GROUP:
-                following = np.arange(start, start + min(GROUP, len(order)))
-                found.append([tuple(order.take(following, mode="wrap").tolist())])
-            else:
-                turns = len(batch) // GROUP
-                found.append([tuple(batch[i::turns]) for i in range(turns)])
-        return found
+
+def groups_of(batch: list[int], order: np.ndarray, start: int) -> list[tuple[int, ...]]:
+    """The groups of a batch that begins at ``start`` of an epoch's ``order``; its images belong to them in turn."""
+    if len(batch) < GROUP:
+        following = np.arange(start, start + min(GROUP, len(order)))
+        return [tuple(order.take(following, mode="wrap").tolist())]
+    turns = len(batch) // GROUP
+    return [tuple(batch[i::turns]) for i in range(turns)]
 
 
 def image_weights(annotations: list, class_maps: np.ndarray) -> np.ndarray:
