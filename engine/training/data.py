@@ -85,7 +85,6 @@ def build_loaders(
         load=images("train", train),
         transform=make_transform(options.albumentations or None) if options.albumentations is not None else None,
         mosaic_epochs=mosaic_epochs(options, hyp),
-        pin=pin,
     )
     multiple = 4 * world.size if options.quad else 1
     sampler = EpochSampler(len(train), batch, options.seed, world.rank, world.size, options.rect, multiple)

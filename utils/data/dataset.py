@@ -90,8 +90,7 @@ class TrainSet(Dataset):
     ``rect_batch``: instead, images sorted by aspect ratio, in batches of so many of one shape each (a multiple of
     ``stride``), as they are or warped, without mosaics. ``load`` reads and resizes an image (see utils/data/image_cache.py);
     ``transform`` is one more augmentation, (image, labels, rng) → (image, labels), the last. ``mosaic_epochs``: the
-    epochs from that one on are as with a ``mosaic`` of 0; None: there is none such. ``pin``: images that are drawn in this
-    process, and not in a loading one, go to memory that a GPU reads by itself.
+    epochs from that one on are as with a ``mosaic`` of 0; None: there is none such.
     """
 
     def __init__(
@@ -105,7 +104,6 @@ class TrainSet(Dataset):
         load: Callable | None = None,
         transform: Callable | None = None,
         mosaic_epochs: int | None = None,
-        pin: bool = False,
     ):
         self.annotations = annotations
         self.size = size
@@ -116,7 +114,8 @@ class TrainSet(Dataset):
         self.shapes = [(size, size)] * len(annotations)
         self.load = load or partial(load_resized, size=size, training=True)
         self.transform = transform
-        self.pin = pin
+        # whether images that are drawn in this process, and not in a loading one, go to memory that a GPU reads by itself
+        self.pin = False
         if self.rect:
             aspects = np.array([a.shape[0] / a.shape[1] for a in annotations])
             order = np.argsort(aspects, kind="stable").tolist()
@@ -131,13 +130,12 @@ class TrainSet(Dataset):
 
     def __getitems__(self, keys: list[Key]) -> Drawn:
         """The images of a batch, all of one shape."""
-        scene = cache(self.scene)
-        if self.transform:
-            # it may give images of any size
-            pictures = [np.empty((*self.shapes[key.index], 3), np.uint8) for key in keys]
-            return Drawn([self.draw(key, scene, picture) for key, picture in zip(keys, pictures, strict=True)], None)
-        images = empty_images((len(keys), *self.shapes[keys[0].index], 3), self.pin)
-        return Drawn([self.draw(k, scene, picture) for k, picture in zip(keys, images.numpy(), strict=True)], images)
+        scene, shape = cache(self.scene), (*self.shapes[keys[0].index], 3)
+        # what a transform gives may have any size
+        images = None if self.transform else empty_images((len(keys), *shape), self.pin)
+        pictures = [np.empty(shape, np.uint8) for _ in keys] if images is None else images.numpy()
+        items = [self.draw(key, scene, picture) for key, picture in zip(keys, pictures, strict=True)]
+        return Drawn(items, images)
 
     def draw(self, key: Key, scene: Callable[[int], Scene], picture: np.ndarray) -> Item:
         """One image, drawn on ``picture`` uint8 [h, w, 3]. ``scene`` gives the image and the boxes of an index."""

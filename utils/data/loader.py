@@ -161,6 +161,7 @@ def image_weights(annotations: list, class_maps: np.ndarray) -> np.ndarray:
 
 def train_loader(dataset: TrainSet, sampler: EpochSampler, workers: int, pin: bool, quad: bool = False) -> DataLoader:
     """The batches of ``sampler``; ``loader.batch_sampler.set_epoch(epoch)`` before each epoch."""
+    dataset.pin = pin
     together = partial(collate_drawn, quad_seed=dataset.seed if quad else None)
     return _loader(dataset, workers, pin, together, batch_sampler=sampler, persistent_workers=workers > 0)
 
