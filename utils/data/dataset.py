@@ -7,7 +7,7 @@ What TrainSet gives is a function of the seed and the Key alone: any number of w
 
 import math
 from collections.abc import Callable
-from functools import cache, partial
+from functools import partial
 from typing import NamedTuple
 
 import cv2
@@ -66,6 +66,13 @@ def resized_shape(native: tuple[int, int], size: int) -> tuple[int, int]:
     return math.ceil(native[0] * ratio), math.ceil(native[1] * ratio)
 
 
+# images that make mosaics of each other: the more, the less alike are the pictures of a batch; the fewer, the less is decoded
+GROUP = 32
+# a smaller batch takes the others from the one so many before, and so on: where that is a multiple of the number of loading
+# processes, theirs has them decoded
+LANES = 4
+
+
 class Key(NamedTuple):
     """What names a training image: ``index`` in ``epoch``, whose mosaics take their other images from ``group``; () is all.
 
@@ -114,6 +121,9 @@ class TrainSet(Dataset):
         self.shapes = [(size, size)] * len(annotations)
         self.load = load or partial(load_resized, size=size, training=True)
         self.transform = transform
+        # decoded by this process for its latest batches of an epoch, the oldest first
+        self.kept: dict[int, Scene] = {}
+        self.kept_in = -1
         # whether images that are drawn in this process, and not in a loading one, go to memory that a GPU reads by itself
         self.pin = False
         if self.rect:
@@ -130,11 +140,23 @@ class TrainSet(Dataset):
 
     def __getitems__(self, keys: list[Key]) -> Drawn:
         """The images of a batch, all of one shape."""
-        scene, shape = cache(self.scene), (*self.shapes[keys[0].index], 3)
+        shape = (*self.shapes[keys[0].index], 3)
+        if keys[0].epoch != self.kept_in:
+            self.kept, self.kept_in = {}, keys[0].epoch
+
+        def scene(index: int) -> Scene:
+            if index not in self.kept:
+                self.kept[index] = self.scene(index)
+            return self.kept[index]
+
         # what a transform gives may have any size
         images = None if self.transform else empty_images((len(keys), *shape), self.pin)
         pictures = [np.empty(shape, np.uint8) for _ in keys] if images is None else images.numpy()
         items = [self.draw(key, scene, picture) for key, picture in zip(keys, pictures, strict=True)]
+        # a batch as large as a group takes none of others
+        room = 0 if len(keys) >= GROUP else GROUP * max(LANES // loading_processes(), 1)
+        while len(self.kept) > room:
+            del self.kept[next(iter(self.kept))]
         return Drawn(items, images)
 
     def draw(self, key: Key, scene: Callable[[int], Scene], picture: np.ndarray) -> Item:
@@ -199,6 +221,12 @@ def empty_images(shape: tuple[int, int, int, int], pin: bool) -> torch.Tensor:
     if get_worker_info() is None:
         return torch.empty(shape, dtype=torch.uint8, pin_memory=pin)
     return torch.empty(shape, dtype=torch.uint8).share_memory_()
+
+
+def loading_processes() -> int:
+    """How many processes load images for this one's loader, itself included."""
+    info = get_worker_info()
+    return info.num_workers if info else 1
 
 
 class EvalSet(Dataset):

@@ -21,12 +21,9 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from utils.data.dataset import Drawn, EvalSet, Item, Key, TrainSet
+from utils.data.dataset import GROUP, LANES, Drawn, EvalSet, Item, Key, TrainSet
 from utils.data.images import stack_images
 from utils.errors import UserError
-
-# images that make mosaics of each other: the more, the less alike are the images of a batch; the fewer, the less is decoded
-GROUP = 16
 
 
 class Batch(NamedTuple):
@@ -87,8 +84,8 @@ class EpochSampler:
     as wholes. ``multiple``: batches are cut to a multiple of so many images. ``weights`` [count], if set, are the odds
     by which images are drawn, with replacement.
 
-    Mosaics are made within groups of GROUP images of a batch or some more, whatever process has them. Smaller batches take
-    in what follows in the order of the epoch, from its beginning again after its end.
+    Mosaics are made within groups of GROUP images or some more, whatever process has them: of one batch, or, where it is
+    smaller, of some that lie apart. So an image is not seen in one step alone.
     """
 
     def __init__(
@@ -119,12 +116,9 @@ class EpochSampler:
 
     def __iter__(self) -> Iterator[list[Key]]:
         batches = self.batches()
-        order = np.array([index for batch in batches for index in batch])
-        start = sum(map(len, batches[: self.skip]))
-        for batch in batches[self.skip :]:
-            groups = groups_of(batch, order, start)
-            keys = [Key(self.epoch, index, groups[i % len(groups)]) for i, index in enumerate(batch)]
-            start += len(batch)
+        for number in range(self.skip, len(batches)):
+            groups = groups_of(batches, number)
+            keys = [Key(self.epoch, index, groups[i % len(groups)]) for i, index in enumerate(batches[number])]
             yield keys[self.rank :: self.processes] or keys[:1]
 
     def batches(self) -> list[list[int]]:
@@ -141,13 +135,22 @@ class EpochSampler:
         return batches
 
 
-def groups_of(batch: list[int], order: np.ndarray, start: int) -> list[tuple[int, ...]]:
-    """The groups of a batch that begins at ``start`` of an epoch's ``order``; its images belong to them in turn."""
-    if len(batch) < GROUP:
-        following = np.arange(start, start + min(GROUP, len(order)))
-        return [tuple(order.take(following, mode="wrap").tolist())]
+def groups_of(batches: list[list[int]], number: int) -> list[tuple[int, ...]]:
+    """The groups of one of an epoch's batches, whose images belong to them in turn.
+
+    That of a small one is filled up from the batches LANES, 2 × LANES … before, and then from those that follow.
+    """
+    batch = batches[number]
     turns = len(batch) // GROUP
-    return [tuple(batch[i::turns]) for i in range(turns)]
+    if turns:
+        return [tuple(batch[i::turns]) for i in range(turns)]
+    group = list(batch)
+    others = [*range(number - LANES, -1, -LANES), *range(number + 1, len(batches)), *range(number)]
+    for other in others:
+        if len(group) >= GROUP:
+            break
+        group += [index for index in batches[other] if index not in group]
+    return [tuple(group[: max(GROUP, len(batch))])]
 
 
 def image_weights(annotations: list, class_maps: np.ndarray) -> np.ndarray:

@@ -10,8 +10,8 @@ import torch
 from engine.recipe.hyp import read_hyp
 from tests.helpers.sets import make_set
 from utils.data.config import index_split, read_data_yaml
-from utils.data.dataset import TrainSet
-from utils.data.loader import GROUP, EpochSampler, train_loader
+from utils.data.dataset import GROUP, LANES, TrainSet
+from utils.data.loader import EpochSampler, train_loader
 
 HYP = read_hyp("hyp.scratch-high.yaml") | {"mixup": 0.5, "mosaic9": 0.3}
 
@@ -53,21 +53,47 @@ def same(first, second):
     )
 
 
-@pytest.mark.parametrize(("batch", "most"), [(16, 16), (19, 19), (36, 36), (4, 16), (1, 16)])
-def test_a_file_is_decoded_once_for_all_mosaics_of_a_batch(batch, most, annotations, decoded):
+@pytest.mark.parametrize("batch", [36, 19, 16, 4, 1])
+def test_a_file_is_decoded_once_for_all_mosaics_of_a_batch(batch, annotations, decoded):
     loader = iter(loader_of(annotations, batch))
     for _ in range(2):
         decoded.clear()
-        images = next(loader).images
-        assert set(decoded.values()) == {1}
-        # with mixup nearly every image is made of more than four
-        assert min(3, most) < len(decoded) <= most or len(images) < batch
+        next(loader)
+        # those that are left from the batch before are not decoded again
+        assert set(decoded.values()) <= {1} and len(decoded) <= max(batch, GROUP)
 
 
-def test_a_single_image_has_the_partners_of_a_large_batch(annotations, decoded):
-    drawn = [len(images) for images, _ in batches(annotations, 1, mixup=0.0, mosaic9=0.0)]
-    assert drawn == [1] * 40
-    assert sum(decoded.values()) == 160
+@pytest.mark.parametrize(("batch", "workers"), [(16, 0), (8, 0), (4, 0), (40, 0), (16, 2)])
+def test_a_file_is_decoded_about_once_an_epoch(batch, workers, annotations, tmp_path, monkeypatch):
+    """In one process; several decode some twice, at the beginning of an epoch."""
+    many, log, decode = annotations * 8, tmp_path / "decoded", cv2.imdecode
+
+    def counting(data, flags):
+        with open(log, "a") as file:
+            file.write("1\n")
+        return decode(data, flags)
+
+    monkeypatch.setattr(cv2, "imdecode", counting)
+    for _ in loader_of(many, batch, workers, mixup=0.0, mosaic9=0.0):
+        pass
+    times = len(log.read_text().split()) / len(many)
+    assert 0.99 < times < (1.05 if workers == 0 else 1.3)
+
+
+def test_nothing_is_kept_from_one_epoch_to_the_next(annotations, decoded):
+    loader = loader_of(annotations, 16)
+    for epoch in (0, 1):
+        loader.batch_sampler.set_epoch(epoch)
+        decoded.clear()
+        list(loader)
+        assert len(decoded) == 40
+
+
+def test_what_is_kept_decoded_is_bounded(annotations):
+    for batch, most in ((4, 4 * GROUP), (40, 0)):
+        loader = loader_of(annotations * 8, batch)
+        for _ in loader:
+            assert len(loader.dataset.kept) <= most
 
 
 @pytest.mark.parametrize("batch", [1, 3, 16, 37])
@@ -97,19 +123,23 @@ def test_groups_of_large_batches_stay_together():
     """In each of two or four processes, those of its own images are all it has to decode."""
     for processes in (1, 2, 4):
         for rank in range(processes):
-            for batch in EpochSampler(256, 64, 0, rank, processes):
+            for batch in EpochSampler(512, 128, 0, rank, processes):
                 assert {i for key in batch for i in key.group} == {key.index for key in batch}
                 assert {len(key.group) for key in batch} == {GROUP}
                 assert all(key.index in key.group for key in batch)
 
 
-def test_small_batches_take_in_what_follows():
-    sampler = EpochSampler(42, 4, 0)
-    order = [i for batch in sampler.batches() for i in batch]
+def test_small_batches_take_images_of_batches_apart():
+    sampler = EpochSampler(123, 8, 0)
+    batches = sampler.batches()
     for number, batch in enumerate(sampler):
         (group,) = {key.group for key in batch}
-        # the last ones go on at the beginning
-        assert list(group) == [*order, *order][number * 4 : number * 4 + GROUP]
+        assert len(group) == len(set(group)) == GROUP and list(group[: len(batch)]) == batches[number]
+        apart = sum((batches[i] for i in range(number, -1, -LANES)), [])[:GROUP]
+        assert list(group[: len(apart)]) == apart
+    # at the beginning of those that follow
+    (group,) = {key.group for key in next(iter(sampler))}
+    assert list(group) == sum(batches[:4], [])
     assert {len(key.group) for batch in EpochSampler(5, 4, 0) for key in batch} == {5}
 
 
