@@ -57,7 +57,7 @@ def make_row(
     box, obj, cls, *taught = losses
     # checkpoints hold plain numbers, none of numpy
     row = dict(zip(NAMES, (epoch, *map(float, (box, obj, cls, *figures, *rates))), strict=True))
-    return row | {TAUGHT.name: float(loss) for loss in taught}
+    return row | dict(zip([TAUGHT.name], map(float, taught), strict=False))
 
 
 def columns_of(row: dict[str, float]) -> tuple[Column, ...]:

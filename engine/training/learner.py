@@ -71,7 +71,10 @@ class Learner:
 
         # update: the weights follow the gradients, clipped, and the average follows the weights
         self.scaler.unscale_(self.optimizer)
-        norm = nn.utils.clip_grad_norm_(self.parallel.parameters(), GRADIENT_NORM)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), GRADIENT_NORM)
+        # apart from the model's, which they would make smaller
+        if self.pupil and (beside := [*self.pupil.adapters.parameters()]):
+            norm = norm + nn.utils.clip_grad_norm_(beside, GRADIENT_NORM)
         # all that is needed of the device, in one wait for it
         losses, norm = torch.cat((losses, norm.to(losses.dtype).view(1))).cpu().split((len(losses), 1))
         require_finite("loss", losses.sum())
