@@ -46,6 +46,13 @@ class Teacher:
     columns: torch.Tensor | None
     digest: str
 
+    def told(self, hyp: dict[str, float]) -> str:
+        """Who teaches, and what, in one line."""
+        what = ", ".join(f"{name} {hyp[name]:g}" for name in OF_ANSWERS + OF_MAPS if hyp[name])
+        parameters = sum(p.numel() for p in self.model.parameters())
+        strides = " ".join(f"{s:g}" for s in self.model.stride.tolist())
+        return f"taught by {shown(self.file)}: {self.model.name}, {parameters:,} parameters, strides {strides}; {what}"
+
 
 def read_teachers(
     files: Sequence[str], model: DetectionModel, names: dict[int, str], hyp: dict[str, float], device: torch.device
@@ -312,36 +319,37 @@ class PupilLoss:
         loss, items = self.labels(lesson.maps, targets)
         first = lesson.maps[0]
         images = self.total(torch.full((), float(len(first)), device=first.device))
-        own = [answers_of(self.pupil.model.detect, raw, i) for i, raw in enumerate(lesson.maps) if self.pupil.asks]
-        terms = torch.zeros((), device=first.device)
-        for teacher, anchors, taught in zip(self.pupil.teachers, self.pupil.anchors, lesson.taught, strict=True):
-            if own:
-                terms = terms + self.of_answers(own, lesson, teacher, anchors, taught)
+        term = torch.zeros((), device=first.device)
+        if self.pupil.asks:
+            own = [answers_of(self.pupil.model.detect, raw, level) for level, raw in enumerate(lesson.maps)]
+            for theirs, anchors in zip(self.answers_of_teachers(lesson), self.pupil.anchors, strict=True):
+                term = term + self.of_answers(own, theirs, anchors)
+        for taught in lesson.taught:
             for name, pairs in taught.maps.items():
                 errors = [MAP_LOSSES[name](found.float(), wanted.float()).sum() for found, wanted in pairs]
-                terms = terms + self.hyp[name] * torch.stack(errors).mean() / images
-        term = terms / len(lesson.taught)
-        taught_item = self.total(term.detach()).view(1)
-        return loss + term * images * self.processes, torch.cat((items, taught_item.to(items.dtype)))
+                term = term + self.hyp[name] * torch.stack(errors).mean() / images
+        term = term / len(lesson.taught)
+        items = torch.cat((items, self.total(term.detach()).view(1).to(items.dtype)))
+        return loss + term * images * self.processes, items
+
+    def answers_of_teachers(self, lesson: Lesson) -> list[list[torch.Tensor]]:
+        """The answers of each teacher, level by level: the classes in the student's order, the boxes in pixels of its images."""
+        found = []
+        for teacher, taught in zip(self.pupil.teachers, lesson.taught, strict=True):
+            answers = [answers_of(teacher.model.detect, raw, level) for level, raw in enumerate(taught.answers)]
+            if teacher.columns is not None:
+                answers = [x.index_select(-1, teacher.columns) for x in answers]
+            if lesson.size != taught.size:
+                scale = torch.ones(answers[0].shape[-1], device=answers[0].device)
+                scale[1:4:2], scale[0:4:2] = (own / seen for own, seen in zip(lesson.size, taught.size, strict=True))
+                answers = [x * scale for x in answers]
+            found.append(answers)
+        return found
 
     def of_answers(
-        self,
-        own: list[torch.Tensor],
-        lesson: Lesson,
-        teacher: Teacher,
-        anchors: list[list[tuple[int, int]]],
-        taught: Taught,
+        self, own: list[torch.Tensor], theirs: list[torch.Tensor], anchors: list[list[tuple[int, int]]]
     ) -> torch.Tensor:
-        """What the student's answers, level by level, differ from a teacher's by."""
-        head, columns = teacher.model.detect, teacher.columns
-        theirs = [answers_of(head, raw, i) for i, raw in enumerate(taught.answers)]
-        if columns is not None:
-            theirs = [x.index_select(-1, columns) for x in theirs]
-        (height, width), (seen_height, seen_width) = lesson.size, taught.size
-        if lesson.size != taught.size:
-            scale = torch.ones(theirs[0].shape[-1], device=theirs[0].device)
-            scale[0:4:2], scale[1:4:2] = width / seen_width, height / seen_height
-            theirs = [x * scale for x in theirs]
+        """What the student's answers differ from a teacher's by, both level by level; ``anchors`` as match_anchors gives them."""
         sums, weights, cells = [], [], []
         for found, places in zip(own, anchors, strict=True):
             wanted = torch.stack([resampled_answers(theirs[i][:, k], tuple(found.shape[2:4])) for i, k in places], 1)
@@ -354,8 +362,8 @@ class PupilLoss:
         weights = weights.clamp(min=1)
         level_weights = torch.stack([torch.full_like(cells[0], weight) for weight in self.level_weights])
         box_gain, objectness_gain, class_gain = self.gains
-        of_places = box_gain * box / weights + class_gain * classes / weights
-        return (of_places + objectness_gain * objectness * level_weights / cells).sum()
+        of_places = (box_gain * box + class_gain * classes) / weights
+        return (of_places + objectness_gain * level_weights * objectness / cells).sum()
 
 
 def answers_of(head: Detect, raw: torch.Tensor, level: int) -> torch.Tensor:

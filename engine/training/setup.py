@@ -105,6 +105,8 @@ def set_up(options: TrainOptions, hyp: dict[str, Any] | None = None, keep_record
     amp = choose_precision(options.amp, model, imgsz, world, str(earlier.training.get("precision")) if earlier else "")
     with world.first_before_others():
         teachers = read_teachers(options.teacher, model, names, hyp, device)
+    for teacher in teachers:
+        print(teacher.told(hyp))
     if options.batch_size == -1:
         options = replace(options, batch_size=choose_batch_size(model, options, hyp, imgsz, world, amp, teachers))
 
@@ -236,11 +238,10 @@ def build_learner(
         print(f"note: {len(idle)} parameters do not learn, since no gradient reaches them; the first: {idle[0]}")
     if options.sync_bn:
         synchronize_batchnorm(model)
-    loss = model.detect.loss(hyp, imgsz, world.sum, world.size)
     return Learner(
         model=model,
         parallel=world.wrap(pupil or model, bool(idle)),
-        loss=PupilLoss(loss, pupil, hyp, imgsz, world.sum, world.size) if pupil else loss,
+        loss=build_loss(model, hyp, imgsz, world, pupil),
         optimizer=optimizer,
         schedule=schedule,
         scaler=torch.amp.GradScaler(device.type, enabled=amp == "fp16"),
@@ -250,6 +251,14 @@ def build_learner(
         loss_factor=4.0 if options.quad else 1.0,
         pupil=pupil,
     )
+
+
+def build_loss(
+    model: DetectionModel, hyp: dict[str, Any], imgsz: int, world: World, pupil: Pupil | None = None
+) -> Loss | PupilLoss:
+    """What ``model`` is trained by, of images at ``imgsz`` pixels: by the labels, and by the teachers of ``pupil``."""
+    labels = model.detect.loss(hyp, imgsz, world.sum, world.size)
+    return PupilLoss(labels, pupil, hyp, imgsz, world.sum, world.size) if pupil else labels
 
 
 def take_up(run: Run, path: Path, saved: dict[str, Any]) -> None:
