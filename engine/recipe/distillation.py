@@ -12,6 +12,7 @@ import hashlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -173,12 +174,16 @@ class MaskedGenerator(nn.Module):
         return self.generate(x * seen)
 
 
-def aligned(c1: int, c2: int) -> nn.Module:
+def aligned(c1: int, c2: int, bias: bool = True) -> nn.Module:
     """From a student's channels to a teacher's: a 1×1 convolution where they differ in number."""
-    return nn.Identity() if c1 == c2 else nn.Conv2d(c1, c2, 1)
+    return nn.Identity() if c1 == c2 else nn.Conv2d(c1, c2, 1, bias=bias)
 
 
-ADAPTERS: dict[str, Callable[[int, int], nn.Module]] = {"distill_cwd": aligned, "distill_mgd": MaskedGenerator}
+# the softmax over the places of a channel is the same with any bias
+ADAPTERS: dict[str, Callable[[int, int], nn.Module]] = {
+    "distill_cwd": partial(aligned, bias=False),
+    "distill_mgd": MaskedGenerator,
+}
 MAP_LOSSES = {"distill_cwd": channel_divergence, "distill_mgd": map_error}
 
 
