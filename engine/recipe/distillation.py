@@ -103,22 +103,20 @@ def match_classes(theirs: list[str], ours: list[str], file: str) -> list[int]:
 
     Raises UserError that names the classes that only one of the two has.
     """
-    left = list(enumerate(theirs))
-    found = []
-    for name in ours:
-        match = next((entry for entry in left if entry[1] == name), None)
-        if match:
-            left.remove(match)
-        found.append(match)
-    unknown = [name for name, match in zip(ours, found, strict=True) if match is None]
+    numbers: dict[str, list[int]] = {}
+    for number, name in reversed(list(enumerate(theirs))):
+        numbers.setdefault(name, []).append(number)
+    found = [numbers[name].pop() if numbers.get(name) else None for name in ours]
+    unknown = [name for name, number in zip(ours, found, strict=True) if number is None]
+    left = [theirs[number] for number in sorted(number for rest in numbers.values() for number in rest)]
     faults = [f"it doesn't know {shown(', '.join(unknown))}"] if unknown else []
-    faults += [f"{shown(', '.join(name for _, name in left))} is not among those of the data"] if left else []
+    faults += [f"{shown(', '.join(left))} is not among those of the data"] if left else []
     if faults:
         raise UserError(
             f"--teacher {file}: has other classes: {'; '.join(faults)}. Train it on this data first, as with "
             f"--weights {file}"
         )
-    return [number for number, _ in found]
+    return found
 
 
 def match_levels(strides: list[float], of_teacher: list[float]) -> list[int]:
