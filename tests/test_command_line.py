@@ -42,10 +42,11 @@ FLAGS = {
     """,
     "detect": """
         --agnostic-nms=False --augment=False --classes=None --conf-thres=0.25 --device= --dnn=False --exist-ok=False
-        --half=False --hide-conf=False --hide-labels=False --img/--img-size/--imgsz=[640] --iou-thres=0.45
-        --line-thickness=None --max-det=1000 --name=exp --nosave=False --plugins=[] --project=runs/detect
-        --save-conf=False --save-crop=False --save-csv=False --save-json=False --save-txt=False --source=data/images
-        --trust=False --vid-stride=1 --view-img=False --visualize=False --weights=None
+        --explain-layer=None --explain==?layercam --half=False --hide-conf=False --hide-labels=False
+        --img/--img-size/--imgsz=[640] --iou-thres=0.45 --line-thickness=None --max-det=1000 --name=exp --nosave=False
+        --plugins=[] --project=runs/detect --save-conf=False --save-crop=False --save-csv=False --save-json=False
+        --save-txt=False --source=data/images --trust=False --vid-stride=1 --view-img=False --visualize=False
+        --weights=None
     """,
     "export": """
         --backbone= --batch-size=1 --cfg= --conf-thres=0.25 --data=None --device=cpu --dynamic=False --half=False
