@@ -36,7 +36,8 @@ FLAGS = {
     """,
     "val": """
         --areas=False --augment=False --batch-size=32 --bootstrap=0=?1000 --conf-thres=0.001 --data=data/shapes.yaml --device=
-        --dnn=False --exist-ok=False --half=False --img/--img-size/--imgsz=None --iou-thres=0.6 --max-det=300 --name=exp
+        --dnn=False --errors=False --exist-ok=False --half=False --img/--img-size/--imgsz=None --iou-thres=0.6 --max-det=300
+        --name=exp
         --plugins=[] --project=runs/val --save-conf=False --save-csv=False --save-hybrid=False --save-json=False
         --save-txt=False --single-cls=False --task=val --trust=False --verbose=False --weights=None --workers=8
     """,

@@ -6,6 +6,7 @@ import numpy as np
 
 from engine.evaluation.bootstrap import FIGURES, Intervals
 from engine.evaluation.coco import NAMES, CocoFigures
+from engine.evaluation.errors import ErrorFigures
 from engine.evaluation.matches import ImageMatches, Matches
 from utils.metrics import APResult, ap_per_class
 
@@ -28,6 +29,7 @@ class Evaluation:
     intervals: Intervals | None = None
     # where they were asked for
     coco: CocoFigures | None = None
+    errors: ErrorFigures | None = None
 
     @property
     def p(self) -> float:

@@ -11,6 +11,7 @@ from engine.detection.detector import Detector, load_detector, note_other_size
 from engine.detection.pipeline import VALIDATION, Thresholds, speed_line, warm_up
 from engine.evaluation.bootstrap import intervals_of
 from engine.evaluation.coco import CocoEvaluator
+from engine.evaluation.errors import ErrorEvaluator
 from engine.evaluation.evaluator import evaluate
 from engine.evaluation.figures import Evaluation
 from engine.evaluation.options import ValOptions
@@ -45,6 +46,7 @@ def validate(options: ValOptions) -> Evaluation | list[Evaluation]:
     model = _load(weights, config, device, options)
     index = index_split(config, split, options.single_cls)
     coco = CocoEvaluator() if options.areas else None
+    errors = ErrorEvaluator() if options.errors else None
     folder = new_run_folder(options.project, options.name, options.exist_ok)
     names = {0: "object"} if options.single_cls else config.names
     size = _input_size(model, weights[0], options.imgsz)
@@ -56,7 +58,7 @@ def validate(options: ValOptions) -> Evaluation | list[Evaluation]:
         save_conf=options.save_conf,
         save_json=options.save_json,
         hybrid_iou=options.iou_thres if options.save_hybrid else None,
-        coco=coco,
+        counters=[counter for counter in (coco, errors) if counter is not None],
     )
     print(f"{' '.join(map(str, weights))} on {describe_device(device)}")
     evaluation = _evaluate(model, index, names, size, device, options, _thresholds(options), recorder)
@@ -65,10 +67,15 @@ def validate(options: ValOptions) -> Evaluation | list[Evaluation]:
     if coco is not None:
         evaluation.coco = coco.figures(len(names))
         print(evaluation.coco.line())
+    if errors is not None:
+        evaluation.errors = errors.figures()
+        print(evaluation.errors.table())
     plot_evaluation(evaluation, folder)
     recorder.finish()
     if options.save_csv:
         write_table(folder / "metrics.csv", evaluation.cells())
+        if evaluation.errors is not None:
+            write_table(folder / "errors.csv", evaluation.errors.cells())
     print(_speed_line(evaluation, options.batch_size, size))
     print(f"results are in {folder}")
     return evaluation
