@@ -44,6 +44,7 @@ from models.heads.table import HEADS
 from models.pasted import find_block, is_replaced, told
 from models.plugins import PLUGINS, load_plugins, reserve
 from models.profiling import profile_layers, profile_model
+from models.receptive import report_fields
 from models.tta import forward_augment
 from utils.boxes import non_max_suppression
 from utils.cli import MOST_IMAGES, BackboneFlags, Device, Plugins, SquareImages, flag, with_default
@@ -409,6 +410,7 @@ class ModelOptions(Plugins, BackboneFlags, SquareImages, Device):
     )
     profile: bool = flag(False, "time forward and backward", "measuring")
     line_profile: bool = flag(False, "time every layer", "measuring")
+    erf: str = flag("", "draw how far each level sees (alone: erf.png)", "measuring", alone="erf.png", metavar="FILE")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -423,6 +425,8 @@ def main() -> None:
         check_all(model_yamls())
         return
     cfg = opt.cfg or ("yolov5s.yaml" if opt.backbone else "yolov5s_EfficientNetV2.yaml")
+    if opt.erf:  # the same weights every time
+        torch.manual_seed(0)
     model = DetectionModel(cfg, size=opt.size, backbone=opt.backbone)
     size = usable_imgsz(opt.imgsz, int(model.stride.max()))
     print(model.table(size))
@@ -436,6 +440,8 @@ def main() -> None:
         print(profile_model(model, image, device))
     if opt.line_profile:
         print(profile_layers(model, image, device))
+    if opt.erf:
+        print(report_fields(model, size, device, opt.erf))
 
 
 if __name__ == "__main__":

@@ -64,7 +64,7 @@ FLAGS = {
         --shares=[0.8,0.1,0.1] --suffix= dest= layout= source=[]
     """,
     "models.yolo": """
-        --backbone= --batch-size=1 --cfg= --device= --img/--img-size/--imgsz=640 --line-profile=False --plugins=[]
+        --backbone= --batch-size=1 --cfg= --device= --erf==?erf.png --img/--img-size/--imgsz=640 --line-profile=False --plugins=[]
         --profile=False --size=None --test=False
     """,
 }
