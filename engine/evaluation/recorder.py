@@ -7,9 +7,9 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from torchvision.ops import box_iou
 
 from engine.evaluation.figures import Evaluation
+from utils.boxes import box_iou
 from utils.data.coco import coco_results, image_id
 from utils.data.labels import text_line
 from utils.data.loader import Batch
