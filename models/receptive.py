@@ -14,7 +14,7 @@ from torch import nn
 
 from utils.errors import UserError, shown
 from utils.files import free_path
-from utils.plots.heat import plot_fields
+from utils.plots.fields import plot_fields
 
 IMAGES = 4  # of noise, that a field is the mean of
 SHARES = (0.5, 0.95)

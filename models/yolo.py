@@ -44,7 +44,6 @@ from models.heads.table import HEADS
 from models.pasted import find_block, is_replaced, told
 from models.plugins import PLUGINS, load_plugins, reserve
 from models.profiling import profile_layers, profile_model
-from models.receptive import report_fields
 from models.tta import forward_augment
 from utils.boxes import non_max_suppression
 from utils.cli import MOST_IMAGES, BackboneFlags, Device, Plugins, SquareImages, flag, with_default
@@ -441,6 +440,8 @@ def main() -> None:
     if opt.line_profile:
         print(profile_layers(model, image, device))
     if opt.erf:
+        from models.receptive import report_fields  # which draws: only here, since Matplotlib takes a second to import
+
         print(report_fields(model, size, device, opt.erf))
 
 

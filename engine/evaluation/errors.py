@@ -23,8 +23,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torchvision.ops import box_iou
 
+from utils.boxes import box_iou
 from utils.metrics import average_precision, match_detections
 
 KINDS = ("Cls", "Loc", "Both", "Dupe", "Bkg", "Miss")

@@ -5,12 +5,12 @@ import csv
 import numpy as np
 import pytest
 import torch
-from torchvision.ops import box_iou
 
 import val
 from engine.evaluation.errors import KINDS, PERFECT, SPECIAL, ErrorEvaluator, ErrorFigures, error_kinds
 from engine.evaluation.options import ValOptions
 from tests.helpers.models import make_weights
+from utils.boxes import box_iou
 from utils.data.images import read_image
 from utils.errors import UserError
 from utils.metrics import ap_per_class, match_detections
