@@ -35,11 +35,11 @@ FLAGS = {
         --save-period=0 --seed=0 --single-cls=False --size=None --sync-bn=False --weights= --workers=8
     """,
     "val": """
-        --areas=False --augment=False --batch-size=32 --bootstrap=0=?1000 --conf-thres=0.001 --data=data/shapes.yaml --device=
-        --dnn=False --errors=False --exist-ok=False --half=False --img/--img-size/--imgsz=None --iou-thres=0.6 --max-det=300
-        --name=exp
-        --plugins=[] --project=runs/val --save-conf=False --save-csv=False --save-hybrid=False --save-json=False
-        --save-txt=False --single-cls=False --task=val --trust=False --verbose=False --weights=None --workers=8
+        --against=None --areas=False --augment=False --batch-size=32 --bootstrap=0=?1000 --conf-thres=0.001
+        --data=data/shapes.yaml --device= --dnn=False --errors=False --exist-ok=False --half=False
+        --img/--img-size/--imgsz=None --iou-thres=0.6 --max-det=300 --name=exp --plugins=[] --project=runs/val
+        --save-conf=False --save-csv=False --save-hybrid=False --save-json=False --save-tex=False --save-txt=False
+        --single-cls=False --task=val --trust=False --verbose=False --weights=None --workers=8
     """,
     "detect": """
         --agnostic-nms=False --augment=False --classes=None --conf-thres=0.25 --device= --dnn=False --exist-ok=False

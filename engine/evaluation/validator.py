@@ -14,6 +14,7 @@ from engine.evaluation.coco import CocoEvaluator
 from engine.evaluation.errors import ErrorEvaluator
 from engine.evaluation.evaluator import evaluate
 from engine.evaluation.figures import Evaluation
+from engine.evaluation.latex import errors_table, metrics_table
 from engine.evaluation.options import ValOptions
 from engine.evaluation.recorder import Recorder, plot_evaluation
 from models.plugins import load_plugins
@@ -25,7 +26,7 @@ from utils.device import describe_device, select_device
 from utils.errors import UserError
 from utils.files import write_table
 from utils.paths import new_run_folder, newest_weights
-from utils.plots.runs import plot_study
+from utils.plots.runs import plot_pr_runs, plot_study, read_pr_curves
 
 STUDY_SIZES = range(256, 1537, 128)
 
@@ -33,6 +34,7 @@ STUDY_SIZES = range(256, 1537, 128)
 def validate(options: ValOptions) -> Evaluation | list[Evaluation]:
     """Run the task of ``options``; see val.py for what they mean."""
     load_plugins(options.plugins)
+    others = read_pr_curves(options.against or [])
     weights = options.weights or [newest_weights()]
     device = select_device(options.device)
     split = options.task if options.task in ("train", "test") else "val"
@@ -72,13 +74,27 @@ def validate(options: ValOptions) -> Evaluation | list[Evaluation]:
         print(evaluation.errors.table())
     plot_evaluation(evaluation, folder)
     recorder.finish()
-    if options.save_csv:
-        write_table(folder / "metrics.csv", evaluation.cells())
-        if evaluation.errors is not None:
-            write_table(folder / "errors.csv", evaluation.errors.cells())
+    _write_tables(evaluation, folder, options)
+    if options.against:
+        name = folder.name if folder.name not in others else folder.as_posix()
+        plot_pr_runs(others | {name: evaluation.pr_curve()}, folder / "PR_runs.png")
     print(_speed_line(evaluation, options.batch_size, size))
     print(f"results are in {folder}")
     return evaluation
+
+
+def _write_tables(evaluation: Evaluation, folder: Path, options: ValOptions) -> None:
+    """metrics.csv, PR_curve.csv, errors.csv, and those for LaTeX, as far as they are asked for."""
+    errors = evaluation.errors and evaluation.errors.cells()
+    if options.save_csv:
+        write_table(folder / "metrics.csv", evaluation.cells())
+        write_table(folder / "PR_curve.csv", evaluation.curve_cells())
+        if errors:
+            write_table(folder / "errors.csv", errors)
+    if options.save_tex:
+        (folder / "metrics.tex").write_text(metrics_table(evaluation), encoding="utf-8")
+        if errors:
+            (folder / "errors.tex").write_text(errors_table(errors), encoding="utf-8")
 
 
 def speed(weights: str | Path, config: DataConfig, device: torch.device, options: ValOptions) -> Evaluation:

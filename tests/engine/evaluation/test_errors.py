@@ -1,18 +1,11 @@
 """Kinds of errors: what can be worked out by hand, and what holds whatever a detector finds."""
 
-import csv
-
 import numpy as np
 import pytest
 import torch
 
-import val
 from engine.evaluation.errors import KINDS, PERFECT, SPECIAL, ErrorEvaluator, ErrorFigures, error_kinds
-from engine.evaluation.options import ValOptions
-from tests.helpers.models import make_weights
 from utils.boxes import box_iou
-from utils.data.images import read_image
-from utils.errors import UserError
 from utils.metrics import ap_per_class, match_detections
 
 # places of labels 10 px wide, far apart; moved by so many pixels, a box overlaps its label by an IoU of about .33 and .05
@@ -162,26 +155,3 @@ def test_perfect_detections_have_no_errors():
     found = evaluator.figures()
     assert found.ap50 == PERFECT == pytest.approx(0.995) and not any(found.counts.values())
     assert error_kinds(evaluator.overlaps()) == pytest.approx(dict.fromkeys((*KINDS, *SPECIAL), 0.0))
-
-
-def test_val_tells_them(tiny_set, tmp_path, capsys):
-    weights = make_weights(tmp_path / "tiny.pt", seed=0)
-    given = {"weights": [str(weights)], "data": str(tiny_set), "imgsz": 96, "workers": 0, "device": "cpu"}
-    given["project"] = str(tmp_path / "runs")
-    evaluation = val.run(**given, errors=True, save_csv=True)
-    folder = tmp_path / "runs" / "exp"
-    said = capsys.readouterr().out
-    assert evaluation.errors.table() in said and "Error      Count      dAP50" in said
-    assert evaluation.errors.ap50 == pytest.approx(evaluation.map50, abs=1e-9)
-    with open(folder / "errors.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert [row["error"] for row in rows] == [*KINDS, *SPECIAL]
-    assert [int(row["count"]) for row in rows] == list(evaluation.errors.counts.values())
-    assert [float(row["dAP50"]) for row in rows] == pytest.approx(list(evaluation.errors.gains.values()), rel=1e-4)
-    assert read_image(folder / "errors.png").std() > 10
-
-
-@pytest.mark.parametrize("task", ["speed", "study"])
-def test_they_are_of_one_validation(task):
-    with pytest.raises(UserError, match=f"--errors: not with --task {task}"):
-        ValOptions.of({"errors": True, "task": task})
