@@ -164,8 +164,8 @@ def principal_component(channels: torch.Tensor) -> torch.Tensor:
     The channels are centred, which the paper doesn't say: where they are not, the component is what all places have in
     common, the background. Its sign is arbitrary; taken is that by which the place farthest out is positive.
     """
-    # of weights that a training has ruined, too
-    places = channels.flatten(1).T.nan_to_num(0, 0, 0)
+    # not all devices decompose; of weights that a training has ruined, too
+    places = channels.cpu().flatten(1).T.nan_to_num(0, 0, 0)
     places = places - places.mean(0)
     component = torch.linalg.svd(places, full_matrices=False)[2][0]
     found = places @ component
