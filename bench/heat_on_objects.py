@@ -75,9 +75,7 @@ def main() -> None:
     trained = detector_from(read_checkpoint(options.weights)).fuse()
     torch.manual_seed(0)
     fresh = DetectionModel(trained.yaml).fuse()
-    print(
-        f"{len(scenes)} images; objects cover {np.mean([inside.mean() for _, inside in scenes]):.1%} of them on average"
-    )
+    print(f"{len(scenes)} images with {sum(len(boxes) for _, boxes in scenes)} objects")
     for name, model, least in ((options.weights, trained, 0.25), ("fresh weights", fresh, 0.0)):
         for method in ("layercam", "eigencam"):
             thresholds = Thresholds(least, max_det=options.max_det)
