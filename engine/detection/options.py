@@ -48,7 +48,10 @@ class DetectOptions(RunFolder, Plugins, Detector, BoxThresholds, Images, Device)
         alone="layercam",
     )
     explain_layer: list[str] | None = flag(
-        None, "with --explain: where to look, numbers of layers, or levels such as P3 of a backbone by name", "output"
+        None,
+        "with --explain: where to look, numbers of layers, or levels such as P3 of a backbone by name",
+        "output",
+        metavar="LAYER",
     )
     line_thickness: int | None = flag(
         None, "of the boxes, in pixels (default: by the picture's size)", "output", at_least=1, at_most=100

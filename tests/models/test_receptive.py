@@ -9,6 +9,7 @@ import torch
 from models.receptive import effective_fields
 from models.yolo import DetectionModel
 from tests.helpers.descriptions import TINY
+from tests.helpers.fake_cuda import CUDA, fake_cuda
 from tests.helpers.project import assert_user_error, command_here
 from utils.data.images import read_image
 from utils.yaml_file import write_yaml
@@ -62,6 +63,17 @@ def test_every_level_has_one(backbone):
     for field in fields:
         assert field.weight.sum() == pytest.approx(1) and (field.weight >= 0).all()
         assert 10 < field.sides[0] < field.sides[1] < 130
+
+
+def test_a_gpu_gives_the_same():
+    torch.manual_seed(0)
+    model = DetectionModel(TINY)
+    expected = effective_fields(model, 32, CPU, images=2)
+    with fake_cuda():
+        found = effective_fields(model, 32, CUDA, images=2)
+    for own, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(own.weight, other.weight, atol=1e-6)
+    assert next(model.parameters()).device == CPU and all(p.requires_grad for p in model.parameters())
 
 
 def test_the_command_says_and_draws_them(tmp_path):

@@ -24,6 +24,7 @@ from models.load import detector_from
 from models.yolo import DetectionModel
 from tests.helpers.descriptions import small
 from tests.helpers.detection import options
+from tests.helpers.fake_cuda import CUDA, fake_cuda
 from tests.helpers.models import lively, make_weights
 from tests.helpers.sets import make_set
 from utils.boxes import xywh2xyxy
@@ -232,6 +233,18 @@ def test_what_cannot_be_explained_says_so(tmp_path):
     ):
         with pytest.raises(UserError, match=words):
             DetectOptions.of({"explain": "layercam"} | wrong)
+
+
+@pytest.mark.parametrize("method", ["layercam", "eigencam"])
+def test_a_gpu_gives_the_same(method):
+    torch.manual_seed(0)
+    model = DetectionModel(small(nc=2)).fuse()
+    image = np.random.default_rng(0).integers(0, 255, (50, 64, 3), dtype=np.uint8)
+    expected = Explainer(model, CPU, Thresholds(0, max_det=2), (64, 64), method)(image)
+    with fake_cuda():
+        found = Explainer(model.to(CUDA), CUDA, Thresholds(0, max_det=2), (64, 64), method)(image)
+    torch.testing.assert_close(found.detections, expected.detections)
+    np.testing.assert_allclose(found.maps, expected.maps, atol=1e-6)
 
 
 def test_a_ruined_model_has_no_heat():
