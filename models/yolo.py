@@ -327,13 +327,18 @@ class DetectionModel(nn.Module):
         return forward_augment(self, x) if augment else self.forward_once(x)
 
     def forward_once(self, x: torch.Tensor):
+        return self.detect(self.head_inputs(x))
+
+    def head_inputs(self, x: torch.Tensor) -> list[torch.Tensor]:
+        """Images → the maps [b, c, h, w] that the head makes boxes of, one per level."""
         outputs, levels = [], {}
-        for layer in self.model:
+        *layers, head = self.model
+        for layer in layers:
             x = layer(take(layer.f, x, outputs, levels))
             if layer.i == 0:
                 levels, x = split_levels(layer, x)
             outputs.append(x if layer.i in self.save else None)
-        return x
+        return take(head.f, x, outputs, levels)
 
     def fuse(self) -> "DetectionModel":
         """Fold BatchNorm into the convolutions, in place: from here on the model is for inference only."""
