@@ -68,6 +68,16 @@ HYPER_PARAMETERS = (
     HyperParameter("close_mosaic", "last epochs without mosaic, mixup and copy-paste (0: none)", default=0),
     HyperParameter("mixup", "probability of mixup", evolve=Range(1, 0.0, 1.0), most=1),
     HyperParameter("copy_paste", "probability of copy-paste (polygon labels)", evolve=Range(1, 0.0, 1.0), most=1),
+    HyperParameter(
+        "progressive_start", "first image size of --progressive, share of --imgsz", default=0.5, most=1, least=0.1
+    ),
+    HyperParameter(
+        "progressive_weak", "augmentation and dropout of its first stage, share of the given", default=0.33, most=1
+    ),
+    HyperParameter("progressive_last", "share of the epochs at full size (0: all stages alike)", default=0, most=1),
+    HyperParameter(
+        "progressive_batch", "most images of its batches (0: nominal_batch on CUDA, else as given)", default=0
+    ),
 )
 REQUIRED = [h.name for h in HYPER_PARAMETERS if h.default is None]
 OPTIONAL = {h.name: h.default for h in HYPER_PARAMETERS if h.default is not None}

@@ -116,6 +116,15 @@ class TrainOptions(RunFolder, Plugins, BackboneFlags, SquareImages, Device, Work
         at_most=1000,
         remedy="to stop its learning: --freeze backbone",
     )
+    progressive: int = flag(
+        0,
+        "learn in so many stages, from half of --imgsz and weak augmentation up to all of both; alone: %(const)s",
+        "learning",
+        alone=4,
+        at_least=2,
+        at_most=100,
+        apart=(0,),
+    )
     label_smoothing: float = flag(
         0.0, "of the class targets, 0 to 1 (default: %(default)s)", "learning", at_least=0, at_most=1
     )
@@ -233,6 +242,8 @@ def check_together(options: TrainOptions, processes: int, device_type: str) -> N
         raise UserError("--rect and --quad: quads are made of squares; leave one of the two out")
     if options.rect and options.image_weights:
         raise UserError("--rect and --image-weights: --rect fixes which images share a batch; leave one of the two out")
+    if options.progressive and options.multi_scale:
+        raise UserError("--progressive and --multi-scale: both set the size of the images; leave one of the two out")
     if options.image_weights and options.noval:
         raise UserError("--image-weights draws by the accuracy of each class, which --noval does not measure")
     if options.sync_bn and (processes == 1 or device_type != "cuda"):

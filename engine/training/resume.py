@@ -168,7 +168,8 @@ def leg_options(options: TrainOptions, path: Path, checkpoint: Checkpoint) -> Tr
     kept = saved_options(options, checkpoint)
     # what augmentation draws depends on (seed, epoch, index), and the epochs begin at 0 again: these draws are new
     seed = (kept.seed + 1) % 2**63
-    changes = {"epochs": options.epochs - done, "seed": seed, "weights": str(path), "exist_ok": False}
+    # what its weights know came of images at full size
+    changes = {"epochs": options.epochs - done, "seed": seed, "weights": str(path), "exist_ok": False, "progressive": 0}
     return replace(kept, **changes, **leg_place(options, path))
 
 

@@ -22,7 +22,8 @@ from engine.recipe.ema import ModelEMA
 from engine.recipe.hyp import check_hyp, read_hyp
 from engine.recipe.image_size import largest_size
 from engine.recipe.optimizer import Schedule, build_optimizer
-from engine.recipe.parameters import freeze_layers, idle_parameters, set_drop_path
+from engine.recipe.parameters import Drops, freeze_layers, idle_parameters, set_drop_path
+from engine.recipe.progressive import Stage, most_images, plan_stages
 from engine.training.data import TrainingData, build_loaders, index_data
 from engine.training.learner import Learner
 from engine.training.model import build_model, require_classes
@@ -50,7 +51,8 @@ TRIAL_BOXES = 16
 
 @dataclass
 class Run:
-    """What a training run is made of. ``val_loss`` is over the batches of this process alone."""
+    """What a training run is made of. ``val_loss`` is over the batches of this process alone. ``stages``: one, or those of
+    --progressive; ``drops`` is what they weaken in the model."""
 
     options: TrainOptions
     hyp: dict[str, Any]
@@ -58,6 +60,8 @@ class Run:
     data: TrainingData
     learner: Learner
     val_loss: Loss
+    stages: list[Stage]
+    drops: Drops
     folder: Path
     records: Records | Silent
     state: State
@@ -103,6 +107,11 @@ def set_up(options: TrainOptions, hyp: dict[str, Any] | None = None, keep_record
     amp = choose_precision(options.amp, model, imgsz, world, str(earlier.training.get("precision")) if earlier else "")
     if options.batch_size == -1:
         options = replace(options, batch_size=choose_batch_size(model, options, hyp, imgsz, world, amp))
+    if options.progressive and not earlier:
+        # the run keeps to it, wherever it is resumed
+        hyp = hyp | {"progressive_batch": most_images(hyp, options.batch_size, device.type)}
+    multiple = world.size * (4 if options.quad else 1)
+    stages = plan_stages(options.progressive, options.epochs, imgsz, stride, options.batch_size, hyp, multiple)
 
     with world.first_before_others():
         train, val = index_data(config, options.single_cls)
@@ -115,7 +124,7 @@ def set_up(options: TrainOptions, hyp: dict[str, Any] | None = None, keep_record
     learner = build_learner(model, options, hyp, len(data.train_loader), imgsz, world, amp)
     val_loss = model.detect.loss(hyp, imgsz)
     state = State.at_start(len(names), epochs_done(earlier) if is_leg else 0)
-    run = Run(options, hyp, world, data, learner, val_loss, folder, records, state)
+    run = Run(options, hyp, world, data, learner, val_loss, stages, Drops(model), folder, records, state)
     if earlier and not is_leg:
         take_up(run, path, earlier.training)
     else:
@@ -214,7 +223,7 @@ def build_learner(
     return Learner(
         model=model,
         parallel=world.wrap(model, bool(idle)),
-        loss=model.detect.loss(hyp, imgsz, world.sum, world.size),
+        loss=build_loss(model, hyp, imgsz, world),
         optimizer=optimizer,
         schedule=schedule,
         scaler=torch.amp.GradScaler(device.type, enabled=amp == "fp16"),
@@ -223,6 +232,11 @@ def build_learner(
         amp=amp,
         loss_factor=4.0 if options.quad else 1.0,
     )
+
+
+def build_loss(model: DetectionModel, hyp: dict[str, Any], imgsz: int, world: World) -> Loss:
+    """What ``model`` is trained by, of images at ``imgsz`` pixels."""
+    return model.detect.loss(hyp, imgsz, world.sum, world.size)
 
 
 def take_up(run: Run, path: Path, saved: dict[str, Any]) -> None:
