@@ -31,8 +31,9 @@ FLAGS = {
         --exist-ok=False --freeze=[0] --hyp=data/hyps/hyp.scratch-low.yaml --image-weights=False
         --img/--img-size/--imgsz=640 --label-smoothing=0.0 --multi-scale=False --name=exp --noautoanchor=False
         --noplots=False --nosave=False --noval=False --optimizer=SGD --patience=100 --plugins=[] --progressive=0=?4
-        --project=runs/train --quad=False --rect=False --resume-evolve/--resume_evolve=False=?True --resume=False=?True --save-minutes=0
-        --save-period=0 --seed=0 --single-cls=False --size=None --sync-bn=False --weights= --workers=8
+        --project=runs/train --quad=False --recipe=stock --rect=False --resume-evolve/--resume_evolve=False=?True
+        --resume=False=?True --save-minutes=0 --save-period=0 --seed=0 --single-cls=False --size=None --sync-bn=False
+        --weights= --workers=8
     """,
     "val": """
         --areas=False --augment=False --batch-size=32 --bootstrap=0=?1000 --conf-thres=0.001 --data=data/shapes.yaml --device=

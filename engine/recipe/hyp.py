@@ -52,7 +52,7 @@ HYPER_PARAMETERS = (
     HyperParameter("fl_gamma", "focal loss gamma (0: plain cross-entropy)", evolve=Range(1, 0.0, 2.0)),
     HyperParameter("label_smoothing", "share of a class target that goes to both answers alike", default=0.0, most=1),
     HyperParameter("nominal_batch", "images per optimiser step (64 unless given)", default=64, least=1),
-    HyperParameter("ema_tau", "updates over which the average of the weights sets in", default=2000, least=1),
+    HyperParameter("ema_tau", "updates over which the average of the weights sets in (0: fits the run)", default=2000),
     HyperParameter("hsv_h", "hue, fraction of the circle", evolve=Range(1, 0.0, 0.1)),
     HyperParameter("hsv_s", "saturation, fraction", evolve=Range(1, 0.0, 0.9)),
     HyperParameter("hsv_v", "value, fraction", evolve=Range(1, 0.0, 0.9)),
@@ -85,11 +85,18 @@ RANGES = {h.name: h.evolve for h in HYPER_PARAMETERS if h.evolve}
 
 
 def read_hyp(path: str | Path) -> dict[str, float]:
-    """Read a hyper-parameter file, by path or by name in data/hyps/. Raises UserError like check_hyp."""
+    """Read a hyper-parameter file, by path or by name in data/hyps/, as check_hyp does."""
+    return OPTIONAL | read_said_hyp(path)
+
+
+def read_said_hyp(path: str | Path) -> dict[str, float]:
+    """The same, without the defaults of what the file doesn't say."""
     path = Path(path)
     if not os.path.exists(path) and os.path.isfile(ROOT / "data" / "hyps" / path.name):
         path = ROOT / "data" / "hyps" / path.name
-    return check_hyp(read_yaml(path, "hyper-parameter file"), path)
+    said = read_yaml(path, "hyper-parameter file")
+    check_hyp(said, path)
+    return said
 
 
 def check_hyp(hyp: dict, file: str | Path) -> dict[str, float]:

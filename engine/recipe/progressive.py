@@ -47,14 +47,14 @@ def plan_stages(
         return [Stage(1, 0, epochs, imgsz, batch_size, 1.0, hyp)]
     if epochs < count:
         raise UserError(
-            f"--progressive {count}: every stage needs an epoch at least, and there are {epochs}; raise --epochs, or take "
-            "fewer stages"
+            f"--progressive {count}: every stage needs an epoch at least, and there are {epochs}; take more, or fewer "
+            "stages, or --progressive 0 for none"
         )
     smallest = max(_multiple(hyp["progressive_start"] * imgsz, stride), LEAST_CELLS * stride)
     if smallest >= imgsz:
         raise UserError(
             f"--progressive: below --imgsz {imgsz} there is no size to begin with, in multiples of {stride} from "
-            f"{LEAST_CELLS * stride} px on; leave it out, or take larger images"
+            f"{LEAST_CELLS * stride} px on; take larger images, or --progressive 0 for none"
         )
     ends = _ends(count, epochs, hyp["progressive_last"])
     stages = []

@@ -129,8 +129,8 @@ def continued_options(options: TrainOptions, checkpoint: Checkpoint) -> TrainOpt
 def saved_options(options: TrainOptions, checkpoint: Checkpoint) -> TrainOptions:
     """The options that a run was begun with, over those given now, but for what it runs on and the files of code.
 
-    Raises UserError for a --size that is not the run's, and where the run needs plugins that are not given: files of code
-    are named by who starts the run, never by a checkpoint.
+    Raises UserError for a --size or a --recipe that is not the run's, and where the run needs plugins that are not given:
+    files of code are named by who starts the run, never by a checkpoint.
     """
     file = Path(checkpoint.path)
     with reading(file):
@@ -143,6 +143,12 @@ def saved_options(options: TrainOptions, checkpoint: Checkpoint) -> TrainOptions
             "leave --size out, or begin a new run"
         )
     changes = {name: getattr(options, name) for name in PRESENT} | require_code(options, before, file)
+    recipe = before.get("recipe", "stock")
+    if options.recipe not in ("stock", recipe):
+        raise UserError(
+            f"--recipe {options.recipe}: {file} is of the recipe {shown(str(recipe))}, and a resumed run keeps its own; leave "
+            "--recipe out, or begin a new run"
+        )
     # the way out for a run that diverges in the precision it began with
     if options.amp != "auto":
         changes["amp"] = options.amp

@@ -18,12 +18,13 @@ import torch
 
 from engine.recipe.anchors import fit_anchors
 from engine.recipe.autobatch import find_batch_size
-from engine.recipe.ema import ModelEMA
-from engine.recipe.hyp import check_hyp, read_hyp
+from engine.recipe.ema import ModelEMA, fitting_tau
+from engine.recipe.hyp import OPTIONAL, check_hyp, read_said_hyp
 from engine.recipe.image_size import largest_size
 from engine.recipe.optimizer import Schedule, build_optimizer
 from engine.recipe.parameters import Drops, freeze_layers, idle_parameters, set_drop_path
 from engine.recipe.progressive import Stage, most_images, plan_stages
+from engine.recipe.recipes import recipe_hyp, recipe_line
 from engine.training.data import TrainingData, build_loaders, index_data
 from engine.training.learner import Learner
 from engine.training.model import build_model, require_classes
@@ -135,8 +136,12 @@ def set_up(options: TrainOptions, hyp: dict[str, Any] | None = None, keep_record
 
 
 def read_run_hyp(options: TrainOptions) -> dict[str, Any]:
-    """The hyper-parameters of --hyp, with the label smoothing of the flag where it is given."""
-    hyp = read_hyp(options.hyp)
+    """The hyper-parameters of --hyp, those of --recipe where the file doesn't say them, and the label smoothing of the flag
+    where it is given. Says what the recipe sets."""
+    said = read_said_hyp(options.hyp)
+    hyp = OPTIONAL | recipe_hyp(options.recipe, options.epochs or DEFAULT_EPOCHS) | said
+    if options.recipe != "stock":
+        print(recipe_line(options.recipe, options.as_data(), hyp, said))
     return hyp | {"label_smoothing": options.label_smoothing} if options.label_smoothing else hyp
 
 
@@ -214,7 +219,8 @@ def build_learner(
     freeze_layers(model, options.freeze)
     slow = {"slow": model.backbone, "factor": options.backbone_lr}
     optimizer = build_optimizer(model, hyp, options.batch_size, schedule.accumulate, options.optimizer, **slow)
-    ema = ModelEMA(world.copy_first(model), tau=hyp["ema_tau"])
+    tau = hyp["ema_tau"] or fitting_tau(options.epochs * batches / schedule.accumulate)
+    ema = ModelEMA(world.copy_first(model), tau=tau)
     idle = idle_parameters(model, imgsz) if world.size > 1 else []
     if idle and world.is_first:
         print(f"note: {len(idle)} parameters do not learn, since no gradient reaches them; the first: {idle[0]}")

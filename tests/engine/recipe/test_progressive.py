@@ -81,7 +81,9 @@ def test_without_the_flag_there_is_one_stage_which_changes_nothing():
 
 
 def test_what_cannot_be_parted_is_told():
-    with pytest.raises(UserError, match="--progressive 4: every stage needs an epoch at least, and there are 3; raise"):
+    with pytest.raises(
+        UserError, match="--progressive 4: every stage needs an epoch at least, and there are 3; take more"
+    ):
         plan(epochs=3)
     for changes in ({"imgsz": 64}, {"progressive_start": 1.0}):
         with pytest.raises(UserError, match="there is no size to begin with, in multiples of 32 from 64 px on"):

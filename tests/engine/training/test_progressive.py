@@ -1,7 +1,6 @@
 """--progressive: sizes, augmentation, loss and stochastic depth by stage, and runs that are stopped within them."""
 
 import re
-from dataclasses import replace
 
 import pytest
 import torch
@@ -12,7 +11,7 @@ from engine.training.setup import set_up
 from engine.training.trainer import Trainer
 from tests.helpers.descriptions import with_row
 from tests.helpers.sets import make_set
-from tests.helpers.training import hyp_file, options, rows, stopped_at, trainer_of
+from tests.helpers.training import Stop, hyp_file, options
 from utils.checkpoint import read_checkpoint
 from utils.errors import UserError
 from utils.yaml_file import write_yaml
@@ -71,17 +70,38 @@ def test_every_stage_has_its_size_batch_augmentation_loss_and_depth(flags, capsy
     ]
 
 
-def test_a_run_stopped_in_any_stage_ends_like_one_that_was_not(flags):
+def killed_at(trainer: Trainer, epoch: int, batches: int):
+    """The last.pt of a run that ends after so many batches of an epoch, or, after none, between two epochs."""
+
+    def stop() -> None:
+        if (trainer.state.epoch, trainer.state.batches_done) == (epoch, batches):
+            trainer.save()
+            raise Stop
+
+    trainer.leave_if_asked = stop
+    with pytest.raises(Stop):
+        trainer.fit()
+    return trainer.weights / "last.pt"
+
+
+def test_a_run_killed_in_every_stage_ends_like_one_that_was_not(flags):
+    flags |= {"recipe": "fast", "amp": "bf16", "noval": True}
     whole = train.run(**flags, name="whole")
-    expected = read_checkpoint(whole / "weights" / "last.pt").model
-    # within the first stage, at the end of the second, and within the last
-    for epoch, batches in ((0, 1), (1, 4), (2, 3)):
-        last = stopped_at(of(flags, name=f"stopped{epoch}"), epoch, batches)
-        now = {"device": "cpu", "workers": 2 if epoch == 0 else 0, "cache": "ram" if epoch == 1 else ""}
-        stopped = train.run(resume=str(last), **now)
-        assert (stopped / "results.csv").read_bytes() == (whole / "results.csv").read_bytes()
-        found = read_checkpoint(stopped / "weights" / "last.pt").model
-        assert all(torch.equal(found[key], value) for key, value in expected.items())
+    run = of(flags, name="killed")
+    now = {"device": "cpu", "workers": 0}
+    # within the first stage; after its last batch; between it and the next; within that, and within the last
+    for epoch, batches in ((0, 1), (0, 2), (1, 0), (1, 3), (2, 4)):
+        last = killed_at(run, epoch, batches)
+        saved = read_checkpoint(last).training
+        assert (saved["epoch"], saved["batches_done"]) == (epoch, batches)
+        now["cache"] = "ram" if epoch == 1 else ""
+        run = Trainer(set_up(TrainOptions.of({"resume": str(last), **now})))
+        assert (run.options.recipe, run.options.progressive, run.options.amp) == ("fast", 3, "bf16")
+    killed = run.run()
+    assert (killed / "results.csv").read_bytes() == (whole / "results.csv").read_bytes()
+    found, expected = (read_checkpoint(folder / "weights" / "last.pt") for folder in (killed, whole))
+    assert all(torch.equal(found.model[key], value) for key, value in expected.model.items())
+    assert found.training["hyp"] == expected.training["hyp"]
 
 
 @pytest.mark.parametrize("mode", ["ram", "disk"])
@@ -99,3 +119,74 @@ def test_a_cache_at_full_size_serves_the_smaller_ones(mode, flags):
     for a, b in zip(expected, batches(trainer), strict=True):
         assert torch.equal(a.images, b.images) and torch.equal(a.targets, b.targets)
     assert [b.images.shape[-1] for b in expected] == [16] * 2 + [24] * 4 + [32] * 5
+
+
+def test_rect_and_quads_and_image_weights_have_stages_too(flags):
+    for changes, shape in (({"rect": True}, (2, 3, 16, 16)), ({"quad": True, "batch_size": 4}, (1, 3, 32, 32))):
+        trainer = of(flags, **changes)
+        trainer.enter_stage()
+        batch = next(iter(trainer.data.train_loader))
+        assert batch.images.shape[1:] == shape[1:] and len(batch.images) >= shape[0]
+        assert trainer.data.train_loader.batch_sampler.batch_size % (4 if "quad" in changes else 1) == 0
+    trainer = of(flags, image_weights=True)
+    trainer.train_epoch()
+    assert trainer.data.train_loader.batch_sampler.weights is not None
+
+
+def test_mosaics_are_closed_in_the_last_epochs_of_any_stage(flags, tmp_path):
+    trainer = of(flags, hyp=hyp_file(tmp_path, close_mosaic=2))
+    trainer.state.epoch = 1
+    trainer.enter_stage()
+    images = trainer.data.train_loader.dataset
+    assert (images.size, images.mosaic_epochs) == (24, 1)
+
+
+def test_patience_waits_for_the_last_stage(flags):
+    trainer = of(flags, epochs=30, patience=5)
+    state = trainer.state
+    assert [stage.begin for stage in trainer.stages] == [0, 10, 20]
+    state.best_epoch = 2
+    ended = []
+    for state.epoch in range(30):
+        ended.append(trainer.out_of_patience())
+    assert ended.index(True) == 26 and all(ended[26:])
+    plain = of(flags, progressive=0, epochs=30, patience=5)
+    plain.state.best_epoch, plain.state.epoch = 2, 8
+    assert plain.out_of_patience()
+
+
+def test_what_does_not_go_together_is_told(flags):
+    with pytest.raises(UserError, match="--progressive and --multi-scale: both set the size of images"):
+        of(flags, multi_scale=True)
+    with pytest.raises(UserError, match="--progressive 3: every stage needs an epoch at least, and there are 2"):
+        of(flags, epochs=2)
+    with pytest.raises(UserError, match="below --imgsz 32 there is no size to begin with, in multiples of 32"):
+        of(flags, cfg="yolov5n.yaml")
+    with pytest.raises(UserError, match="--progressive 1: must be 2 or more"):
+        of(flags, progressive=1)
+
+
+def test_the_plan_is_printed_and_validation_is_at_full_size(flags, capsys):
+    folder = of(flags, epochs=6, noval=True).run()
+    said = capsys.readouterr().out
+    assert re.search(r"stage +epochs +size +batch +strength +mosaic .*\n +1 +0-1 +16 +6 +40% +0\.4 ", said)
+    assert "--imgsz 32" in said.splitlines()[-1]
+    (trained, validated) = (read_checkpoint(folder / "weights" / "last.pt").training[key] for key in ("args", "hyp"))
+    assert (trained["progressive"], validated["progressive_batch"]) == (3, 6)
+
+
+def test_another_leg_of_a_finished_run_is_at_full_size(flags):
+    first = of(flags, noval=True).run() / "weights" / "last.pt"
+    run = set_up(TrainOptions.of({"resume": str(first), "epochs": 5, "device": "cpu", "workers": 0}))
+    assert (run.options.progressive, run.options.epochs, len(run.stages)) == (0, 2, 1)
+
+
+def test_a_resumed_run_keeps_its_recipe(flags):
+    trainer = of(flags, recipe="small", progressive=0)
+    trainer.save()
+    last = str(trainer.weights / "last.pt")
+    resumed = set_up(TrainOptions.of({"resume": last, "device": "cpu", "recipe": "small"}))
+    assert resumed.options.recipe == "small" and resumed.hyp == trainer.hyp
+    assert resumed.learner.ema.tau == trainer.learner.ema.tau
+    with pytest.raises(UserError, match="--recipe fast: .*is of the recipe small, and a resumed run keeps its own"):
+        set_up(TrainOptions.of({"resume": last, "device": "cpu", "recipe": "fast"}))
