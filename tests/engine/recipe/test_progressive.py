@@ -2,8 +2,9 @@
 
 import pytest
 
-from engine.recipe.hyp import read_hyp
+from engine.recipe.hyp import OPTIONAL, read_hyp
 from engine.recipe.progressive import grown_batch, most_images, plan_stages, stage_at, stage_table
+from tests.helpers.project import ROOT
 from utils.errors import UserError
 
 HYP = read_hyp("hyp.scratch-high.yaml")
@@ -96,3 +97,13 @@ def test_the_table_has_a_line_for_every_stage_and_a_column_for_what_is_given():
     assert lines[0].split() == "1 0-24 320 64 33% 0.33 0 0.297 0.231".split()
     assert lines[-1].split() == "4 75-99 640 16 100% 1 0.1 0.9 0.7".split()
     assert stage_table(plan(epochs=4, mixup=0)).splitlines()[1].split()[:2] == ["1", "0"]
+
+
+@pytest.mark.parametrize("page", ["train.md", "train.zh-CN.md"])
+def test_the_plan_in_the_docs_is_what_is_printed(page):
+    hyp = read_hyp("hyp.scratch-low.yaml")
+    stages = plan_stages(4, 100, 640, 32, 16, hyp | {"progressive_batch": most_images(hyp, 16, "cpu")})
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    assert f"```text\n{stage_table(stages)}\n```" in text
+    for name in ("progressive_start", "progressive_weak", "progressive_last", "progressive_batch"):
+        assert f"| `{name}: {OPTIONAL[name]:g}` |" in text

@@ -69,9 +69,11 @@ def test_layers_that_nothing_uses_do_not_keep_processes_from_learning(tmp_path):
     data = make_set(tmp_path / "set", train=32, val=2)
     cfg = tmp_path / "idle.yaml"
     cfg.write_text(IDLE_LAYER)
-    hyp = hyp_file(tmp_path, nominal_batch=8, warmup_epochs=0.0, lr0=0.01)
-    settings = options(data, tmp_path, cfg=str(cfg), batch_size=8, hyp=hyp)
+    # in a stage of --progressive, too, whose batches have 8 images at 64 px for 4 at full size
+    hyp = hyp_file(tmp_path, nominal_batch=8, warmup_epochs=0.0, lr0=0.01, progressive_batch=8)
+    settings = options(data, tmp_path, cfg=str(cfg), imgsz=128, batch_size=4, epochs=2, progressive=2, hyp=hyp)
     one, two = (results("steps", settings, tmp_path, n) for n in (1, 2))
+    assert len(one["losses"]) == len(two["losses"]) == 4
     torch.testing.assert_close(torch.tensor(one["losses"]), torch.tensor(two["losses"]), rtol=1e-6, atol=0)
     assert (one["weights"]["model.4.m.0.weight"] - one["start"]).abs().max() > 0.001
     for key, value in one["weights"].items():
