@@ -74,10 +74,8 @@ HYPER_PARAMETERS = (
     HyperParameter(
         "progressive_weak", "augmentation and dropout of its first stage, share of the given", default=0.33, most=1
     ),
-    HyperParameter("progressive_last", "share of the epochs at full size (0: all stages alike)", default=0, most=1),
-    HyperParameter(
-        "progressive_batch", "most images of its batches (0: nominal_batch on CUDA, else as given)", default=0
-    ),
+    HyperParameter("progressive_last", "share of the epochs of its last stage (0: all alike)", default=0, most=1),
+    HyperParameter("progressive_batch", "most images of its batches (0: nominal_batch on CUDA)", default=0, most=2**16),
 )
 REQUIRED = [h.name for h in HYPER_PARAMETERS if h.default is None]
 OPTIONAL = {h.name: h.default for h in HYPER_PARAMETERS if h.default is not None}
