@@ -240,9 +240,10 @@ def build_learner(
     )
 
 
-def build_loss(model: DetectionModel, hyp: dict[str, Any], imgsz: int, world: World) -> Loss:
-    """What ``model`` is trained by, of images at ``imgsz`` pixels."""
-    return model.detect.loss(hyp, imgsz, world.sum, world.size)
+def build_loss(model: DetectionModel, hyp: dict[str, Any], imgsz: int, world: World, zoom: float = 1.0) -> Loss:
+    """What ``model`` is trained by, of images at ``imgsz`` pixels, ``zoom`` times the size that its anchors are for."""
+    of_anchors = {"zoom": zoom} if model.detect.anchored and zoom != 1 else {}
+    return model.detect.loss(hyp, imgsz, world.sum, world.size, **of_anchors)
 
 
 def take_up(run: Run, path: Path, saved: dict[str, Any]) -> None:

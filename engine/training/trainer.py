@@ -151,7 +151,9 @@ class Trainer:
         self.data.train_loader = build_stage_loader(
             self.options, self.data, self.full_loader, stage, stride, self.world
         )
-        learner.loss = build_loss(learner.model, self.hyp, stage.imgsz, self.world)
+        # an object keeps to its anchor from stage to stage, as it keeps to its share of the image
+        zoom = stage.imgsz / self.data.imgsz
+        learner.loss = build_loss(learner.model, self.hyp, stage.imgsz, self.world, zoom)
         self.drops.weaken(stage.strength)
         print(stage_line(stage, len(self.stages)))
 

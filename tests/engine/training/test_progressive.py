@@ -37,7 +37,7 @@ def of(flags, **changes) -> Trainer:
 
 def test_every_stage_has_its_size_batch_augmentation_loss_and_depth(flags, capsys):
     trainer = of(flags, epochs=6, drop_path=0.5)
-    learner, seen, numbers, gains, step = trainer.learner, [], [], [], trainer.learner.step
+    learner, seen, numbers, gains, sizes, step = trainer.learner, [], [], [], [], trainer.learner.step
     anchors = learner.model.detect.anchors.clone()
 
     def note(images, targets, number, state):
@@ -51,6 +51,7 @@ def test_every_stage_has_its_size_batch_augmentation_loss_and_depth(flags, capsy
     while not trainer.done():
         trainer.train_epoch()
         gains.append(learner.loss.hyp["obj"])
+        sizes.append(learner.loss.anchors / anchors)
         trainer.state.epoch_done()
     stages = [(16, 0.4, 0.0, 0.2), (24, 0.7, 0.25, 0.35), (32, 1.0, 0.5, 0.5)]
     batches = [[6, 4], [3, 3, 3, 1], [2, 2, 2, 2, 2]]
@@ -62,6 +63,9 @@ def test_every_stage_has_its_size_batch_augmentation_loss_and_depth(flags, capsy
     assert numbers == [2, 4, 7, 9, 11, 12, 14, 14, 16, 17, 19, 19, *range(20, 30)]
     # by the stock rule the gain of objectness follows the area
     assert gains[::2] == pytest.approx([gains[-1] * (size / 32) ** 2 for size in (16, 24, 32)])
+    # an object keeps to its anchor, while those of the model, by which it validates, stay at full size
+    for found, size in zip(sizes[::2], (16, 24, 32), strict=True):
+        torch.testing.assert_close(found, torch.full_like(anchors, size / 32))
     assert torch.equal(learner.model.detect.anchors, anchors)
     assert re.findall(r"^stage .*", capsys.readouterr().out, re.M) == [
         "stage 1 of 3: epochs 0-1 at 16 px, batch 6",
