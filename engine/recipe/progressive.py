@@ -69,8 +69,8 @@ def plan_stages(
 
 
 def stage_at(stages: list[Stage], epoch: int) -> Stage:
-    """The stage that an epoch is of."""
-    return next(stage for stage in stages if epoch < stage.end)
+    """The stage that an epoch is of; the last one's go on without end."""
+    return next((stage for stage in stages if epoch < stage.end), stages[-1])
 
 
 def grown_batch(batch_size: int, factor: float, most: int, multiple: int) -> int:
