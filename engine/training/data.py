@@ -81,9 +81,9 @@ def build_loaders(
     trained = build_train_loader(options, hyp, train, imgsz, stride, world, load, transform)
     if not len(trained.batch_sampler):
         raise UserError(f"--quad: {len(train)} training images are too few for quads of four in every process")
-    batch = options.batch_size * 2
+    batch, pin = options.batch_size * 2, world.device.type == "cuda"
     val_set = EvalSet(val, imgsz, batch, max(stride, 32), load=images("val", val))
-    return trained, eval_loader(val_set, batch, trained.num_workers, trained.pin_memory, world.rank, world.size)
+    return trained, eval_loader(val_set, batch, trained.num_workers, pin, world.rank, world.size)
 
 
 def build_train_loader(
