@@ -76,16 +76,6 @@ def test_every_stage_has_its_size_batch_augmentation_loss_and_depth(flags, capsy
     ]
 
 
-@pytest.mark.parametrize(("hyp", "zoom"), [({}, 1.0), ({"distill_cwd": 0.3, **dict.fromkeys(ANSWERS, 0)}, 0.5)])
-def test_anchors_stay_where_a_teacher_answers_by_them(hyp, zoom, flags, tmp_path):
-    own_checkpoint(tmp_path / "teacher.pt", cfg=flags["cfg"], names={0: "rectangle", 1: "disc"})
-    trainer = of(flags, teacher=[str(tmp_path / "teacher.pt")], hyp=hyp_file(tmp_path, **hyp))
-    trainer.train_epoch()
-    anchors = trainer.learner.model.detect.anchors
-    torch.testing.assert_close(trainer.learner.loss.labels.anchors, anchors * zoom)
-    assert trainer.state.mean_losses[3] > 0
-
-
 def killed_at(trainer: Trainer, epoch: int, batches: int):
     """The last.pt of a run that ends after so many batches of an epoch, or, after none, between two epochs."""
 
