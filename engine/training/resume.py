@@ -113,15 +113,22 @@ def _written(path: Path) -> float:
 def continued_options(options: TrainOptions, checkpoint: Checkpoint) -> TrainOptions:
     """The options of an unfinished run, which hold; of those given now, the ones that do not change what is learnt.
 
-    Raises UserError as ``saved_options`` does, and for --epochs that are not the run's.
+    Raises UserError as ``saved_options`` does, for --epochs that are not the run's, and for more or fewer teachers.
     """
     with reading(checkpoint.path):
         entries = Entries(checkpoint.training)
-        total = Entries(entries.mapping("args"), "args").whole("epochs", least=1) + saved_earlier_epochs(entries)
+        before = Entries(entries.mapping("args"), "args")
+        total = before.whole("epochs", least=1) + saved_earlier_epochs(entries)
+        teachers = before.rows("teacher") if "teacher" in before.saved else []
     if options.epochs not in (None, total):
         raise UserError(
             f"--epochs {options.epochs}: {checkpoint.path} is of an unfinished run of {total} epochs, and a resumed run keeps "
             "its schedule; leave --epochs out, and give it once that run is finished"
+        )
+    if options.teacher and len(options.teacher) != len(teachers):
+        raise UserError(
+            f"--teacher: {checkpoint.path} is of an unfinished run with {len(teachers)} teachers, and here are "
+            f"{len(options.teacher)}; {'give as many' if teachers else 'leave --teacher out'}, or begin a new run"
         )
     return saved_options(options, checkpoint)
 
@@ -129,8 +136,8 @@ def continued_options(options: TrainOptions, checkpoint: Checkpoint) -> TrainOpt
 def saved_options(options: TrainOptions, checkpoint: Checkpoint) -> TrainOptions:
     """The options that a run was begun with, over those given now, but for what it runs on and the files of code.
 
-    Raises UserError for a --size that is not the run's, and where the run needs plugins that are not given: files of code
-    are named by who starts the run, never by a checkpoint.
+    Raises UserError for a --size or a --recipe that is not the run's, and where the run needs plugins that are not given:
+    files of code are named by who starts the run, never by a checkpoint.
     """
     file = Path(checkpoint.path)
     with reading(file):
@@ -143,10 +150,28 @@ def saved_options(options: TrainOptions, checkpoint: Checkpoint) -> TrainOptions
             "leave --size out, or begin a new run"
         )
     changes = {name: getattr(options, name) for name in PRESENT} | require_code(options, before, file)
+    if options.teacher:
+        # they may have been moved
+        changes["teacher"] = options.teacher
+    recipe = before.get("recipe", "stock")
+    if options.recipe not in ("stock", recipe):
+        raise UserError(
+            f"--recipe {options.recipe}: {file} is of the recipe {shown(str(recipe))}, and a resumed run keeps its own; leave "
+            "--recipe out, or begin a new run"
+        )
     # the way out for a run that diverges in the precision it began with
     if options.amp != "auto":
         changes["amp"] = options.amp
-    return options.with_saved(before, file, **changes)
+    kept = options.with_saved(before, file, **changes)
+    # nothing is fetched because a checkpoint alone says so
+    lost = [teacher for teacher in kept.teacher if not options.teacher and not os.path.isfile(teacher)]
+    if lost:
+        named = shown(" ".join(map(shown, kept.teacher)))
+        raise UserError(
+            f"{file}: was begun with --teacher {named}, and there is no file {shown(lost[0])}; put it back, or add --teacher "
+            "and where it is now"
+        )
+    return kept
 
 
 # Another leg ------------------------------------------------------------------------------------------------------------
@@ -168,7 +193,8 @@ def leg_options(options: TrainOptions, path: Path, checkpoint: Checkpoint) -> Tr
     kept = saved_options(options, checkpoint)
     # what augmentation draws depends on (seed, epoch, index), and the epochs begin at 0 again: these draws are new
     seed = (kept.seed + 1) % 2**63
-    changes = {"epochs": options.epochs - done, "seed": seed, "weights": str(path), "exist_ok": False}
+    # what its weights know came of images at full size
+    changes = {"epochs": options.epochs - done, "seed": seed, "weights": str(path), "exist_ok": False, "progressive": 0}
     return replace(kept, **changes, **leg_place(options, path))
 
 

@@ -8,6 +8,7 @@ set_up(options) → Run
     State, Records      where it stands, and what it leaves
 """
 
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,11 +19,14 @@ import torch
 
 from engine.recipe.anchors import fit_anchors
 from engine.recipe.autobatch import find_batch_size
-from engine.recipe.ema import ModelEMA
-from engine.recipe.hyp import check_hyp, read_hyp
+from engine.recipe.distillation import Pupil, PupilLoss, Teacher, read_teachers
+from engine.recipe.ema import ModelEMA, fitting_tau
+from engine.recipe.hyp import OPTIONAL, check_hyp, read_said_hyp
 from engine.recipe.image_size import largest_size
 from engine.recipe.optimizer import Schedule, build_optimizer
-from engine.recipe.parameters import freeze_layers, idle_parameters, set_drop_path
+from engine.recipe.parameters import Drops, freeze_layers, idle_parameters, set_drop_path
+from engine.recipe.progressive import Stage, most_images, plan_stages
+from engine.recipe.recipes import recipe_hyp, recipe_line
 from engine.training.data import TrainingData, build_loaders, index_data
 from engine.training.learner import Learner
 from engine.training.model import build_model, require_classes
@@ -50,7 +54,8 @@ TRIAL_BOXES = 16
 
 @dataclass
 class Run:
-    """What a training run is made of. ``val_loss`` is over the batches of this process alone."""
+    """What a training run is made of. ``val_loss`` is over the batches of this process alone. ``stages``: one, or those of
+    --progressive; ``drops`` is what they weaken in the model."""
 
     options: TrainOptions
     hyp: dict[str, Any]
@@ -58,6 +63,8 @@ class Run:
     data: TrainingData
     learner: Learner
     val_loss: Loss
+    stages: list[Stage]
+    drops: Drops
     folder: Path
     records: Records | Silent
     state: State
@@ -101,8 +108,17 @@ def set_up(options: TrainOptions, hyp: dict[str, Any] | None = None, keep_record
     stride = int(model.stride.max())
     imgsz = usable_imgsz(options.imgsz, stride)
     amp = choose_precision(options.amp, model, imgsz, world, str(earlier.training.get("precision")) if earlier else "")
+    with world.first_before_others():
+        teachers = read_teachers(options.teacher, model, names, hyp, device)
+    for teacher in teachers:
+        print(teacher.told(hyp))
     if options.batch_size == -1:
-        options = replace(options, batch_size=choose_batch_size(model, options, hyp, imgsz, world, amp))
+        options = replace(options, batch_size=choose_batch_size(model, options, hyp, imgsz, world, amp, teachers))
+    if options.progressive and not earlier:
+        # the run keeps to it, wherever it is resumed
+        hyp = hyp | {"progressive_batch": most_images(hyp, options.batch_size, device.type)}
+    multiple = world.size * (4 if options.quad else 1)
+    stages = plan_stages(options.progressive, options.epochs, imgsz, stride, options.batch_size, hyp, multiple)
 
     with world.first_before_others():
         train, val = index_data(config, options.single_cls)
@@ -112,10 +128,10 @@ def set_up(options: TrainOptions, hyp: dict[str, Any] | None = None, keep_record
     data = TrainingData(
         config, names, train, val, imgsz, *build_loaders(options, hyp, config, train, val, imgsz, stride, world)
     )
-    learner = build_learner(model, options, hyp, len(data.train_loader), imgsz, world, amp)
+    learner = build_learner(model, options, hyp, len(data.train_loader), imgsz, world, amp, teachers)
     val_loss = model.detect.loss(hyp, imgsz)
-    state = State.at_start(len(names), epochs_done(earlier) if is_leg else 0)
-    run = Run(options, hyp, world, data, learner, val_loss, folder, records, state)
+    state = State.at_start(len(names), epochs_done(earlier) if is_leg else 0, terms=4 if teachers else 3)
+    run = Run(options, hyp, world, data, learner, val_loss, stages, Drops(model), folder, records, state)
     if earlier and not is_leg:
         take_up(run, path, earlier.training)
     else:
@@ -126,8 +142,12 @@ def set_up(options: TrainOptions, hyp: dict[str, Any] | None = None, keep_record
 
 
 def read_run_hyp(options: TrainOptions) -> dict[str, Any]:
-    """The hyper-parameters of --hyp, with the label smoothing of the flag where it is given."""
-    hyp = read_hyp(options.hyp)
+    """The hyper-parameters of --hyp, those of --recipe where the file doesn't say them, and the label smoothing of the flag
+    where it is given. Says what the recipe sets."""
+    said = read_said_hyp(options.hyp)
+    hyp = OPTIONAL | recipe_hyp(options.recipe, options.epochs or DEFAULT_EPOCHS) | said
+    if options.recipe != "stock":
+        print(recipe_line(options.recipe, options.as_data(), hyp, said))
     return hyp | {"label_smoothing": options.label_smoothing} if options.label_smoothing else hyp
 
 
@@ -144,12 +164,18 @@ def saved_arguments(options: TrainOptions) -> dict[str, Any]:
 
 
 def choose_batch_size(
-    model: DetectionModel, options: TrainOptions, hyp: dict[str, Any], imgsz: int, world: World, amp: str
+    model: DetectionModel,
+    options: TrainOptions,
+    hyp: dict[str, Any],
+    imgsz: int,
+    world: World,
+    amp: str,
+    teachers: Sequence[Teacher] = (),
 ) -> int:
     """--batch-size -1: what fits a CUDA device's memory, measured on copies of ``model``."""
     device = world.device
     side = largest_size(imgsz, int(model.stride.max())) if options.multi_scale else imgsz
-    found = find_batch_size(lambda size: try_steps(model, options, hyp, size, side, world, amp), device)
+    found = find_batch_size(lambda size: try_steps(model, options, hyp, size, side, world, amp, teachers), device)
     if found is None:
         print(f"--batch-size -1 measures the memory of a CUDA device; on {device.type} it is {DEFAULT_BATCH}")
         return DEFAULT_BATCH
@@ -159,7 +185,14 @@ def choose_batch_size(
 
 
 def try_steps(
-    model: DetectionModel, options: TrainOptions, hyp: dict[str, Any], size: int, imgsz: int, world: World, amp: str
+    model: DetectionModel,
+    options: TrainOptions,
+    hyp: dict[str, Any],
+    size: int,
+    imgsz: int,
+    world: World,
+    amp: str,
+    teachers: Sequence[Teacher] = (),
 ) -> None:
     """Two whole steps of a copy of ``model`` on ``size`` images of noise: the first makes what the second finds there.
 
@@ -167,7 +200,7 @@ def try_steps(
     """
     device = world.device
     with keeping_random_state(device):
-        learner = build_learner(deepcopy(model), replace(options, batch_size=size), hyp, 1, imgsz, world, amp)
+        learner = build_learner(deepcopy(model), replace(options, batch_size=size), hyp, 1, imgsz, world, amp, teachers)
         # at the usual scale of the loss the first gradients overflow, and nothing would be updated
         learner.scaler = torch.amp.GradScaler(device.type, init_scale=1.0, enabled=learner.scaler.is_enabled())
         learner.parallel.train()
@@ -197,15 +230,24 @@ def open_folder(
 
 
 def build_learner(
-    model: DetectionModel, options: TrainOptions, hyp: dict[str, Any], batches: int, imgsz: int, world: World, amp: str
+    model: DetectionModel,
+    options: TrainOptions,
+    hyp: dict[str, Any],
+    batches: int,
+    imgsz: int,
+    world: World,
+    amp: str,
+    teachers: Sequence[Teacher] = (),
 ) -> Learner:
     """The model with schedule, optimiser, average and loss; ``batches``: of an epoch; ``amp``: off, fp16 or bf16."""
     device = world.device
     schedule = Schedule(hyp, options.epochs, batches, options.batch_size, options.cos_lr)
     freeze_layers(model, options.freeze)
-    slow = {"slow": model.backbone, "factor": options.backbone_lr}
-    optimizer = build_optimizer(model, hyp, options.batch_size, schedule.accumulate, options.optimizer, **slow)
-    ema = ModelEMA(world.copy_first(model), tau=hyp["ema_tau"])
+    pupil = Pupil(model, teachers, hyp) if teachers else None
+    parts = {"slow": model.backbone, "factor": options.backbone_lr, "beside": pupil and pupil.adapters}
+    optimizer = build_optimizer(model, hyp, options.batch_size, schedule.accumulate, options.optimizer, **parts)
+    tau = hyp["ema_tau"] or fitting_tau(options.epochs * batches / schedule.accumulate)
+    ema = ModelEMA(world.copy_first(model), tau=tau)
     idle = idle_parameters(model, imgsz) if world.size > 1 else []
     if idle and world.is_first:
         print(f"note: {len(idle)} parameters do not learn, since no gradient reaches them; the first: {idle[0]}")
@@ -213,8 +255,8 @@ def build_learner(
         synchronize_batchnorm(model)
     return Learner(
         model=model,
-        parallel=world.wrap(model, bool(idle)),
-        loss=model.detect.loss(hyp, imgsz, world.sum, world.size),
+        parallel=world.wrap(pupil or model, bool(idle)),
+        loss=build_loss(model, hyp, imgsz, world, pupil=pupil),
         optimizer=optimizer,
         schedule=schedule,
         scaler=torch.amp.GradScaler(device.type, enabled=amp == "fp16"),
@@ -222,7 +264,23 @@ def build_learner(
         device=device,
         amp=amp,
         loss_factor=4.0 if options.quad else 1.0,
+        pupil=pupil,
     )
+
+
+def build_loss(
+    model: DetectionModel,
+    hyp: dict[str, Any],
+    imgsz: int,
+    world: World,
+    zoom: float = 1.0,
+    pupil: Pupil | None = None,
+) -> Loss | PupilLoss:
+    """What ``model`` is trained by, of images at ``imgsz`` pixels, ``zoom`` times the size that its anchors are for: by the
+    labels, and by the teachers of ``pupil``."""
+    of_anchors = {"zoom": zoom} if model.detect.anchored and zoom != 1 else {}
+    labels = model.detect.loss(hyp, imgsz, world.sum, world.size, **of_anchors)
+    return PupilLoss(labels, pupil, hyp, imgsz, world.sum, world.size, zoom) if pupil else labels
 
 
 def take_up(run: Run, path: Path, saved: dict[str, Any]) -> None:
