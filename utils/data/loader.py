@@ -138,14 +138,15 @@ class EpochSampler:
 def groups_of(batches: list[list[int]], number: int) -> list[tuple[int, ...]]:
     """The groups of one of an epoch's batches, whose images belong to them in turn.
 
-    That of a small one is filled up from the batches LANES, 2 × LANES … before, and then from those that follow.
+    That of a small one is filled up from the batches LANES, 2 × LANES … before or, at the beginning of an epoch, after it.
     """
     batch = batches[number]
     turns = len(batch) // GROUP
     if turns:
         return [tuple(batch[i::turns]) for i in range(turns)]
     group = list(batch)
-    others = [*range(number - LANES, -1, -LANES), *range(number + 1, len(batches)), *range(number)]
+    lane = [*range(number - LANES, -1, -LANES), *range(number + LANES, len(batches), LANES)]
+    others = [*lane, *range(number + 1, len(batches)), *range(number)]
     for other in others:
         if len(group) >= GROUP:
             break
