@@ -10,7 +10,6 @@ from engine.training.options import TrainOptions
 from engine.training.setup import set_up
 from engine.training.trainer import Trainer
 from tests.helpers.descriptions import with_row
-from tests.helpers.models import own_checkpoint
 from tests.helpers.sets import make_set
 from tests.helpers.training import Stop, hyp_file, options
 from utils.checkpoint import read_checkpoint
