@@ -150,15 +150,15 @@ def saved_options(options: TrainOptions, checkpoint: Checkpoint) -> TrainOptions
             "leave --size out, or begin a new run"
         )
     changes = {name: getattr(options, name) for name in PRESENT} | require_code(options, before, file)
+    if options.teacher:
+        # they may have been moved
+        changes["teacher"] = options.teacher
     recipe = before.get("recipe", "stock")
     if options.recipe not in ("stock", recipe):
         raise UserError(
             f"--recipe {options.recipe}: {file} is of the recipe {shown(str(recipe))}, and a resumed run keeps its own; leave "
             "--recipe out, or begin a new run"
         )
-    if options.teacher:
-        # they may have been moved
-        changes["teacher"] = options.teacher
     # the way out for a run that diverges in the precision it began with
     if options.amp != "auto":
         changes["amp"] = options.amp

@@ -256,7 +256,7 @@ def build_learner(
     return Learner(
         model=model,
         parallel=world.wrap(pupil or model, bool(idle)),
-        loss=build_loss(model, hyp, imgsz, world, pupil),
+        loss=build_loss(model, hyp, imgsz, world, pupil=pupil),
         optimizer=optimizer,
         schedule=schedule,
         scaler=torch.amp.GradScaler(device.type, enabled=amp == "fp16"),
@@ -273,17 +273,14 @@ def build_loss(
     hyp: dict[str, Any],
     imgsz: int,
     world: World,
-    pupil: Pupil | None = None,
     zoom: float = 1.0,
+    pupil: Pupil | None = None,
 ) -> Loss | PupilLoss:
-    """What ``model`` is trained by, of images at ``imgsz`` pixels: by the labels, and by the teachers of ``pupil``.
-
-    ``zoom``: ``imgsz`` as a share of the size that the anchors are for. They follow it, but not those whose answers are
-    compared with a teacher's, anchor by anchor.
-    """
-    follows = zoom != 1 and model.detect.anchored and not (pupil and pupil.asks)
-    labels = model.detect.loss(hyp, imgsz, world.sum, world.size, **({"zoom": zoom} if follows else {}))
-    return PupilLoss(labels, pupil, hyp, imgsz, world.sum, world.size) if pupil else labels
+    """What ``model`` is trained by, of images at ``imgsz`` pixels, ``zoom`` times the size that its anchors are for: by the
+    labels, and by the teachers of ``pupil``."""
+    of_anchors = {"zoom": zoom} if model.detect.anchored and zoom != 1 else {}
+    labels = model.detect.loss(hyp, imgsz, world.sum, world.size, **of_anchors)
+    return PupilLoss(labels, pupil, hyp, imgsz, world.sum, world.size, zoom) if pupil else labels
 
 
 def take_up(run: Run, path: Path, saved: dict[str, Any]) -> None:

@@ -153,7 +153,7 @@ class Trainer:
         )
         # an object keeps to its anchor from stage to stage, as it keeps to its share of the image
         zoom = stage.imgsz / self.data.imgsz
-        learner.loss = build_loss(learner.model, self.hyp, stage.imgsz, self.world, learner.pupil, zoom)
+        learner.loss = build_loss(learner.model, self.hyp, stage.imgsz, self.world, zoom, learner.pupil)
         self.drops.weaken(stage.strength)
         print(stage_line(stage, len(self.stages)))
 

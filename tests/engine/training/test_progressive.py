@@ -10,14 +10,12 @@ from engine.training.options import TrainOptions
 from engine.training.setup import set_up
 from engine.training.trainer import Trainer
 from tests.helpers.descriptions import with_row
-from tests.helpers.models import own_checkpoint
 from tests.helpers.sets import make_set
 from tests.helpers.training import Stop, hyp_file, options
 from utils.checkpoint import read_checkpoint
 from utils.errors import UserError
 from utils.yaml_file import write_yaml
 
-ANSWERS = ("distill_box", "distill_obj", "distill_cls")
 # of a model with stochastic depth in its two middle blocks, whose largest stride is 8
 DROPS = [-1, 2, "FusedMBConv", [64, 3, 1, 2]]
 
@@ -74,16 +72,6 @@ def test_every_stage_has_its_size_batch_augmentation_loss_and_depth(flags, capsy
         "stage 2 of 3: epochs 2-3 at 24 px, batch 3",
         "stage 3 of 3: epochs 4-5 at 32 px, batch 2",
     ]
-
-
-@pytest.mark.parametrize(("hyp", "zoom"), [({}, 1.0), ({"distill_cwd": 0.3, **dict.fromkeys(ANSWERS, 0)}, 0.5)])
-def test_anchors_stay_where_a_teacher_answers_by_them(hyp, zoom, flags, tmp_path):
-    own_checkpoint(tmp_path / "teacher.pt", cfg=flags["cfg"], names={0: "rectangle", 1: "disc"})
-    trainer = of(flags, teacher=[str(tmp_path / "teacher.pt")], hyp=hyp_file(tmp_path, **hyp))
-    trainer.train_epoch()
-    anchors = trainer.learner.model.detect.anchors
-    torch.testing.assert_close(trainer.learner.loss.labels.anchors, anchors * zoom)
-    assert trainer.state.mean_losses[3] > 0
 
 
 def killed_at(trainer: Trainer, epoch: int, batches: int):
