@@ -31,7 +31,7 @@ DOORS = (
 ROWS = (
     (6, {COMMANDS: "train.py val.py detect.py export.py benchmarks.py hubconf.py data/convert.py"}),
     (5, {"engine/stock": "engine/stock"}),
-    (5, {"engine/studies": "engine/studies"}),
+    (5, {"engine/studies": "engine/studies", "engine/comparison": "engine/comparison"}),
     (5, {"engine/training": "engine/training"}),
     (5, {"engine/evaluation": "engine/evaluation"}),
     (5, {"engine/detection": "engine/detection"}),
