@@ -124,9 +124,9 @@ def _verdict(name: str, best: Pair | None, pair: Pair | None) -> str:
 def notes(comparison: Comparison) -> list[str]:
     """What is said below a table: on what, on which machine, differences, the pick."""
     m, data, settings = comparison.machine, comparison.data, comparison.settings
+    trained = f"; {settings.epochs} epochs, seeds {', '.join(map(str, settings.seeds))}" if settings.seeds else ""
     said = [
-        f"data: {data.file}, {data.val_images} validation images at {data.imgsz} px; {settings.epochs} epochs, "
-        f"seeds {', '.join(map(str, settings.seeds)) or 'none'}",
+        f"data: {data.file}, {data.val_images} validation images at {data.imgsz} px{trained}",
         f"machine: {m.name}, {m.device}, PyTorch {m.torch}; latencies are medians, in ms per image, under "
         f"{settings.runtimes[0]}; a candidate against itself differs by "
         f"{'an unknown share' if m.noise is None else f'{m.noise:.1%}'}",
