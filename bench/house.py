@@ -32,6 +32,9 @@ ROWS = (
     (6, {COMMANDS: "train.py val.py detect.py export.py benchmarks.py hubconf.py data/convert.py"}),
     (5, {"engine/stock": "engine/stock"}),
     (5, {"engine/studies": "engine/studies", "engine/comparison": "engine/comparison"}),
+    (5, {"engine/report": "engine/report"}),
+    # what a comparison has found, which the report reads
+    (5, {"engine/comparison/record.py": "engine/comparison/record.py"}),
     (5, {"engine/training": "engine/training"}),
     (5, {"engine/evaluation": "engine/evaluation"}),
     (5, {"engine/detection": "engine/detection"}),
