@@ -73,7 +73,7 @@ class Settings:
     seeds: tuple[int, ...] = ()
     metric: str = "map50_95"
     batch_size: int | None = None
-    runtimes: tuple[str, ...] = ("torch",)
+    runtimes: tuple[str, ...] = ("pytorch",)
     train: tuple[str, ...] = ()
 
 
@@ -111,13 +111,15 @@ class Run:
 
 @dataclass(frozen=True)
 class Latency:
-    """Of one file under one runtime: ms per image, median and 90th percentile; ``why`` there are none."""
+    """Of one file under one runtime: ms per image, median and 90th percentile, or ``why`` there are none; and the accuracy
+    of that very file, which an export may change."""
 
     runtime: str
     batch: int
     part: str
     median_ms: float | None = None
     p90_ms: float | None = None
+    map50_95: float | None = None
     why: str = ""
 
 
@@ -219,6 +221,11 @@ class Comparison:
     pairs: tuple[Pair, ...] = ()
     pick: Pick | None = None
     pictures: tuple[Picture, ...] = ()
+
+    @property
+    def failed(self) -> bool:
+        """Whether a run has."""
+        return any(run.status == FAILED for c in self.candidates for run in c.runs)
 
     def candidate(self, name: str) -> Candidate:
         """The one of that name. Raises KeyError where there is none."""
