@@ -8,6 +8,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from engine.comparison import tables
 from engine.comparison.record import (
     DONE,
     FAILED,
@@ -25,6 +26,7 @@ from engine.comparison.record import (
 )
 from engine.report.figures import ACCURACY, Column, columns, write_figure, written
 from utils.data.images import ImageError, read_image
+from utils.errors import MOST_SAID, shown
 from utils.plots.draw import PALETTE
 
 # between two loads of the page while the comparison goes on
@@ -35,29 +37,33 @@ DIFFERENCE, P_VALUE = "+.4f", ".2g"
 
 
 def content(comparison: Comparison, folder: Path, side: int, quality: int) -> dict[str, Any]:
-    """The page's data. Pictures are read from ``folder`` where their paths are relative, and written as JPEG of that
-    ``quality`` with no side longer than ``side`` pixels; one that can't be read any more is left out."""
-    found = columns(comparison)
+    """The page's data; what others have named is such that it can be shown (utils.errors.shown).
+
+    Pictures are read from ``folder`` where their paths are relative, and written as JPEG of that ``quality`` with no side
+    longer than ``side`` pixels; one that can't be read any more is left out.
+    """
+    rows = {row["candidate"]: row for row in tables.rows(comparison)}
+    found = columns(comparison, list(rows.values()))
     places = {candidate.name: i for i, candidate in enumerate(comparison.candidates)}
     return {
-        "title": comparison.title,
+        "title": shown(comparison.title),
         "created": comparison.created,
         "updated": comparison.updated or comparison.created,
         "command": comparison.command,
         "stage": comparison.stage,
         "reload": RELOAD_SECONDS,
         "progress": _progress(comparison),
-        "data": asdict(comparison.data) | {"names": None},
+        "data": asdict(comparison.data) | {"names": None, "file": shown(comparison.data.file)},
         "settings": asdict(comparison.settings) | {"train": " ".join(comparison.settings.train)},
         "machine": asdict(comparison.machine) | {"noise": write_figure(comparison.machine.noise, ".1%")},
         "metrics": METRICS,
         "columns": [_column(column, found) for column in found],
-        "candidates": [_candidate(candidate, found) for candidate in comparison.candidates],
+        "candidates": [_candidate(candidate, found, rows[candidate.name]) for candidate in comparison.candidates],
         "pairs": [
             p for pair in comparison.pairs for p in _pairs(pair, places) if pair.metric == comparison.settings.metric
         ],
         "pick": _pick(comparison, places),
-        "classes": comparison.data.names,
+        "classes": [shown(name) for name in comparison.data.names],
         "colors": ["#" + bytes(color).hex() for color in PALETTE],
         "pictures": [p for picture in comparison.pictures if (p := _picture(picture, places, folder, side, quality))],
     }
@@ -70,19 +76,19 @@ def _column(column: Column, found: list[Column]) -> dict[str, Any]:
     return said | {"bounds": bounds, "p90": more.get("p90")}
 
 
-def _candidate(candidate: Candidate, found: list[Column]) -> dict[str, Any]:
+def _candidate(candidate: Candidate, found: list[Column], row: tables.Row) -> dict[str, Any]:
     why = {(t.part, t.runtime, str(t.batch)): t.why for t in candidate.latencies}
     cells = {
         column.key: [
-            written(column, candidate),
-            column.read(candidate),
-            why.get((column.group, column.words.get("runtime"), column.words.get("batch")), ""),
+            written(column, row),
+            row.get(column.key),
+            shown(why.get((column.group, column.words.get("runtime"), column.words.get("batch")), ""), MOST_SAID),
         ]
         for column in found
     }
     return {
-        "name": candidate.name,
-        "message": candidate.message,
+        "name": shown(candidate.name),
+        "message": shown(candidate.message, MOST_SAID),
         "front": bool(candidate.on_front),
         "cells": cells,
         "runs": [_run(run) for run in candidate.runs],
@@ -96,7 +102,7 @@ def _run(run: Run) -> dict[str, Any]:
     return {
         "seed": run.seed,
         "status": run.status,
-        "message": run.message,
+        "message": shown(run.message, MOST_SAID),
         "epochs": run.epochs_done,
         "seconds": run.seconds,
         "cells": {m: [write_figure(getattr(run, m), ACCURACY), getattr(run, m)] for m in METRICS},
@@ -170,7 +176,7 @@ def _pick(comparison: Comparison, places: dict[str, int]) -> dict[str, Any] | No
     if pick is None:
         return None
     flags = [["--" + flag.lstrip("-").replace("_", "-"), f"{most:g}"] for flag, most in pick.constraints.items()]
-    out = [[places[name], why] for name, why in pick.left_out.items() if name in places]
+    out = [[places[name], shown(why, MOST_SAID)] for name, why in pick.left_out.items() if name in places]
     best, second = (places.get(name) for name in (pick.best, pick.second))
     return {"constraints": flags, "best": best, "second": second, "left_out": out}
 
@@ -189,7 +195,7 @@ def _picture(picture: Picture, places: dict[str, int], folder: Path, side: int, 
     jpeg = cv2.imencode(".jpg", np.ascontiguousarray(image[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
     boxes = [None if name not in picture.boxes else _boxes(picture.boxes[name]) for name in places]
     return {
-        "file": file.name,
+        "file": shown(file.name),
         "width": picture.width,
         "height": picture.height,
         "jpeg": b64encode(jpeg.tobytes()).decode(),

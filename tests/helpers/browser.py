@@ -113,8 +113,12 @@ class Browser:
 
     def point_at(self, selector: str, click: bool = False) -> None:
         """Move the pointer to the middle of an element, as a hand does."""
-        script = f"""(() => {{ const node = document.querySelector({json.dumps(selector)}); node.scrollIntoView({{block: "center"}});
-            const box = node.getBoundingClientRect(); return [box.x + box.width / 2, box.y + box.height / 2]; }})()"""
+        script = f"""(() => {{
+            const node = document.querySelector({json.dumps(selector)});
+            node.scrollIntoView({{block: "center", behavior: "instant"}});
+            const box = node.getBoundingClientRect();
+            return [box.x + box.width / 2, box.y + box.height / 2];
+        }})()"""
         x, y = self.run(script)
         kinds = ["mouseMoved", *(["mousePressed", "mouseReleased"] if click else [])]
         for kind in kinds:
@@ -127,7 +131,9 @@ class Browser:
             self.send("Input.dispatchKeyEvent", type=kind, key=key, code=key, **extra)
 
     def screen(self, width: int, height: int = 900, dark: bool = False) -> None:
-        self.send("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 500)
+        self.send(
+            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 500
+        )
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.send("Emulation.setEmulatedMedia", features=[scheme])
 

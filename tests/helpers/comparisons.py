@@ -42,7 +42,9 @@ NETWORKS = (
 KINDS = ("Cls", "Loc", "Both", "Dupe", "Bkg", "Miss")
 
 
-def example(folder: Path, seeds: int = 3, epochs: int = 30, pictures: int = 8, names: tuple[str, ...] = ()) -> Comparison:
+def example(
+    folder: Path, seeds: int = 3, epochs: int = 30, pictures: int = 8, names: tuple[str, ...] = ()
+) -> Comparison:
     """A finished one, whose pictures are written to ``folder``. ``names`` take the places of the candidates' own."""
     rng = random.Random(0)
     rows = [(name, *row[1:]) for name, row in itertools.zip_longest(names, NETWORKS, fillvalue="") if row]
@@ -63,7 +65,7 @@ def example(folder: Path, seeds: int = 3, epochs: int = 30, pictures: int = 8, n
             "Xeon", 2, 2, "Linux 6.1", "3.12.4", "2.5.1", "0.20.1", "4.10.0", "cpu", {"onnxruntime": "1.20.1"}, 0.013
         ),
         data=Data("data/bccd.yaml", ("Platelets", "RBC", "WBC"), 255, 73, 256),
-        settings=Settings(epochs, tuple(range(seeds)), "map50_95", 16, ("torch", "onnx"), ("--imgsz", "256")),
+        settings=Settings(epochs, tuple(range(seeds)), "map50_95", 16, ("pytorch", "onnx"), ("--imgsz", "256")),
         candidates=tuple(replace(c, on_front=c.name in front) for c in candidates),
         pairs=pairs,
         pick=Pick({"max_latency": 40.0}, ranked[0].name, ranked[1].name, "", slow),
@@ -90,7 +92,7 @@ def _candidate(row: tuple, seeds: int, epochs: int, rng: random.Random) -> Candi
         file_mb=millions * 2.06,
         latencies=tuple(
             Latency(runtime, batch, part, ms * speed * (0.8 if batch > 1 else 1) * share, ms * speed * share * 1.12)
-            for runtime, speed in (("torch", 1.0), ("onnx", 0.72))
+            for runtime, speed in (("pytorch", 1.0), ("onnx", 0.72))
             for batch in (1, 16)
             for part, share in (("end_to_end", 1.0), ("model", 0.78))
         ),
@@ -105,14 +107,16 @@ def _candidate(row: tuple, seeds: int, epochs: int, rng: random.Random) -> Candi
 
 
 def _run(name: str, seed: int, accuracy: float, ms: float, epochs: int) -> Run:
-    rng = random.Random(f"{name} {seed}")
+    rng = random.Random(1000 * ms + seed)
     risen = [1 - 0.92 ** (epoch * 40 / max(epochs, 1)) for epoch in range(1, epochs + 1)]
     curve = tuple(
         Point(epoch, epoch * ms * 1.3, share * (accuracy + 0.33), max(0.0, share * accuracy + rng.gauss(0, 0.006)))
         for epoch, share in enumerate(risen, 1)
     )
     figures = (accuracy, accuracy + 0.33, accuracy + 0.08, accuracy - 0.2, accuracy - 0.05, accuracy + 0.12)
-    command = f"python train.py --cfg yolov5n.yaml --backbone {name} --data data/bccd.yaml --epochs {epochs} --seed {seed}"
+    command = (
+        f"python train.py --cfg yolov5n.yaml --backbone {name} --data data/bccd.yaml --epochs {epochs} --seed {seed}"
+    )
     seconds = epochs * ms * 1.3
     return Run(
         seed,
@@ -133,9 +137,9 @@ def _pair(first: Candidate, second: Candidate) -> Pair:
     verdict = NO_DIFFERENCE if abs(difference) < 0.018 else FIRST if difference > 0 else SECOND
     p = min(1.0, 0.4 * 2.0 ** (-abs(difference) * 300))
     more = 9 if verdict == NO_DIFFERENCE else None
-    return Pair(
-        first.name, second.name, "map50_95", difference, difference - 0.016, difference + 0.015, p, min(1.0, p * 28), verdict, more
-    )
+    bounds = (difference - 0.016, difference + 0.015)
+    holm = min(1.0, p * 28)
+    return Pair(first.name, second.name, "map50_95", difference, *bounds, p, holm, verdict, more)
 
 
 def _picture(folder: Path, number: int, rows: list[tuple], rng: random.Random) -> Picture:

@@ -26,7 +26,7 @@ function keyOf(index) {
 // Round numbers from low to high, about as many as asked for.
 function ticks(low, high, count) {
   const rough = (high - low) / count || 1, power = 10 ** Math.floor(Math.log10(rough));
-  const step = power * [1, 2, 5, 10].find((factor) => factor * power >= rough * 0.999);
+  const step = power * [1, 2, 5, 10].find((factor) => factor * power >= rough * 0.75);
   const found = [];
   for (let i = Math.ceil(low / step - 1e-9); i * step <= high * (1 + 1e-12) + 1e-12; i++) found.push(i * step);
   return { values: found, digits: Math.max(0, -Math.floor(Math.log10(step) + 1e-9)) };
@@ -49,9 +49,12 @@ function short(value, digits) {
   return digits === null ? String(+value.toPrecision(3)) : value.toFixed(digits);
 }
 
+// paper is as wide as it is, whatever the window
+let printing = false;
+
 // A frame with axes: {node, x, y} where x and y turn values into places.
 function frame(node, options) {
-  const width = Math.max(300, Math.min(1100, node.clientWidth || 900)), height = Math.round(Math.max(300, Math.min(460, width * 0.5)));
+  const width = printing ? 980 : Math.max(300, Math.min(1420, node.clientWidth || 900)), height = Math.round(Math.max(300, Math.min(500, width * 0.5)));
   const left = 58, right = width - 18, top = 26, bottom = height - 46;
   const [x0, x1] = options.x, [y0, y1] = options.y;
   const map = options.log ? Math.log : (v) => v;
@@ -87,7 +90,7 @@ function paretoFront(points) {
   return sorted.filter((point) => point.y > best && ((best = point.y), true));
 }
 
-// Names beside their points, where one of four places is free of others.
+// Names beside their points, or above or below their intervals, where one of these places is free of others.
 function placeNames(plot, points) {
   const taken = points.map((p) => ({ left: p.px - 7, right: p.px + 7, top: p.py - 7, bottom: p.py + 7 }));
   for (const p of points) if (p.bar) taken.push({ left: p.px - 2, right: p.px + 2, top: p.bar[0], bottom: p.bar[1] });
@@ -98,7 +101,8 @@ function placeNames(plot, points) {
     const name = p.name.length > 26 ? p.name.slice(0, 25) + "…" : p.name;
     let size = 0;
     for (const letter of name) size += letter.charCodeAt(0) > 0x2e7f ? 12 : 6.6;
-    const places = [[10, 4, "start"], [-10, 4, "end"], [10, -9, "start"], [10, 17, "start"], [-10, -9, "end"], [-10, 17, "end"], [0, -14, "middle"], [0, 22, "middle"]];
+    const places = [[10, 4, "start"], [-10, 4, "end"], [10, -9, "start"], [10, 17, "start"], [-10, -9, "end"], [-10, 17, "end"], [0, -14, "middle"], [0, 22, "middle"],
+      ...(p.bar ? [[0, p.bar[0] - p.py - 7, "middle"], [0, p.bar[1] - p.py + 15, "middle"]] : [])];
     for (const [dx, dy, anchor] of places) {
       const left = p.px + dx - (anchor === "end" ? size : anchor === "middle" ? size / 2 : 0);
       const box = { left, right: left + size, top: p.py + dy - 11, bottom: p.py + dy + 3 };
@@ -122,7 +126,7 @@ function legend(change) {
 
 function scatterSection() {
   const costs = CONTENT.columns.filter((column) => column.cost && CONTENT.candidates.some((c) => cell(c, column.key)[1] > 0));
-  const accuracies = CONTENT.columns.filter((column) => column.group === "accuracy");
+  const accuracies = CONTENT.columns.filter((column) => !column.of && ["accuracy", "areas", "files"].includes(column.group));
   if (!costs.length || !CONTENT.candidates.some((c) => accuracies.some((a) => cell(c, a.key)[1] !== null))) return null;
   const part = live((node) => {
     const xs = costs.find((column) => column.key === state.x) || costs.find((column) => column.group === "end_to_end") || costs[0];
@@ -170,7 +174,7 @@ function scatterSection() {
 }
 
 function axisTitle(column) {
-  const over = ["end_to_end", "model"].includes(column.group) ? text("group." + column.group) + ", " : "";
+  const over = ["end_to_end", "model", "memory"].includes(column.group) ? text("group." + column.group) + text("listing") : "";
   return over + columnTitle(column) + (column.unit ? " (" + column.unit + ")" : "");
 }
 

@@ -44,5 +44,7 @@ paint();
 render();
 let width = innerWidth;
 addEventListener("resize", () => { if (innerWidth !== width) { width = innerWidth; drawCharts(); } });
+addEventListener("beforeprint", () => { printing = true; drawCharts(); });
+addEventListener("afterprint", () => { printing = false; drawCharts(); });
 addEventListener("keydown", (event) => { if (event.key === "Escape") tip.hide(); });
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { paint(); render(); });

@@ -29,11 +29,12 @@ function pairOf(first, second) {
 
 function differenceWords(pair) {
   const { difference, low, high } = pair.cells;
-  return low[0] ? `${difference[0]} (${low[0]} ${text("to")} ${high[0]})` : difference[0];
+  return low[0] ? text("pair.between", { difference: difference[0], low: low[0], high: high[0] }) : difference[0];
 }
 
 function seedsWords(pair) {
-  return pair.seeds_more === null ? "" : text(pair.seeds_more === 1 ? "pair.seed" : "pair.seeds", { n: pair.seeds_more });
+  if (pair.seeds_more === null) return pair.cells.p_holm[0] ? text("pair.images") : "";
+  return text(["pair.none", "pair.seed"][pair.seeds_more] || "pair.seeds", { n: pair.seeds_more });
 }
 
 function pickSection() {
@@ -43,7 +44,9 @@ function pickSection() {
   const limits = pick.constraints.map(([flag, most], i) => [i ? " " : "", el("span", { class: "mono" }, `${flag} ${most}`)]);
   const nameOf = (i) => el("strong", {}, named(CONTENT.candidates[i].name));
   let open = true;
-  if (pick.best === null) lines.push(el("p", { class: "lead" }, text("pick.none")));
+  const fit = CONTENT.candidates.filter((candidate, i) => !pick.left_out.some(([out]) => out === i));
+  const unnamed = fit.length === 0 ? "pick.none" : fit.every((candidate) => cell(candidate, CONTENT.settings.metric)[1] === null) ? "pick.unmeasured" : "pick.unnamed";
+  if (pick.best === null) lines.push(el("p", { class: "lead" }, text(unnamed)));
   else {
     const pair = pick.second === null ? null : pairOf(pick.best, pick.second);
     const figure = cell(CONTENT.candidates[pick.best], CONTENT.settings.metric)[0];
@@ -60,16 +63,15 @@ function pickSection() {
   }
   if (limits.length) lines.push(el("p", { class: "note" }, text("pick.limits"), " ", limits));
   if (pick.left_out.length) lines.push(el("p", { class: "note" }, text("pick.left_out"), " ",
-    pick.left_out.map(([i, why], n) => [n ? text("semicolon") : "", named(CONTENT.candidates[i].name), ` (${why})`])));
+    pick.left_out.map(([i, why], n) => [n ? text("semicolon") : "", named(CONTENT.candidates[i].name), text("bracket", { why })])));
   return section("pick", el("div", { class: open ? "pick open" : "pick" }, lines));
 }
 
 // Tables -----------------------------------------------------------------------------------------------------------------
 
-const GROUPS = ["accuracy", "cost", "end_to_end", "model", "training"];
+const GROUPS = ["accuracy", "areas", "files", "seeds", "cost", "end_to_end", "model", "memory", "training"];
 const FIRST_GROUPS = ["accuracy", "cost", "end_to_end"];
 
-// "up" to sort by it from small to large first, as one wants what is better on top.
 function sortedBy(columns) {
   const column = columns.find((c) => c.key === state.sort);
   const order = CONTENT.candidates.map((candidate, index) => ({ candidate, index }));
@@ -95,6 +97,13 @@ function sortHead(key, title, unit, better, more) {
       el("span", { class: "arrow", "aria-hidden": "true" }, active ? (state.descending ? " ↓" : " ↑") : "")));
 }
 
+// A whole number of many digits, in threes that are set apart; what is copied is the number as it is.
+function grouped(written) {
+  if (!/^\d{5,}$/.test(written)) return written;
+  const first = written.length % 3 || 3;
+  return [written.slice(0, first), ...written.slice(first).match(/\d{3}/g).map((part) => el("span", { class: "thousand" }, part))];
+}
+
 function seedsPart(candidate) {
   return el("span", { class: "seeds" }, candidate.runs.map((run) => hoverable(el("span", { class: "seed " + run.status }), candidate.name,
     [[text("seed"), run.seed === null ? "–" : run.seed], [text("status"), text("status." + run.status)],
@@ -118,14 +127,14 @@ function tableSection() {
     const starts = new Set(groups.map((group) => (columns.find((column) => column.group === group) || {}).key));
     const over = el("tr", {}, el("th", { class: "over", scope: "col" }, el("span", { class: "unseen" }, text("candidate"))), el("td", {}),
       groups.filter((group) => on.includes(group)).map((group) => el("th", { class: "over", scope: "colgroup", colspan: columns.filter((c) => c.group === group).length }, text("group." + group))));
-    const head = el("tr", {}, sortHead("name", text("candidate"), "", "low"), el("th", { scope: "col", class: "left" }, el("button", { type: "button", disabled: true, class: "unseen" }), text("runs")),
+    const head = el("tr", {}, sortHead("name", text("candidate"), "", "low"), el("th", { scope: "col", class: "left" }, el("span", { class: "between" }, text("runs"))),
       columns.map((column) => sortHead(column.key, columnTitle(column), column.unit, column.better, { class: starts.has(column.key) ? "starts" : null })));
     const figure = (candidate, column) => {
       const [written, value, why] = cell(candidate, column.key);
       const bounds = (column.bounds || []).map((key) => cell(candidate, key)[0]), p90 = column.p90 ? cell(candidate, column.p90)[0] : "";
       const best = value !== null && value === bestOf.get(column.key) && CONTENT.candidates.length > 1;
       return el("td", { class: [starts.has(column.key) ? "starts" : "", best ? "best" : ""].join(" ").trim() || null, "data-column": column.key, title: why || null },
-        written || el("span", { class: "unit" }, "–"), bounds[0] ? el("span", { class: "between" }, `${bounds[0]} – ${bounds[1]}`) : null,
+        written ? grouped(written) : el("span", { class: "unit" }, "–"), bounds[0] ? el("span", { class: "between" }, `${bounds[0]} – ${bounds[1]}`) : null,
         p90 ? el("span", { class: "between" }, "p90 " + p90) : null);
     };
     const body = rows.map(({ candidate, index }) => el("tr", { class: CONTENT.pick && CONTENT.pick.best === index ? "picked" : null },
@@ -133,7 +142,7 @@ function tableSection() {
       el("td", { class: "left" }, seedsPart(candidate)), columns.map((column) => figure(candidate, column))));
     return [
       el("div", { class: "controls" },
-        el("label", {}, text("filter"), el("input", { type: "search", value: state.filter, oninput: (event) => { remember({ filter: event.target.value }); part.redraw(); } })),
+        el("label", { class: "search" }, text("filter"), el("input", { type: "search", value: state.filter, oninput: (event) => { remember({ filter: event.target.value }); part.redraw(); } })),
         CONTENT.candidates.some((c) => c.front) ? check(text("frontOnly"), state.frontOnly, (value) => { remember({ frontOnly: value }); part.redraw(); }) : null,
         el("div", { class: "group", role: "group", "aria-label": text("columns") }, groups.map((group) =>
           el("button", { type: "button", "aria-pressed": String(on.includes(group)), onclick: () => {
@@ -186,19 +195,23 @@ function pairsSection() {
     const reference = found >= 0 ? found : CONTENT.pick && CONTENT.pick.best !== null ? CONTENT.pick.best : best;
     const pairs = CONTENT.pairs.filter((pair) => pair.second === reference).sort((a, b) => b.cells.difference[1] - a.cells.difference[1]);
     const ends = pairs.flatMap((pair) => [pair.cells.low, pair.cells.high, pair.cells.difference].map((c) => c[1])).filter((v) => v !== null);
-    const most = Math.max(...ends.map(Math.abs), 1e-4) * 1.08, x = (v) => 150 + (v / most) * 146;
-    const marks = ticks(-most, most, 4);
+    const most = Math.max(...ends.map(Math.abs), 1e-4) * 1.08, x = (v) => 50 + (v / most) * 46 + "%";
+    const marks = ticks(-most, most, innerWidth < 700 ? 2 : 4);
     const draw = (pair) => {
       const { difference, low, high } = pair.cells, index = pair.first;
-      return svg("svg", { viewBox: "0 0 300 22", "aria-hidden": "true" }, marks.values.map((v) => svg("path", { class: Math.abs(v) < 1e-12 ? "axis" : "grid", d: `M${x(v)},-6V28` })),
-        low[1] === null ? null : svg("path", { stroke: color(index), "stroke-width": 2, d: `M${x(low[1])},11H${x(high[1])}m0,-4v8M${x(low[1])},7v8` }), marker(index, x(difference[1]), 11, 5, {}));
+      const line = (from, to, y1, y2) => svg("line", { x1: x(from), x2: x(to), y1, y2, stroke: color(index), "stroke-width": 2 });
+      return svg("svg", { class: "flow", "aria-hidden": "true" },
+        marks.values.map((v) => svg("line", { class: Math.abs(v) < 1e-12 ? "axis" : "grid", x1: x(v), x2: x(v), y1: -9, y2: 31 })),
+        low[1] === null ? null : [line(low[1], high[1], 11, 11), line(low[1], low[1], 7, 15), line(high[1], high[1], 7, 15)],
+        svg("svg", { x: x(difference[1]), y: 11 }, marker(index, 0, 0, 5, {})));
     };
     const verdict = (pair) => {
       const words = text("verdict." + pair.verdict, { reference: CONTENT.candidates[reference].name });
       const more = pair.verdict === "no_difference" ? seedsWords(pair) : "";
       return el("td", { class: "left wide verdict " + ({ first: "better", second: "worse" }[pair.verdict] || "") }, words, more ? el("span", { class: "between" }, more) : null);
     };
-    const scale = svg("svg", { viewBox: "0 0 300 16", "aria-hidden": "true" }, marks.values.map((v) => svg("text", { class: "tick", x: x(v), y: 12, "text-anchor": "middle" }, (v > 1e-12 ? "+" : "") + v.toFixed(marks.digits))));
+    const scale = svg("svg", { class: "flow", "aria-hidden": "true" },
+      marks.values.map((v) => svg("text", { class: "tick", x: x(v), y: 16, "text-anchor": "middle" }, (v > 1e-12 ? "+" : "") + v.toFixed(marks.digits))));
     const rows = pairs.map((pair) => el("tr", {}, el("th", { scope: "row" }, named(CONTENT.candidates[pair.first].name)), el("td", { class: "draw" }, draw(pair)),
       el("td", { "data-pair": pair.first }, pair.cells.difference[0], pair.cells.low[0] ? el("span", { class: "between" }, `${pair.cells.low[0]} ${text("to")} ${pair.cells.high[0]}`) : null),
       el("td", {}, pair.cells.p_holm[0] || "–"), verdict(pair)));
@@ -206,7 +219,7 @@ function pairsSection() {
     return [
       el("div", { class: "controls" }, select(text("pair.reference"), CONTENT.candidates.map((c) => [c.name, c.name]), CONTENT.candidates[reference].name, (name) => { remember({ reference: name }); part.redraw(); })),
       el("div", { class: "scroll" }, el("table", { class: "figures forest" },
-        el("thead", {}, el("tr", {}, head("candidate"), el("th", { class: "left" }, scale), head("pair.difference"), head("pair.p"), head("pair.verdict", "left"))), el("tbody", {}, rows))),
+        el("thead", {}, el("tr", {}, head("candidate"), el("th", { class: "left draw", scope: "col" }, el("span", { class: "unseen" }, text("pair.picture")), scale), head("pair.difference"), head("pair.p"), head("pair.verdict", "left"))), el("tbody", {}, rows))),
     ];
   });
   part.redraw();
@@ -301,6 +314,11 @@ async function copy(words) {
   }
 }
 
+// Letters that hide or turn round what stands beside them, written out; what is copied is the command as it is.
+function visible(words) {
+  return words.replace(/[\p{Cf}\p{Cs}\p{Zl}\p{Zp}\u0000-\u0009\u000b-\u001f\u007f-\u009f]/gu, (letter) => "\\u{" + letter.codePointAt(0).toString(16) + "}");
+}
+
 function commandPart(title, lines) {
   const words = lines.join("\n");
   const button = el("button", { type: "button", "aria-label": text("copyOf", { name: title }), onclick: async () => {
@@ -309,7 +327,7 @@ function commandPart(title, lines) {
     document.getElementById("said").textContent = text("copied");
     setTimeout(() => { button.textContent = text("copy"); }, 1500);
   } }, text("copy"));
-  return el("div", { class: "command" }, el("h3", {}, named(title)), el("pre", {}, words), button);
+  return el("div", { class: "command" }, el("h3", {}, named(title)), el("pre", {}, visible(words)), button);
 }
 
 function commandsSection() {
