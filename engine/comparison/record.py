@@ -38,7 +38,8 @@ Box = tuple[float, float, float, float, float, int]  # x1 y1 x2 y2 in pixels of 
 
 @dataclass(frozen=True)
 class Machine:
-    """Where it was measured. ``noise``: by what share the latency of a candidate, measured against itself, differs."""
+    """Where it was measured. ``noise``: by what share the latency of a candidate, measured against itself, differs.
+    ``measured``: a digest of what the measures are of; where it is the same, they are not taken again."""
 
     name: str = ""
     cores: int | None = None
@@ -52,6 +53,7 @@ class Machine:
     # of what ran candidates beside PyTorch: {name: version}
     runtimes: dict[str, str] = field(default_factory=dict)
     noise: float | None = None
+    measured: str = ""
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,7 @@ class Settings:
     metric: str = "map50_95"
     batch_size: int | None = None
     runtimes: tuple[str, ...] = ("pytorch",)
+    runs: int | None = None
     train: tuple[str, ...] = ()
 
 

@@ -1,0 +1,167 @@
+"""What the runs of candidates tell of their accuracy, and of the differences between them: 95 % intervals, and verdicts.
+
+    Sample            of one candidate: its figure for each seed, and the same on resamples of the images
+    estimate          its mean over seeds, with an interval over images and seeds
+    compare_pairs     all pairs, their p-values corrected by Holm
+
+Images and seeds are both drawn from what there could have been, so both count (a model with two random effects). What the
+mean of S seeds varies by when other images are drawn is seen in the resamples; what it varies by when other seeds are drawn,
+in the variance s² between the seeds, as s² / S. That variance holds the part, too, by which each training takes to each image
+in its own way; the resamples have it already, and it is taken out once. Three seeds tell little of s²: so the bounds are those
+of Student's t, with the degrees of freedom that Satterthwaite (Biometrics Bulletin 2, 1946) gives such a sum.
+"""
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from engine.comparison.record import FIRST, NO_DIFFERENCE, SECOND, TOO_FEW, Estimate, Pair
+from engine.comparison.student import quantile, two_sided
+
+# no winner is named below so many seeds
+LEAST_SEEDS = 3
+ALPHA = 0.05
+# a difference that would be worth knowing, half a point of mAP; and how surely more seeds should show it
+WORTH, POWER = 0.005, 0.8
+MOST_MORE = 1000
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A candidate's ``figures`` [S], one for each seed, and the same on R resamples of the images, ``resampled`` [S, R], which
+    are the same resamples for all candidates. ``factor``: what a sum of squares over the resamples is multiplied by to become
+    a variance: 1 / (R - 1) for a bootstrap, (R - 1) / R for a jackknife. ``draws``: how many images or groups of them."""
+
+    name: str
+    figures: np.ndarray
+    resampled: np.ndarray
+    factor: float
+    draws: int
+
+    @property
+    def seeds(self) -> int:
+        return len(self.figures)
+
+    @property
+    def between(self) -> float:
+        """The variance of the figure between seeds, s²."""
+        return float(self.figures.var(ddof=1)) if self.seeds > 1 else math.nan
+
+    @property
+    def shared(self) -> float:
+        """What of s² comes of the images: of each training's own way with each of them."""
+        if self.seeds < 2:
+            return math.nan
+        own = self.resampled - self.resampled.mean(0)
+        return float(sum(_spread(row, self.factor) for row in own) / (self.seeds - 1))
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The variance of a mean or of a difference of means, and the degrees of freedom it is known with."""
+
+    variance: float
+    df: float
+
+    def margin(self, p: float = 1 - ALPHA / 2) -> float:
+        """How far the bounds of the interval lie from its middle."""
+        return quantile(p, self.df) * math.sqrt(self.variance)
+
+
+def estimate(sample: Sample) -> Estimate:
+    """The mean over the seeds; of one seed alone, without an interval: nothing is known of how others would do."""
+    mean = float(sample.figures.mean())
+    if sample.seeds < 2:
+        return Estimate(mean)
+    margin = spread_of(sample.resampled.mean(0), [sample]).margin()
+    return Estimate(mean, max(0.0, mean - margin), min(1.0, mean + margin))
+
+
+def spread_of(resampled: np.ndarray, samples: Sequence[Sample], seeds: int | None = None) -> Spread:
+    """That of a sum or difference of means of ``samples``, which on the resamples gave ``resampled`` [R].
+
+    With ``seeds`` it is what so many of each would give. Every sample has two seeds at least.
+    """
+    now = sum(s.shared / s.seeds for s in samples)
+    # of the images alone, whatever the seeds
+    images = _spread(resampled, samples[0].factor)
+    if seeds is not None:
+        images = max(0.0, images - now) + sum(s.shared / seeds for s in samples)
+    counts = [seeds or s.seeds for s in samples]
+    parts = [s.between / n for s, n in zip(samples, counts, strict=True)]
+    twice = sum(s.shared / n for s, n in zip(samples, counts, strict=True))
+    # none of the two can be more than the whole
+    variance = max(images + sum(parts) - twice, images, sum(parts))
+    weights = images**2 / max(samples[0].draws - 1, 1) + sum(
+        part**2 / (n - 1) for part, n in zip(parts, counts, strict=True)
+    )
+    return Spread(variance, max(1.0, variance**2 / weights) if weights else 1.0)
+
+
+def _spread(values: np.ndarray, factor: float) -> float:
+    return float(((values - values.mean()) ** 2).sum() * factor)
+
+
+def compare_pairs(samples: Sequence[Sample], metric: str) -> list[Pair]:
+    """All pairs, the better of each first by its mean. Their p-values are corrected for all of them: which one is the best is
+    seen in the same figures, so that a correction for its own pairs alone would find winners where there are none."""
+    ordered = sorted(samples, key=lambda s: -s.figures.mean())
+    pairs = [_pair(first, second, metric) for first, second in itertools.combinations(ordered, 2)]
+    corrected = holm([p.p for p in pairs if p.p is not None])
+    found = []
+    for pair in pairs:
+        if pair.p is None:
+            found.append(pair)
+            continue
+        few = min(s.seeds for s in samples if s.name in (pair.first, pair.second)) < LEAST_SEEDS
+        p_holm = corrected.pop(0)
+        shown = FIRST if pair.difference > 0 else SECOND
+        verdict = TOO_FEW if few else shown if p_holm <= ALPHA else NO_DIFFERENCE
+        found.append(Pair(**{**vars(pair), "p_holm": p_holm, "verdict": verdict}))
+    return found
+
+
+def _pair(first: Sample, second: Sample, metric: str) -> Pair:
+    """Without a verdict; without an interval where one of the two has a single seed."""
+    difference = float(first.figures.mean() - second.figures.mean())
+    if min(first.seeds, second.seeds) < 2:
+        return Pair(first.name, second.name, metric, difference)
+    gained = first.resampled.mean(0) - second.resampled.mean(0)
+    spread = spread_of(gained, (first, second))
+    margin = spread.margin()
+    p = two_sided(difference / math.sqrt(spread.variance), spread.df) if spread.variance else float(difference == 0)
+    low, high = difference - margin, difference + margin
+    more = seeds_more(gained, (first, second))
+    return Pair(first.name, second.name, metric, difference, low, high, p, seeds_more=more)
+
+
+def seeds_more(gained: np.ndarray, samples: Sequence[Sample]) -> int | None:
+    """How many seeds more of each would show a difference of WORTH with a probability of POWER; None where the images are
+    too few for any number of seeds to do so."""
+    had = max(s.seeds for s in samples)
+
+    def shows(more: int) -> bool:
+        spread = spread_of(gained, samples, had + more)
+        return spread.margin() + spread.margin(POWER) <= WORTH
+
+    if not shows(MOST_MORE):
+        return None
+    low, high = -1, MOST_MORE
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if shows(middle) else (middle, high)
+    return high
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """p-values corrected for their number (Holm, Scandinavian Journal of Statistics 6, 1979): each may be held against the
+    level by which one false finding among all of them is to be kept rare."""
+    order = sorted(range(len(p)), key=lambda i: p[i])
+    corrected, most = [0.0] * len(p), 0.0
+    for rank, i in enumerate(order):
+        most = max(most, min(1.0, p[i] * (len(p) - rank)))
+        corrected[i] = most
+    return corrected
