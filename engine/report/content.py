@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from engine.comparison import tables
+from engine.comparison.pick import latency_of
 from engine.comparison.record import (
     DONE,
     FAILED,
@@ -32,7 +33,7 @@ from utils.plots.draw import PALETTE
 # between two loads of the page while the comparison goes on
 RELOAD_SECONDS = 10
 # of a curve; of the boxes of one model on one picture, and the least confidence, which is the least that the page can show
-MOST_POINTS, MOST_BOXES, LEAST_CONFIDENCE = 150, 100, 0.05
+MOST_POINTS, MOST_BOXES, LEAST_CONFIDENCE = 150, 100, 0.25
 DIFFERENCE, P_VALUE = "+.4f", ".2g"
 
 
@@ -47,8 +48,8 @@ def content(comparison: Comparison, folder: Path, side: int, quality: int) -> di
     places = {candidate.name: i for i, candidate in enumerate(comparison.candidates)}
     return {
         "title": shown(comparison.title),
-        "created": comparison.created,
-        "updated": comparison.updated or comparison.created,
+        "created": _minute(comparison.created),
+        "updated": _minute(comparison.updated or comparison.created),
         "command": comparison.command,
         "stage": comparison.stage,
         "reload": RELOAD_SECONDS,
@@ -63,10 +64,16 @@ def content(comparison: Comparison, folder: Path, side: int, quality: int) -> di
             p for pair in comparison.pairs for p in _pairs(pair, places) if pair.metric == comparison.settings.metric
         ],
         "pick": _pick(comparison, places),
+        "confidence": LEAST_CONFIDENCE,
         "classes": [shown(name) for name in comparison.data.names],
         "colors": ["#" + bytes(color).hex() for color in PALETTE],
         "pictures": [p for picture in comparison.pictures if (p := _picture(picture, places, folder, side, quality))],
     }
+
+
+def _minute(time: str) -> str:
+    """2026-01-05T09:12:44+00:00 → 2026-01-05 09:12"""
+    return shown(time[:16].replace("T", " "))
 
 
 def _column(column: Column, found: list[Column]) -> dict[str, Any]:
@@ -175,10 +182,35 @@ def _pick(comparison: Comparison, places: dict[str, int]) -> dict[str, Any] | No
     pick = comparison.pick
     if pick is None:
         return None
-    flags = [["--" + flag.lstrip("-").replace("_", "-"), f"{most:g}"] for flag, most in pick.constraints.items()]
-    out = [[places[name], shown(why, MOST_SAID)] for name, why in pick.left_out.items() if name in places]
+    flags = [["--" + name.replace("_", "-"), _typed(most)] for name, most in pick.constraints.items()]
+    out = [
+        [places[name], shown(why, MOST_SAID), _excess(comparison, name)]
+        for name, why in pick.left_out.items()
+        if name in places
+    ]
     best, second = (places.get(name) for name in (pick.best, pick.second))
     return {"constraints": flags, "best": best, "second": second, "left_out": out}
+
+
+def _typed(number: float) -> str:
+    """3e6 → 3000000, as one types it."""
+    return f"{number:.15g}"
+
+
+def _excess(comparison: Comparison, name: str) -> list[str] | None:
+    """What of a candidate is more than was asked for, for words in any language: kind, figure, unit, limit."""
+    candidate = comparison.candidate(name)
+    latency = latency_of(candidate, comparison.settings.runtimes)
+    have = {
+        "max_latency": ("end_to_end", latency and latency.median_ms, ".2f", "ms"),
+        "max_params": ("parameters", candidate.parameters, "d", ""),
+        "max_gflops": ("gflops", candidate.gflops, ".2f", ""),
+    }
+    for flag, most in comparison.pick.constraints.items():
+        kind, value, form, unit = have.get(flag, ("", None, "", ""))
+        if value is not None and value > most:
+            return [kind, write_figure(value, form), unit, _typed(most)]
+    return None
 
 
 def _picture(picture: Picture, places: dict[str, int], folder: Path, side: int, quality: int) -> dict[str, Any] | None:

@@ -34,21 +34,20 @@ class Browser:
 
     @classmethod
     @contextmanager
-    def start(cls, folder: Path, language: str = "en-US"):
+    def start(cls, folder: Path):
         """A browser that keeps its profile in ``folder`` and reads NUL-terminated commands from descriptor 3, answers on 4."""
         ours, theirs = os.pipe(), os.pipe()
         # --no-sandbox: there are none for root, nor in containers
-        flags = f"--headless=new --no-sandbox --disable-gpu --disable-dev-shm-usage --no-first-run --lang={language}"
+        flags = "--headless=new --no-sandbox --disable-gpu --disable-dev-shm-usage --no-first-run"
         flags += f" --remote-debugging-pipe --user-data-dir={folder} --hide-scrollbars --disable-extensions"
         command = [find_browser(), *flags.split(), "about:blank"]
         script = f'exec 3<&{ours[0]} 4>&{theirs[1]}; exec "$@"'
-        environment = {**os.environ, "LANGUAGE": language, "HOME": str(folder)}
         process = subprocess.Popen(
             ["bash", "-c", script, "browser", *command],
             pass_fds=(ours[0], theirs[1]),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            env=environment,
+            env={**os.environ, "HOME": str(folder)},
             start_new_session=True,
         )
         for descriptor in (ours[0], theirs[1]):
@@ -59,7 +58,7 @@ class Browser:
             browser.session = browser.send("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
             for domain in ("Page", "Runtime", "Log"):
                 browser.send(f"{domain}.enable")
-            browser.send("Emulation.setLocaleOverride", locale=language)
+            browser.speak("en-US")
             yield browser
         finally:
             os.killpg(process.pid, signal.SIGKILL)
@@ -126,7 +125,8 @@ class Browser:
             self.send("Input.dispatchMouseEvent", type=kind, x=x, y=y, **button)
 
     def press(self, key: str) -> None:
-        extra = {"Enter": {"text": "\r", "windowsVirtualKeyCode": 13}, "Tab": {"windowsVirtualKeyCode": 9}}.get(key, {})
+        codes = {"Enter": 13, "Escape": 27, "ArrowLeft": 37, "ArrowRight": 39}
+        extra = {"windowsVirtualKeyCode": codes[key], **({"text": "\r"} if key == "Enter" else {})}
         for kind in ("keyDown", "keyUp"):
             self.send("Input.dispatchKeyEvent", type=kind, key=key, code=key, **extra)
 
@@ -136,6 +136,10 @@ class Browser:
         )
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.send("Emulation.setEmulatedMedia", features=[scheme])
+
+    def speak(self, language: str) -> None:
+        """The language that pages are asked for from now on."""
+        self.send("Emulation.setUserAgentOverride", userAgent="Chromium", acceptLanguage=language)
 
     def picture(self, file: Path) -> None:
         """The whole page as a PNG."""

@@ -31,7 +31,7 @@ function named(text) {
 // What the reader has chosen. It outlives a reload where the browser keeps anything for a local file.
 const state = (() => {
   const kept = { language: "", theme: "", sort: null, descending: true, filter: "", groups: null, frontOnly: false, x: null, y: null,
-    log: null, hidden: [], curve: "map50_95", over: "epoch", reference: null, confidence: 0.25 };
+    log: null, hidden: [], curve: "map50_95", over: "epoch", reference: null, confidence: CONTENT.confidence };
   try { Object.assign(kept, JSON.parse(sessionStorage.getItem(location.pathname) || "{}")); } catch { /* nothing is kept */ }
   return kept;
 })();

@@ -5,8 +5,8 @@ function progressPart() {
   const { done, total, share, left } = CONTENT.progress;
   if (CONTENT.stage === "finished") return null;
   return el("div", { class: "progress" },
-    el("p", {}, el("strong", {}, text("stage." + CONTENT.stage)), " ", text("progress.done", { done, total }),
-      left === null ? null : " " + text("progress.left", { left: duration(left) })),
+    el("p", {}, el("strong", {}, text("stage." + CONTENT.stage)), " ", total ? text("progress.done", { done, total }) : null,
+      !left ? null : " " + text("progress.left", { left: duration(left) })),
     el("progress", { max: 1, value: share, "aria-label": text("progress.label") }),
     el("p", { class: "note" }, text("progress.reload", { seconds: CONTENT.reload })));
 }
@@ -37,6 +37,11 @@ function seedsWords(pair) {
   return text(["pair.none", "pair.seed"][pair.seeds_more] || "pair.seeds", { n: pair.seeds_more });
 }
 
+function excessWords([kind, figure, unit, most]) {
+  const what = kind === "end_to_end" ? text("group.end_to_end") : text("column." + kind);
+  return text("pick.excess", { what, figure: unit ? figure + " " + unit : figure, most });
+}
+
 function pickSection() {
   const pick = CONTENT.pick;
   if (!pick) return null;
@@ -63,7 +68,7 @@ function pickSection() {
   }
   if (limits.length) lines.push(el("p", { class: "note" }, text("pick.limits"), " ", limits));
   if (pick.left_out.length) lines.push(el("p", { class: "note" }, text("pick.left_out"), " ",
-    pick.left_out.map(([i, why], n) => [n ? text("semicolon") : "", named(CONTENT.candidates[i].name), text("bracket", { why })])));
+    pick.left_out.map(([i, why, excess], n) => [n ? text("semicolon") : "", named(CONTENT.candidates[i].name), text("bracket", { why: excess ? excessWords(excess) : why })])));
   return section("pick", el("div", { class: open ? "pick open" : "pick" }, lines));
 }
 
@@ -159,7 +164,7 @@ function tableSection() {
 
 function runsSection() {
   const runs = CONTENT.candidates.flatMap((candidate) => candidate.runs.map((run) => ({ candidate, run })));
-  if (runs.every(({ run }) => run.status === "done")) return null;
+  if (!CONTENT.settings.epochs || runs.every(({ run }) => run.status === "done")) return null;
   const rows = runs.map(({ candidate, run }) => el("tr", {},
     el("th", { scope: "row" }, named(candidate.name)), el("td", {}, run.seed === null ? "–" : run.seed),
     el("td", { class: "left" }, el("span", { class: "status" }, el("span", { class: "seed " + run.status }), text("status." + run.status))),
@@ -277,7 +282,7 @@ function picturesSection() {
         el("figcaption", { class: index === null ? "unit" : null }, named(name)));
     })))));
   const value = el("output", {}, state.confidence.toFixed(2));
-  const slider = el("input", { type: "range", min: 0.05, max: 0.95, step: 0.05, value: state.confidence, oninput: (event) => {
+  const slider = el("input", { type: "range", min: CONTENT.confidence, max: 0.95, step: 0.05, value: state.confidence, oninput: (event) => {
     remember({ confidence: Number(event.target.value) });
     value.textContent = state.confidence.toFixed(2);
     part.redraw();
