@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from engine.comparison.record import DONE, RUNNING, TRAINING, WAITING
+from engine.comparison.record import DONE, FAILED, RUNNING, TOO_FEW, TRAINING, WAITING, Candidate, Pick, Run
 from engine.comparison.tables import write_csv
 from engine.report.page import write_page
 from tests.helpers.browser import Browser, find_browser
@@ -277,3 +277,48 @@ def test_it_can_be_printed(page, folder, tmp_path):
         595,
     ]
     assert page.run("document.querySelector('#chart .chart > svg').getAttribute('viewBox').startsWith('0 0 3')")
+
+
+def variants(folder) -> dict:
+    """Comparisons that lack what others have."""
+    whole = example(folder, pictures=0)
+    few = example(folder, pictures=0, seeds=1)
+    bare = [Candidate(c.name, parameters=c.parameters, latencies=c.latencies[:1]) for c in whole.candidates]
+    waits = [Candidate(c.name, runs=tuple(Run(seed) for seed in range(3))) for c in whole.candidates]
+    lost = tuple(replace(run, status=FAILED, message="error: no space", curve=()) for run in whole.candidates[0].runs)
+    broken = (Candidate("broken", runs=lost, message="no run of it is done"), *whole.candidates[1:])
+    many = tuple(replace(c, name=f"{c.name}_{i}") for i in range(5) for c in whole.candidates)
+    none = replace(whole, candidates=(), pairs=(), pick=None)
+    unnamed = tuple(replace(pair, verdict=TOO_FEW, low=None, high=None, p=None, p_holm=None) for pair in few.pairs)
+    return {
+        "sizes alone": replace(
+            whole, candidates=tuple(bare), pairs=(), pick=Pick(), settings=replace(whole.settings, epochs=0, seeds=())
+        ),
+        "just begun": replace(none, stage=TRAINING, candidates=tuple(waits)),
+        "one seed": replace(few, pairs=unnamed, pick=Pick(open="below three seeds of each no winner is named")),
+        "none fits": replace(
+            whole, pick=Pick({"max_gflops": 1.0}, left_out={c.name: "more" for c in whole.candidates})
+        ),
+        "one failed": replace(whole, candidates=broken, pairs=(), pick=Pick(best="yolov5n")),
+        "one candidate": replace(whole, candidates=whole.candidates[:1], pairs=(), pick=Pick(best="yolov5n")),
+        "many": replace(whole, candidates=many, pairs=(), pick=None),
+        "nothing": none,
+    }
+
+
+def test_what_is_not_known_is_left_out(page, tmp_path):
+    said = {}
+    for name, comparison in variants(tmp_path).items():
+        write_page(comparison, tmp_path / "page.html")
+        for width in (390, 1600):
+            page.screen(width)
+            page.open(tmp_path / "page.html")
+            assert not page.complaints, name
+            assert page.run("document.documentElement.scrollWidth") == width, name
+        said[name] = page.run("document.body.innerText")
+        assert not re.search(r"\b(null|undefined|NaN|Infinity)\b|\{\w+\}", said[name]), name
+    assert "No accuracy was measured" in said["sizes alone"] and "Training curves" not in said["sizes alone"]
+    assert "0 of 24 runs are done" in said["just begun"] and "Runs" in said["just begun"]
+    assert "Below three seeds" in said["one seed"] and "not judged" in said["one seed"]
+    assert "No candidate keeps within these limits" in said["none fits"]
+    assert "error: no space" in said["one failed"]
