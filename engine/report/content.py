@@ -32,8 +32,10 @@ from utils.plots.draw import PALETTE
 
 # between two loads of the page while the comparison goes on
 RELOAD_SECONDS = 10
-# of a curve; of the boxes of one model on one picture, and the least confidence, which is the least that the page can show
-MOST_POINTS, MOST_BOXES, LEAST_CONFIDENCE = 150, 100, 0.25
+# of the points of one curve and of all; of the boxes of one model on one picture and of all
+MOST_POINTS, ALL_POINTS, MOST_BOXES, ALL_BOXES = 150, 20_000, 100, 16_000
+# of the boxes: the least that can be asked for on the page
+LEAST_CONFIDENCE = 0.25
 DIFFERENCE, P_VALUE = "+.4f", ".2g"
 
 
@@ -46,6 +48,8 @@ def content(comparison: Comparison, folder: Path, side: int, quality: int) -> di
     rows = {row["candidate"]: row for row in tables.rows(comparison)}
     found = columns(comparison, list(rows.values()))
     places = {candidate.name: i for i, candidate in enumerate(comparison.candidates)}
+    boxes = min(MOST_BOXES, ALL_BOXES // max(1, len(comparison.pictures) * len(places)))
+    points = min(MOST_POINTS, ALL_POINTS // max(1, sum(len(candidate.runs) for candidate in comparison.candidates)))
     return {
         "title": shown(comparison.title),
         "created": _minute(comparison.created),
@@ -55,11 +59,13 @@ def content(comparison: Comparison, folder: Path, side: int, quality: int) -> di
         "reload": RELOAD_SECONDS,
         "progress": _progress(comparison),
         "data": asdict(comparison.data) | {"names": None, "file": shown(comparison.data.file)},
-        "settings": asdict(comparison.settings) | {"train": " ".join(comparison.settings.train)},
+        "settings": asdict(comparison.settings) | {"train": shown(" ".join(comparison.settings.train), MOST_SAID)},
         "machine": asdict(comparison.machine) | {"noise": write_figure(comparison.machine.noise, ".1%")},
         "metrics": METRICS,
         "columns": [_column(column, found) for column in found],
-        "candidates": [_candidate(candidate, found, rows[candidate.name]) for candidate in comparison.candidates],
+        "candidates": [
+            _candidate(candidate, found, rows[candidate.name], points) for candidate in comparison.candidates
+        ],
         "pairs": [
             p for pair in comparison.pairs for p in _pairs(pair, places) if pair.metric == comparison.settings.metric
         ],
@@ -67,7 +73,11 @@ def content(comparison: Comparison, folder: Path, side: int, quality: int) -> di
         "confidence": LEAST_CONFIDENCE,
         "classes": [shown(name) for name in comparison.data.names],
         "colors": ["#" + bytes(color).hex() for color in PALETTE],
-        "pictures": [p for picture in comparison.pictures if (p := _picture(picture, places, folder, side, quality))],
+        "pictures": [
+            _picture(picture, jpeg, places, boxes)
+            for picture in comparison.pictures
+            if (jpeg := _jpeg(folder / picture.file, side, quality))
+        ],
     }
 
 
@@ -83,7 +93,7 @@ def _column(column: Column, found: list[Column]) -> dict[str, Any]:
     return said | {"bounds": bounds, "p90": more.get("p90")}
 
 
-def _candidate(candidate: Candidate, found: list[Column], row: tables.Row) -> dict[str, Any]:
+def _candidate(candidate: Candidate, found: list[Column], row: tables.Row, points: int) -> dict[str, Any]:
     why = {(t.part, t.runtime, str(t.batch)): t.why for t in candidate.latencies}
     cells = {
         column.key: [
@@ -98,14 +108,13 @@ def _candidate(candidate: Candidate, found: list[Column], row: tables.Row) -> di
         "message": shown(candidate.message, MOST_SAID),
         "front": bool(candidate.on_front),
         "cells": cells,
-        "runs": [_run(run) for run in candidate.runs],
+        "runs": [_run(run, points) for run in candidate.runs],
     }
 
 
-def _run(run: Run) -> dict[str, Any]:
-    # the last point stays
-    step = -(-len(run.curve) // MOST_POINTS)
-    points = run.curve[::-1][:: max(1, step)][::-1]
+def _run(run: Run, most: int) -> dict[str, Any]:
+    # evenly thinned out, the last point kept
+    points = run.curve[::-1][:: max(1, -(-len(run.curve) // max(most, 2)))][::-1]
     return {
         "seed": run.seed,
         "status": run.status,
@@ -213,9 +222,8 @@ def _excess(comparison: Comparison, name: str) -> list[str] | None:
     return None
 
 
-def _picture(picture: Picture, places: dict[str, int], folder: Path, side: int, quality: int) -> dict[str, Any] | None:
-    """None where its file is gone, or no picture any more."""
-    file = folder / picture.file
+def _jpeg(file: Path, side: int, quality: int) -> bytes | None:
+    """The picture as JPEG; None where its file is gone, or no picture any more."""
     try:
         image = read_image(file)
     except ImageError:
@@ -224,19 +232,23 @@ def _picture(picture: Picture, places: dict[str, int], folder: Path, side: int, 
     if factor < 1:
         size = [max(1, round(edge * factor)) for edge in (image.shape[1], image.shape[0])]
         image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    jpeg = cv2.imencode(".jpg", np.ascontiguousarray(image[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
-    boxes = [None if name not in picture.boxes else _boxes(picture.boxes[name]) for name in places]
+    bgr = np.ascontiguousarray(image[..., ::-1])
+    return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
+
+
+def _picture(picture: Picture, jpeg: bytes, places: dict[str, int], most: int) -> dict[str, Any]:
+    found = [None if name not in picture.boxes else _boxes(picture.boxes[name], most) for name in places]
     return {
-        "file": shown(file.name),
+        "file": shown(Path(picture.file).name),
         "width": picture.width,
         "height": picture.height,
-        "jpeg": b64encode(jpeg.tobytes()).decode(),
-        "labels": _boxes(picture.labels),
-        "boxes": boxes,
+        "jpeg": b64encode(jpeg).decode(),
+        "labels": _boxes(picture.labels, MOST_BOXES),
+        "boxes": found,
     }
 
 
-def _boxes(boxes: tuple[Box, ...]) -> list[list[float]]:
+def _boxes(boxes: tuple[Box, ...], most: int) -> list[list[float]]:
     """The surest of them, x1 y1 x2 y2 to a tenth of a pixel, confidence to a hundredth, class."""
-    sure = sorted((box for box in boxes if box[4] >= LEAST_CONFIDENCE), key=lambda box: -box[4])[:MOST_BOXES]
+    sure = sorted((box for box in boxes if box[4] >= LEAST_CONFIDENCE), key=lambda box: -box[4])[:most]
     return [[*(round(v, 1) for v in box[:4]), round(box[4], 2), box[5]] for box in sure]

@@ -28,17 +28,24 @@ function named(text) {
   return el("bdi", { title: text }, text);
 }
 
-// What the reader has chosen. It outlives a reload where the browser keeps anything for a local file.
+// A browser may keep nothing for a local file: then a page that is loaded anew is as it was at first.
+function stored(key) {
+  try { return sessionStorage.getItem(`${location.pathname} ${key}`); } catch { return null; }
+}
+
+function store(key, value) {
+  try { sessionStorage.setItem(`${location.pathname} ${key}`, value); } catch { /* nothing is kept */ }
+}
+
+// What the reader has chosen.
 const state = (() => {
   const kept = { language: "", theme: "", sort: null, descending: true, filter: "", groups: null, frontOnly: false, x: null, y: null,
     log: null, hidden: [], curve: "map50_95", over: "epoch", reference: null, confidence: CONTENT.confidence };
-  try { Object.assign(kept, JSON.parse(sessionStorage.getItem(location.pathname) || "{}")); } catch { /* nothing is kept */ }
-  return kept;
+  return Object.assign(kept, JSON.parse(stored("state") || "{}"));
 })();
 
 function remember(changes) {
-  Object.assign(state, changes);
-  try { sessionStorage.setItem(location.pathname, JSON.stringify(state)); } catch { /* nothing is kept */ }
+  store("state", JSON.stringify(Object.assign(state, changes)));
 }
 
 function language() {

@@ -42,6 +42,11 @@ function drawCharts() {
 
 paint();
 render();
+// a page that loads itself anew stays where its reader has got to
+if (CONTENT.stage !== "finished") {
+  scrollTo(0, Number(stored("scroll")) || 0);
+  addEventListener("pagehide", () => store("scroll", scrollY));
+}
 let width = innerWidth;
 addEventListener("resize", () => { if (innerWidth !== width) { width = innerWidth; drawCharts(); } });
 addEventListener("beforeprint", () => { printing = true; drawCharts(); });

@@ -169,8 +169,9 @@ function runsSection() {
     el("th", { scope: "row" }, named(candidate.name)), el("td", {}, run.seed === null ? "–" : run.seed),
     el("td", { class: "left" }, el("span", { class: "status" }, el("span", { class: "seed " + run.status }), text("status." + run.status))),
     el("td", {}, `${run.epochs} / ${CONTENT.settings.epochs}`), el("td", {}, run.seconds === null ? "–" : duration(run.seconds)),
+    el("td", {}, run.curve.length ? run.curve[run.curve.length - 1][3].toFixed(4) : "–"),
     el("td", { class: "left wide why" }, run.message)));
-  const heads = ["candidate", "seed", "status", "curves.epoch", "curves.seconds", "message"];
+  const heads = ["candidate", "seed", "status", "curves.epoch", "curves.seconds", "soFar", "message"];
   return section("runs", el("div", { class: "scroll" }, el("table", { class: "figures" },
     el("thead", {}, el("tr", {}, heads.map((key) => el("th", { scope: "col", class: ["status", "message"].includes(key) ? "left" : null }, el("span", { class: "between" }, text(key)))))), el("tbody", {}, rows))));
 }

@@ -221,6 +221,10 @@ def test_hostile_names_are_shown_and_nothing_more(page, folder):
     runs = page.run("document.querySelector('#runs').innerText")
     assert "12 / 30" in runs and "waits" in runs
     assert "8 of 24" in page.run("document.querySelector('.progress').innerText")
+    # it stays where its reader has got to
+    page.run("scrollTo(0, 700)")
+    page.open(folder / "hostile.html")
+    assert page.run("scrollY") == 700
 
 
 def test_the_policy_forbids_what_is_not_the_pages_own(browser, folder):
