@@ -19,7 +19,7 @@ from engine.report.content import RELOAD_SECONDS, content
 from utils.files import replacing
 
 TEMPLATE = Path(__file__).parent / "template"
-SCRIPTS = ("dom.js", "charts.js", "sections.js", "page.js")
+SCRIPTS = ("dom.js", "charts.js", "sections.js", "tables.js", "pairs.js", "pictures.js", "page.js")
 MOST_BYTES = 2_000_000
 # (longest side in pixels, quality) of the pictures: the first with which the page keeps within MOST_BYTES
 PICTURES = ((640, 82), (480, 78), (360, 70), (240, 60), (120, 50))

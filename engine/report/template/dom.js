@@ -30,17 +30,40 @@ function named(text) {
 
 // A browser may keep nothing for a local file: then a page that is loaded anew is as it was at first.
 function stored(key) {
-  try { return sessionStorage.getItem(`${location.pathname} ${key}`); } catch { return null; }
+  try {
+    return sessionStorage.getItem(`${location.pathname} ${key}`);
+  } catch {
+    return null;
+  }
 }
 
 function store(key, value) {
-  try { sessionStorage.setItem(`${location.pathname} ${key}`, value); } catch { /* nothing is kept */ }
+  try {
+    sessionStorage.setItem(`${location.pathname} ${key}`, value);
+  } catch {
+    /* nothing is kept */
+  }
 }
 
 // What the reader has chosen.
 const state = (() => {
-  const kept = { language: "", theme: "", sort: null, descending: true, filter: "", groups: null, frontOnly: false, x: null, y: null,
-    log: null, hidden: [], curve: "map50_95", over: "epoch", reference: null, confidence: CONTENT.confidence };
+  const kept = {
+    language: "",
+    theme: "",
+    sort: null,
+    descending: true,
+    filter: "",
+    groups: null,
+    frontOnly: false,
+    x: null,
+    y: null,
+    log: null,
+    hidden: [],
+    curve: "map50_95",
+    over: "epoch",
+    reference: null,
+    confidence: CONTENT.confidence,
+  };
   return Object.assign(kept, JSON.parse(stored("state") || "{}"));
 })();
 
@@ -56,7 +79,9 @@ function language() {
 function text(key, values) {
   const found = TEXTS[key];
   if (!found) return null;
-  return found[language()].replace(/\{(\w+)\}/g, (whole, name) => (values && name in values ? String(values[name]) : whole));
+  return found[language()].replace(/\{(\w+)\}/g, (whole, name) =>
+    values && name in values ? String(values[name]) : whole,
+  );
 }
 
 // The same as pieces to put into an element: names among the values become elements.
@@ -85,15 +110,22 @@ function duration(seconds) {
 const tip = {
   node: document.getElementById("tip"),
   show(at, title, lines) {
-    this.node.replaceChildren(el("b", {}, title), ...lines.map(([name, value]) => el("div", {}, el("span", {}, name), el("span", {}, value))));
+    this.node.replaceChildren(
+      el("b", {}, title),
+      ...lines.map(([name, value]) => el("div", {}, el("span", {}, name), el("span", {}, value))),
+    );
     this.node.hidden = false;
-    const place = at.getBoundingClientRect(), own = this.node.getBoundingClientRect(), edge = document.documentElement.clientWidth - 8;
+    const place = at.getBoundingClientRect(),
+      own = this.node.getBoundingClientRect(),
+      edge = document.documentElement.clientWidth - 8;
     const left = Math.max(8, Math.min(place.left + place.width / 2 - own.width / 2, edge - own.width));
     const above = place.top - own.height - 10;
     this.node.style.left = left + scrollX + "px";
     this.node.style.top = (above > 4 ? above : place.bottom + 10) + scrollY + "px";
   },
-  hide() { this.node.hidden = true; },
+  hide() {
+    this.node.hidden = true;
+  },
 };
 
 // An element that shows figures on hover and on focus.
@@ -108,24 +140,45 @@ function hoverable(node, title, lines) {
 }
 
 function select(label, options, value, change) {
-  const chosen = el("select", { onchange: (event) => change(event.target.value) },
-    options.map(([key, title]) => el("option", { value: key, selected: key === value }, title)));
+  const chosen = el(
+    "select",
+    { onchange: (event) => change(event.target.value) },
+    options.map(([key, title]) => el("option", { value: key, selected: key === value }, title)),
+  );
   return el("label", {}, label, chosen);
 }
 
 function check(label, value, change) {
-  return el("label", {}, el("input", { type: "checkbox", checked: value, onchange: (event) => change(event.target.checked) }), label);
+  return el(
+    "label",
+    {},
+    el("input", { type: "checkbox", checked: value, onchange: (event) => change(event.target.checked) }),
+    label,
+  );
 }
 
 // Buttons of which one is down.
 function choice(label, options, value, change) {
-  return el("div", { class: "group", role: "group", "aria-label": label },
+  return el(
+    "div",
+    { class: "group", role: "group", "aria-label": label },
     options.map(([key, title, lang]) =>
-      el("button", { type: "button", lang, "aria-pressed": String(key === value), "data-key": key, onclick: () => change(key) }, title)));
+      el(
+        "button",
+        { type: "button", lang, "aria-pressed": String(key === value), "data-key": key, onclick: () => change(key) },
+        title,
+      ),
+    ),
+  );
 }
 
 function section(id, ...children) {
-  return el("section", { id, "aria-labelledby": id + "-title" }, el("h2", { id: id + "-title" }, text("title." + id)), children);
+  return el(
+    "section",
+    { id, "aria-labelledby": id + "-title" },
+    el("h2", { id: id + "-title" }, text("title." + id)),
+    children,
+  );
 }
 
 // A part of a section that draws itself anew when something in it changes; the focus stays where it was.

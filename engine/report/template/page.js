@@ -7,9 +7,34 @@ function paint() {
 }
 
 function switches() {
-  return el("div", { class: "switches" },
-    choice(text("language"), [["en", "English", "en"], ["zh", "中文", "zh-CN"]], language(), (key) => { remember({ language: key }); render(); refocus(key); }),
-    choice(text("theme"), ["light", "dark"].map((key) => [key, text("theme." + key)]), document.documentElement.dataset.theme, (key) => { remember({ theme: key }); paint(); render(); refocus(key); }));
+  return el(
+    "div",
+    { class: "switches" },
+    choice(
+      text("language"),
+      [
+        ["en", "English", "en"],
+        ["zh", "中文", "zh-CN"],
+      ],
+      language(),
+      (key) => {
+        remember({ language: key });
+        render();
+        refocus(key);
+      },
+    ),
+    choice(
+      text("theme"),
+      ["light", "dark"].map((key) => [key, text("theme." + key)]),
+      document.documentElement.dataset.theme,
+      (key) => {
+        remember({ theme: key });
+        paint();
+        render();
+        refocus(key);
+      },
+    ),
+  );
 }
 
 function refocus(key) {
@@ -20,13 +45,29 @@ function render() {
   document.documentElement.lang = language() === "zh" ? "zh-CN" : "en";
   document.title = CONTENT.title;
   tip.hide();
-  const sections = [pickSection(), tableSection(), scatterSection(), pairsSection(), curvesSection(), errorsSection(), picturesSection(), runsSection(), machineSection(), commandsSection()]
-    .filter((part) => part !== null);
+  const sections = [
+    pickSection(),
+    tableSection(),
+    scatterSection(),
+    pairsSection(),
+    curvesSection(),
+    errorsSection(),
+    picturesSection(),
+    runsSection(),
+    machineSection(),
+    commandsSection(),
+  ].filter((part) => part !== null);
   if (CONTENT.stage !== "finished") sections.sort((a, b) => (b.id === "runs") - (a.id === "runs"));
   document.getElementById("top").replaceChildren(
-    el("div", { class: "masthead" }, el("h1", {}, named(CONTENT.title)), switches()), factsPart(),
-    el("nav", { "aria-label": text("contents") }, sections.map((part) => el("a", { href: "#" + part.id }, text("title." + part.id)))),
-    ...[progressPart()].filter(Boolean));
+    el("div", { class: "masthead" }, el("h1", {}, named(CONTENT.title)), switches()),
+    factsPart(),
+    el(
+      "nav",
+      { "aria-label": text("contents") },
+      sections.map((part) => el("a", { href: "#" + part.id }, text("title." + part.id))),
+    ),
+    ...[progressPart()].filter(Boolean),
+  );
   document.getElementById("main").replaceChildren(...sections);
   document.getElementById("foot").replaceChildren(text("foot", { created: CONTENT.created, updated: CONTENT.updated }));
   drawCharts();
@@ -48,8 +89,24 @@ if (CONTENT.stage !== "finished") {
   addEventListener("pagehide", () => store("scroll", scrollY));
 }
 let width = innerWidth;
-addEventListener("resize", () => { if (innerWidth !== width) { width = innerWidth; drawCharts(); } });
-addEventListener("beforeprint", () => { printing = true; drawCharts(); });
-addEventListener("afterprint", () => { printing = false; drawCharts(); });
-addEventListener("keydown", (event) => { if (event.key === "Escape") tip.hide(); });
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { paint(); render(); });
+addEventListener("resize", () => {
+  if (innerWidth !== width) {
+    width = innerWidth;
+    drawCharts();
+  }
+});
+addEventListener("beforeprint", () => {
+  printing = true;
+  drawCharts();
+});
+addEventListener("afterprint", () => {
+  printing = false;
+  drawCharts();
+});
+addEventListener("keydown", (event) => {
+  if (event.key === "Escape") tip.hide();
+});
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+  paint();
+  render();
+});
