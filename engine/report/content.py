@@ -15,7 +15,6 @@ from engine.comparison.record import (
     FAILED,
     FINISHED,
     FIRST,
-    METRICS,
     RUNNING,
     SECOND,
     Box,
@@ -61,10 +60,9 @@ def content(comparison: Comparison, folder: Path, side: int, quality: int) -> di
         "data": asdict(comparison.data) | {"names": None, "file": shown(comparison.data.file)},
         "settings": asdict(comparison.settings) | {"train": shown(" ".join(comparison.settings.train), MOST_SAID)},
         "machine": asdict(comparison.machine) | {"noise": write_figure(comparison.machine.noise, ".1%")},
-        "metrics": METRICS,
         "columns": [_column(column, found) for column in found],
         "candidates": [
-            _candidate(candidate, found, rows[candidate.name], points) for candidate in comparison.candidates
+            _candidate(c, found, rows[c.name], comparison.settings.metric, points) for c in comparison.candidates
         ],
         "pairs": [
             p for pair in comparison.pairs for p in _pairs(pair, places) if pair.metric == comparison.settings.metric
@@ -93,7 +91,7 @@ def _column(column: Column, found: list[Column]) -> dict[str, Any]:
     return said | {"bounds": bounds, "p90": more.get("p90")}
 
 
-def _candidate(candidate: Candidate, found: list[Column], row: tables.Row, points: int) -> dict[str, Any]:
+def _candidate(candidate: Candidate, found: list[Column], row: tables.Row, metric: str, points: int) -> dict:
     why = {(t.part, t.runtime, str(t.batch)): t.why for t in candidate.latencies}
     cells = {
         column.key: [
@@ -108,11 +106,11 @@ def _candidate(candidate: Candidate, found: list[Column], row: tables.Row, point
         "message": shown(candidate.message, MOST_SAID),
         "front": bool(candidate.on_front),
         "cells": cells,
-        "runs": [_run(run, points) for run in candidate.runs],
+        "runs": [_run(run, metric, points) for run in candidate.runs],
     }
 
 
-def _run(run: Run, most: int) -> dict[str, Any]:
+def _run(run: Run, metric: str, most: int) -> dict[str, Any]:
     # evenly thinned out, the last point kept
     points = run.curve[::-1][:: max(1, -(-len(run.curve) // max(most, 2)))][::-1]
     return {
@@ -121,7 +119,7 @@ def _run(run: Run, most: int) -> dict[str, Any]:
         "message": shown(run.message, MOST_SAID),
         "epochs": run.epochs_done,
         "seconds": run.seconds,
-        "cells": {m: [write_figure(getattr(run, m), ACCURACY), getattr(run, m)] for m in METRICS},
+        "figure": write_figure(getattr(run, metric), ACCURACY),
         "curve": [
             [p.epoch, p.seconds and round(p.seconds, 1), round(p.map50, 4), round(p.map50_95, 4)] for p in points
         ],

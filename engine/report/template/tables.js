@@ -54,20 +54,15 @@ function grouped(written) {
   ];
 }
 
+// A square for each run; what is known of them all is told at once.
 function seedsPart(candidate) {
-  return el(
-    "span",
-    { class: "seeds" },
-    candidate.runs.map((run) =>
-      hoverable(el("span", { class: "seed " + run.status }), candidate.name, [
-        [text("seed"), run.seed === null ? "–" : run.seed],
-        [text("status"), text("status." + run.status)],
-        ...(run.epochs ? [[text("curves.epoch"), `${run.epochs} / ${CONTENT.settings.epochs}`]] : []),
-        ...CONTENT.metrics.filter((m) => run.cells[m][0]).map((m) => [text("column." + m), run.cells[m][0]]),
-        ...(run.message ? [["", run.message]] : []),
-      ]),
-    ),
-  );
+  const lines = candidate.runs.flatMap((run) => {
+    const figure = run.figure || text("status." + run.status);
+    const name = run.seed === null ? text("runs") : text("seed") + " " + run.seed;
+    return [[name, figure], ...(run.message ? [["", run.message]] : [])];
+  });
+  const squares = candidate.runs.map((run) => el("span", { class: "seed " + run.status }));
+  return squares.length ? hoverable(el("span", { class: "seeds" }, squares), candidate.name, lines) : null;
 }
 
 function tableSection() {
