@@ -29,7 +29,7 @@ DOORS = (
 # imports from its own room, where no circle arises, or from a row further down; rooms of one row know nothing of each
 # other. Commands are the exception: none imports another.
 ROWS = (
-    (6, {COMMANDS: "train.py val.py detect.py export.py benchmarks.py hubconf.py data/convert.py"}),
+    (6, {COMMANDS: "train.py val.py detect.py export.py benchmarks.py compare.py hubconf.py data/convert.py"}),
     (5, {"engine/stock": "engine/stock"}),
     (5, {"engine/studies": "engine/studies", "engine/comparison": "engine/comparison"}),
     (5, {"engine/report": "engine/report"}),

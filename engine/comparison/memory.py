@@ -43,9 +43,11 @@ def measure_apart(function: Callable[..., Any], *given: Any) -> Any:
         process.join()
         raise UserError(f"its process ended with status {process.exitcode} (was there enough memory?)") from None
     finally:
-        process.join(10)
+        # it has nothing left to say
+        process.join(60)
         if process.is_alive():
             process.kill()
+            process.join()
     if error:
         raise UserError(error)
     return answer

@@ -7,8 +7,9 @@
 Images and seeds are both drawn from what there could have been, so both count (a model with two random effects). What the
 mean of S seeds varies by when other images are drawn is seen in the resamples; what it varies by when other seeds are drawn,
 in the variance s² between the seeds, as s² / S. That variance holds the part, too, by which each training takes to each image
-in its own way; the resamples have it already, and it is taken out once. Three seeds tell little of s²: so the bounds are those
-of Student's t, with the degrees of freedom that Satterthwaite (Biometrics Bulletin 2, 1946) gives such a sum.
+in its own way; the resamples have it already, and it is taken out once. Three seeds tell little of s², many images tell much:
+a difference is held against Student's t with the degrees of freedom of either, weighted by their shares of the variance (as
+Cochran and Cox do with two samples, Experimental Designs, 1957, section 4.14).
 """
 
 import itertools
@@ -19,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from engine.comparison.record import FIRST, NO_DIFFERENCE, SECOND, TOO_FEW, Estimate, Pair
-from engine.comparison.student import quantile, two_sided
+from engine.comparison.student import crossing, two_sided
 
 # no winner is named below so many seeds
 LEAST_SEEDS = 3
@@ -61,14 +62,31 @@ class Sample:
 
 @dataclass(frozen=True)
 class Spread:
-    """The variance of a mean or of a difference of means, and the degrees of freedom it is known with."""
+    """The variance of a mean or of a difference of means: by the images and by the seeds, each with the degrees of freedom that
+    it is known with."""
 
-    variance: float
-    df: float
+    images: float
+    images_df: float
+    seeds: float
+    seeds_df: float
 
-    def margin(self, p: float = 1 - ALPHA / 2) -> float:
-        """How far the bounds of the interval lie from its middle."""
-        return quantile(p, self.df) * math.sqrt(self.variance)
+    @property
+    def variance(self) -> float:
+        return self.images + self.seeds
+
+    def p(self, difference: float) -> float:
+        """The probability of a difference as large, either way, where there is none."""
+        if not self.variance:
+            return float(difference == 0)
+        return self._tail(difference / math.sqrt(self.variance))
+
+    def margin(self, level: float = ALPHA) -> float:
+        """How far the bounds lie from the middle of an interval that misses the truth in a share ``level`` of cases."""
+        return crossing(self._tail, level) * math.sqrt(self.variance) if self.variance else 0.0
+
+    def _tail(self, t: float) -> float:
+        parts = ((self.images, self.images_df), (self.seeds, self.seeds_df))
+        return sum(part / self.variance * two_sided(t, df) for part, df in parts if part)
 
 
 def estimate(sample: Sample) -> Estimate:
@@ -85,20 +103,21 @@ def spread_of(resampled: np.ndarray, samples: Sequence[Sample], seeds: int | Non
 
     With ``seeds`` it is what so many of each would give. Every sample has two seeds at least.
     """
-    now = sum(s.shared / s.seeds for s in samples)
-    # of the images alone, whatever the seeds
     images = _spread(resampled, samples[0].factor)
     if seeds is not None:
-        images = max(0.0, images - now) + sum(s.shared / seeds for s in samples)
+        images = max(0.0, images - sum(s.shared / s.seeds for s in samples)) + sum(s.shared / seeds for s in samples)
     counts = [seeds or s.seeds for s in samples]
     parts = [s.between / n for s, n in zip(samples, counts, strict=True)]
     twice = sum(s.shared / n for s, n in zip(samples, counts, strict=True))
-    # none of the two can be more than the whole
-    variance = max(images + sum(parts) - twice, images, sum(parts))
-    weights = images**2 / max(samples[0].draws - 1, 1) + sum(
-        part**2 / (n - 1) for part, n in zip(parts, counts, strict=True)
-    )
-    return Spread(variance, max(1.0, variance**2 / weights) if weights else 1.0)
+    return Spread(images, max(samples[0].draws - 1, 1), max(0.0, sum(parts) - twice), _degrees(parts, counts))
+
+
+def _degrees(parts: Sequence[float], counts: Sequence[int]) -> float:
+    """The degrees of freedom of a sum of variances of means of so many figures each (Welch, Biometrika 34, 1947), which lie
+    between those of one and those of all."""
+    least, most = min(counts) - 1, sum(n - 1 for n in counts)
+    weights = sum(part**2 / (n + 1) for part, n in zip(parts, counts, strict=True))
+    return min(max(sum(parts) ** 2 / weights - 2, least), most) if weights else least
 
 
 def _spread(values: np.ndarray, factor: float) -> float:
@@ -132,7 +151,7 @@ def _pair(first: Sample, second: Sample, metric: str) -> Pair:
     gained = first.resampled.mean(0) - second.resampled.mean(0)
     spread = spread_of(gained, (first, second))
     margin = spread.margin()
-    p = two_sided(difference / math.sqrt(spread.variance), spread.df) if spread.variance else float(difference == 0)
+    p = spread.p(difference)
     low, high = difference - margin, difference + margin
     more = seeds_more(gained, (first, second))
     return Pair(first.name, second.name, metric, difference, low, high, p, seeds_more=more)
@@ -145,7 +164,7 @@ def seeds_more(gained: np.ndarray, samples: Sequence[Sample]) -> int | None:
 
     def shows(more: int) -> bool:
         spread = spread_of(gained, samples, had + more)
-        return spread.margin() + spread.margin(POWER) <= WORTH
+        return spread.margin() + spread.margin(2 * (1 - POWER)) <= WORTH
 
     if not shows(MOST_MORE):
         return None

@@ -57,8 +57,13 @@ def excess(candidate: Candidate, constraints: dict[str, float], runtimes: tuple[
         if value is None:
             return f"its {unit} are not known"
         if value > most:
-            return f"{value:,.6g} {unit}, more than {most:,.6g}"
+            return f"{figure(value)} {unit}, more than {figure(most)}"
     return ""
+
+
+def figure(value: float) -> str:
+    """A limit, or what exceeds one, for people: 2,500,000, 40, 12.34."""
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
 
 
 def pick(comparison: Comparison, constraints: dict[str, float]) -> Pick:

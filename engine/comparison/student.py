@@ -1,6 +1,7 @@
 """Student's t distribution, of any number of degrees of freedom: how likely a value is, and the value of a probability."""
 
 import math
+from collections.abc import Callable
 
 STEPS = 200
 
@@ -11,13 +12,18 @@ def two_sided(t: float, df: float) -> float:
 
 
 def quantile(p: float, df: float) -> float:
-    """The value that lies above a share ``p`` ≥ 0.5 of the distribution, found by bisection."""
+    """The value that lies above a share ``p`` ≥ 0.5 of the distribution."""
+    return crossing(lambda t: two_sided(t, df), 2 * (1 - p))
+
+
+def crossing(falling: Callable[[float], float], level: float) -> float:
+    """Where a function that falls from 1 at 0 towards 0 comes down to ``level``, found by bisection."""
     low, high = 0.0, 1.0
-    while two_sided(high, df) > 2 * (1 - p):
+    while falling(high) > level:
         high *= 2
     for _ in range(45):
         middle = (low + high) / 2
-        low, high = (middle, high) if two_sided(middle, df) > 2 * (1 - p) else (low, middle)
+        low, high = (middle, high) if falling(middle) > level else (low, middle)
     return (low + high) / 2
 
 

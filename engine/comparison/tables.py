@@ -7,7 +7,7 @@ torch.
 from collections.abc import Sequence
 from pathlib import Path
 
-from engine.comparison.pick import latency_of, more_seeds, points
+from engine.comparison.pick import figure, latency_of, more_seeds, points
 from engine.comparison.record import DONE, METRICS, MODEL, NO_DIFFERENCE, TOO_FEW, Candidate, Comparison, Pair
 from utils.files import replacing, write_table
 
@@ -144,7 +144,7 @@ def notes(comparison: Comparison) -> list[str]:
         said += [f"{c.name}, seed {run.seed}: failed: {run.message}" for run in c.runs if run.message]
     if comparison.pick:
         limits = ", ".join(
-            f"--{name.replace('_', '-')} {most:,.6g}" for name, most in comparison.pick.constraints.items()
+            f"--{name.replace('_', '-')} {figure(most)}" for name, most in comparison.pick.constraints.items()
         )
         said.append(f"the pick{f' within {limits}' if limits else ''}: {pick_line(comparison)}")
         said += [f"{name} is out: {why}" for name, why in comparison.pick.left_out.items()]
