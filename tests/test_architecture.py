@@ -15,6 +15,7 @@ import pytest
 
 from bench.house import COMMANDS as COMMAND_ROOM
 from bench.house import DOORS, ROWS, arrows, draw, imported_names, imports, module_name, reached, room, sources
+from tests.helpers.models import make_weights
 from tests.helpers.project import COMMANDS, ROOT, command
 
 MOST_FILES, MOST_LINES = 14, 450
@@ -164,6 +165,19 @@ def test_help_imports_nothing_heavy(script):
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert result.returncode == 0, result.stderr
     assert "usage:" in result.stdout
+
+
+def test_detection_starts_with_pytorch_and_opencv_alone(tmp_path):
+    """Each of these takes up to as long as PyTorch to import: torchvision's networks, the compiler and its SymPy, curves."""
+    weights = make_weights(tmp_path / "model.pt", seed=0)
+    code = (
+        "import sys, detect\n"
+        f"detect.run(weights={str(weights)!r}, source='data/images/shapes_001.jpg', imgsz=64, conf_thres=.001, nosave=True)\n"
+        "print({'torchvision.ops', 'torch._dynamo', 'sympy', 'matplotlib'} & set(sys.modules))\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert result.stdout.endswith("set()\n"), result.stdout + result.stderr
+    assert "(no detections)" not in result.stdout
 
 
 @pytest.mark.parametrize("script", [*COMMANDS, "models/yolo.py"])

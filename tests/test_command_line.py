@@ -301,6 +301,13 @@ def test_numbers_are_finite(name, wrong):
         TrainOptions.of({name: wrong})
 
 
+def test_one_value_may_stand_alone_where_several_may_be_given(tmp_path):
+    """As programs for YOLOv5 call it: detect.run(weights="yolov5s.pt", imgsz=(480, 640))."""
+    options = DetectOptions.of({"weights": "a.pt", "source": "x.jpg", "imgsz": (480, 640), "classes": 0})
+    assert (options.weights, options.imgsz, options.classes) == (["a.pt"], [480, 640], [0])
+    assert DetectOptions.of({"weights": tmp_path / "a.pt", "imgsz": 320, "classes": None}).imgsz == [320]
+
+
 def test_choices_hold_for_keywords_too():
     with pytest.raises(UserError, match="--optimizer Lion: no such choice; there are SGD Adam AdamW"):
         TrainOptions.of({"optimizer": "Lion"})

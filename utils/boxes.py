@@ -1,7 +1,9 @@
 """Geometry of boxes, and non-maximum suppression. Knows nothing of models."""
 
+from importlib.util import find_spec
+from pathlib import Path
+
 import torch
-import torchvision
 
 CLASS_OFFSET = 7680  # px by which each class is moved from the one before it, for the suppression
 
@@ -21,6 +23,14 @@ def xyxy2xywh(boxes):
     out[..., :2] = (boxes[..., :2] + boxes[..., 2:4]) / 2
     out[..., 2:4] = boxes[..., 2:4] - boxes[..., :2]
     return out
+
+
+def box_iou(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    """Intersection over union of each box [n, 4] with each [m, 4] (corners) → [n, m]; of two without area, nan."""
+    sides = (torch.min(first[:, None, 2:], second[:, 2:]) - torch.max(first[:, None, :2], second[:, :2])).clamp(min=0)
+    shared = sides[..., 0] * sides[..., 1]
+    areas = [(boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]) for boxes in (first, second)]
+    return shared / (areas[0][:, None] + areas[1] - shared)
 
 
 def scale_boxes(boxes: torch.Tensor, ratio: tuple[float, float], pad: tuple[float, float], shape: tuple[int, int]):
@@ -83,9 +93,32 @@ def nms_by_class(boxes: torch.Tensor, conf: torch.Tensor, cls: torch.Tensor, iou
     """
     moved = boxes + cls[:, None].to(boxes.dtype) * CLASS_OFFSET
     if boxes.device.type != "cpu" or len(boxes) < 1000:
-        return torchvision.ops.nms(moved, conf, iou_thres)
+        return nms(moved, conf, iou_thres)
     kept = torch.zeros(len(boxes), dtype=torch.bool)
     for c in cls.unique():
         members = (cls == c).nonzero().squeeze(1)
-        kept[members[torchvision.ops.nms(moved[members], conf[members], iou_thres)]] = True
+        kept[members[nms(moved[members], conf[members], iou_thres)]] = True
     return kept.nonzero().squeeze(1)
+
+
+def nms(boxes: torch.Tensor, conf: torch.Tensor, iou_thres: float) -> torch.Tensor:
+    """Indices of the boxes [n, 4] (corners) that no better one suppresses, by falling confidence [n]: torchvision's."""
+    if not hasattr(torch.ops.torchvision, "nms"):
+        _load_nms()
+    return torch.ops.torchvision.nms(boxes, conf, iou_thres)
+
+
+def _load_nms() -> None:
+    """Make torchvision's compiled operators known.
+
+    Its library alone, where it is found: all of torchvision takes as long to import as PyTorch.
+    """
+    spec = find_spec("torchvision")
+    for library in Path(spec.origin).parent.glob("_C*.*") if spec and spec.origin else ():
+        try:
+            torch.ops.load_library(library)
+        # made for another PyTorch, or wants its neighbours first: torchvision itself then says what is wrong
+        except (OSError, RuntimeError):
+            break
+    if not hasattr(torch.ops.torchvision, "nms"):
+        import torchvision  # noqa: F401

@@ -167,15 +167,19 @@ class Options:
 
     @classmethod
     def of(cls, given: dict[str, Any]):
-        """The options of keywords. Raises TypeError for a name the command doesn't have, UserError for one that YOLOv5's
-        has, with what to use instead, and for bad values."""
+        """The options of keywords. Where several values may be given, one may be given as it is: weights="yolov5s.pt".
+
+        Raises TypeError for a name the command doesn't have, UserError for one that YOLOv5's has, with what to use
+        instead, and for bad values.
+        """
         known = {f.name for f in fields(cls)}
         if unknown := sorted(set(given) - known):
             for name in unknown:
                 if reason := cls.ABSENT.get(name.replace("_", "-")):
                     raise UserError(f"{name}: {reason}")
             raise TypeError(f"no such option: {', '.join(unknown)}; there are {', '.join(sorted(known))}")
-        return cls(**given)
+        several = {name for name, _, hint in cls.flags() if _type_of_words(hint)[1]}
+        return cls(**{name: _as_list(value) if name in several else value for name, value in given.items()})
 
     def with_saved(self, saved: dict[str, Any], file: str | Path, **changes: Any):
         """A copy with what another run has saved of its options in ``file``, see ``as_data``, and ``changes`` over that.
@@ -260,6 +264,13 @@ def _type_of_words(hint: Any) -> tuple[type, bool]:
     if get_origin(hint) in (Union, UnionType):
         hint = next(kind for kind in get_args(hint) if kind not in (NoneType, bool))
     return (get_args(hint)[0], True) if get_origin(hint) is list else (hint, False)
+
+
+def _as_list(value: Any) -> Any:
+    """What stands for several values: a single one as a list of it. None and truth values remain."""
+    if isinstance(value, tuple):
+        return list(value)
+    return value if value is None or isinstance(value, list | bool) else [value]
 
 
 def _fits(value: Any, hint: Any) -> bool:

@@ -10,9 +10,11 @@ travels from CPU to CPU, by gloo: so a GPU waits for nothing while the first pro
 long one waits for another is set by YOLO_TIMEOUT_MINUTES in the environment.
 """
 
+import atexit
 import math
 import os
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -34,6 +36,8 @@ T = TypeVar("T")
 TIMEOUT_VARIABLE = "YOLO_TIMEOUT_MINUTES"
 # the first process may have a large data set to check and to decode, while the others wait for it
 TIMEOUT_MINUTES = 120.0
+# how long a process that ends by an error waits for its connections to close
+LEAVE_SECONDS = 5
 
 # What gloo and NCCL say, in small letters, where the other end of a connection is gone …
 BROKEN = (
@@ -89,6 +93,7 @@ class World:
                 store, _, _ = next(iter(dist.rendezvous("env://")))
                 store = dist.PrefixStore(agreed_name(store, rank, size), store)
                 dist.init_process_group(backend_for(device), store=store, rank=rank, world_size=size, timeout=wait)
+            atexit.register(world._leave_at_exit)
         if not world.is_first:
             sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  open as long as the process lives
         return replace(world, restarted=world.any(restarted))
@@ -97,6 +102,15 @@ class World:
         """Leave the group of processes."""
         if self.size > 1 and dist.is_initialized():
             dist.destroy_process_group()
+
+    def _leave_at_exit(self) -> None:
+        """Leave where an error ends the process, or gloo's threads meet an interpreter that is gone, and abort it.
+
+        Not for long: NCCL may wait for processes that have died.
+        """
+        leaving = threading.Thread(target=self.leave, daemon=True)
+        leaving.start()
+        leaving.join(LEAVE_SECONDS)
 
     @property
     def is_first(self) -> bool:

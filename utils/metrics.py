@@ -7,7 +7,7 @@ import numpy as np
 from utils.extras import handed_on
 
 # for programs written for stock
-__getattr__ = handed_on(__name__, {"bbox_iou": "engine.stock.boxes", "box_iou": "torchvision.ops"})
+__getattr__ = handed_on(__name__, {"bbox_iou": "engine.stock.boxes", "box_iou": "utils.boxes"})
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 CONFIDENCE_GRID = np.linspace(0, 1, 1000)

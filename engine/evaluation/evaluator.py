@@ -5,7 +5,6 @@ from dataclasses import replace
 import numpy as np
 import torch
 from torch.utils.data import DataLoader
-from torchvision.ops import box_iou
 
 from engine.detection.detector import Detector
 from engine.detection.pipeline import VALIDATION, Pipeline, Thresholds
@@ -13,7 +12,7 @@ from engine.evaluation.figures import Evaluation, Tally, evaluation_of
 from engine.evaluation.matches import ImageMatches
 from engine.evaluation.recorder import Recorder
 from models.heads.protocol import Loss
-from utils.boxes import scale_boxes, xywh2xyxy
+from utils.boxes import box_iou, scale_boxes, xywh2xyxy
 from utils.console.progress import track
 from utils.data.loader import watching_workers
 from utils.distributed import World

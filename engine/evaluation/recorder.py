@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torchvision.ops import box_iou
 
 from engine.evaluation.coco import CocoEvaluator
 from engine.evaluation.figures import Evaluation
+from utils.boxes import box_iou
 from utils.data.coco import coco_results, image_id
 from utils.data.labels import text_line
 from utils.data.loader import Batch

@@ -4,12 +4,11 @@ from copy import deepcopy
 
 import torch
 import torch.nn.functional as F
-import torchvision
 from torch import nn
 
 from models.load import use_half
 from models.yolo import DetectionModel
-from utils.boxes import CLASS_OFFSET
+from utils.boxes import CLASS_OFFSET, nms
 
 
 class ExportGraph(nn.Module):
@@ -110,7 +109,7 @@ class Suppression(torch.autograd.Function):
         chosen = [torch.zeros(0, 3, dtype=torch.int64, device=boxes.device)]
         for i, (corners, (conf,)) in enumerate(zip(boxes, scores, strict=True)):
             candidates = (conf > conf_thres).nonzero().squeeze(1)
-            keep = torchvision.ops.nms(corners[candidates], conf[candidates], iou_thres)[:max_det]
+            keep = nms(corners[candidates], conf[candidates], iou_thres)[:max_det]
             index = candidates[keep]
             chosen.append(torch.stack((torch.full_like(index, i), torch.zeros_like(index), index), 1))
         return torch.cat(chosen)

@@ -12,8 +12,6 @@ from functools import cache
 
 import torch
 from torch import nn
-from torchvision import models as torchvision_models
-from torchvision.models.feature_extraction import create_feature_extractor
 
 from utils.errors import UserError
 
@@ -67,7 +65,7 @@ def create_classifier(name: str) -> nn.Module:
         return _timm().create_model(architecture, pretrained=False)
     with warnings.catch_warnings():  # GoogLeNet announces a change of its initialisation
         warnings.simplefilter("ignore", FutureWarning)
-        return torchvision_models.get_model(architecture, weights=None)
+        return _torchvision().get_model(architecture, weights=None)
 
 
 # Names ----------------------------------------------------------------------------------------------------------------
@@ -82,7 +80,7 @@ def resolve_name(name: str) -> str:
     library, _, architecture = wanted.rpartition("/")
     if library not in ("", "torchvision", "timm"):
         raise UserError(f"backbone {name}: networks come from torchvision/… or timm/…, not from {library}")
-    in_torchvision = torchvision_models.list_models(module=torchvision_models)
+    in_torchvision = _torchvision().list_models(module=_torchvision())
     for spelling in (architecture, architecture.lower().replace("-", "_")):
         if library != "timm" and spelling in in_torchvision:
             return f"torchvision/{spelling}"
@@ -96,6 +94,13 @@ def resolve_name(name: str) -> str:
     hint = f"; did you mean {', '.join(close)}?" if close else ""
     more = "" if library == "torchvision" or _has_timm() else " (with timm there are many more: pip install timm)"
     raise UserError(f"backbone {name}: no such network{hint}{more}")
+
+
+def _torchvision():
+    """torchvision's networks. Here and not above: importing them takes as long as importing PyTorch."""
+    from torchvision import models
+
+    return models
 
 
 def _has_timm() -> bool:
@@ -245,6 +250,8 @@ def build_network(name: str, levels: dict[str, Level]) -> nn.Module:
             for key in _unused(name, places):
                 net.get_parameter(key).requires_grad_(False)
         return net
+    from torchvision.models.feature_extraction import create_feature_extractor
+
     nodes = {level.place: level_name for level_name, level in levels.items()}
     with warnings.catch_warnings():  # networks with auxiliary classifiers differ between training and inference
         warnings.simplefilter("ignore")

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from torchvision import models as torchvision_models
 
 from utils.checkpoint import Checkpoint, read_checkpoint
 from utils.download import download_file
@@ -63,7 +62,9 @@ def _imagenet_file(name: str) -> tuple[Path, dict]:
 
 
 def _torchvision_source(architecture: str) -> tuple[str, str, list, list]:
-    weights = torchvision_models.get_model_weights(architecture).DEFAULT
+    from torchvision.models import get_model_weights
+
+    weights = get_model_weights(architecture).DEFAULT
     preset = weights.transforms()
     return weights.url, weights.url.rpartition("/")[2], preset.mean, preset.std
 

@@ -7,6 +7,8 @@ Limits of what a description may say, far beyond any network that was published,
 that decides. Nothing is drawn and nothing computed by it: models are the same to the bit.
 """
 
+import math
+
 import torch
 from torch.overrides import TorchFunctionMode
 
@@ -49,10 +51,11 @@ class Budget(TorchFunctionMode):
         elif func is torch.Tensor.clone and args[0].device.type != "meta":
             self._take(args[0])
         result = func(*args, **kwargs)
-        if isinstance(result, torch.Tensor) and result.nbytes > self.memory:
-            shape = "×".join(map(str, result.shape))
+        if isinstance(result, torch.Tensor) and (size := _map_bytes(result)) > self.memory:
+            # of one image, where it was none
+            shape = "×".join(str(side or 1) for side in result.shape)
             raise TooLarge(
-                f"a map of {shape} has {_gb(result.nbytes)}, and {_gb(self.memory)} are available; take fewer channels, or a "
+                f"a map of {shape} has {_gb(size)}, and {_gb(self.memory)} are available; take fewer channels, or a "
                 "coarser map"
             )
         return result
@@ -64,6 +67,11 @@ class Budget(TorchFunctionMode):
                 f"the parameters up to here take {_gb(self.taken)}, more than half of the {_gb(self.memory)} that are available; "
                 "take fewer channels, repeats or classes"
             )
+
+
+def _map_bytes(result: torch.Tensor) -> int:
+    """What a map takes for one image, also where shapes are found with a batch of none."""
+    return result.nbytes or math.prod(side or 1 for side in result.shape) * result.element_size()
 
 
 def _shape_of(func, args: tuple, kwargs: dict) -> torch.Tensor | None:

@@ -210,12 +210,18 @@ def _refuse_channels(row: Row, c1: int | list[int], args: list, parameters: list
 def output_shape(row: Row, layer: nn.Module, inputs: list[tuple], as_list: bool) -> tuple[int, int, int]:
     """(channels, height, width) that ``layer`` (in eval mode) gives for inputs of these shapes.
 
-    Traced on the meta device, which costs nothing; a block whose forward needs real numbers is run on zeros.
+    Run on a batch of no images, which costs nothing. A block that can't do that, as where a reshape leaves a length open,
+    is traced on the meta device, whose functions take a second or two to load; one that needs real numbers is run on zeros.
     """
-    state = {k: v.to("meta") for k, v in chain(layer.named_parameters(), layer.named_buffers())}
     try:
-        x = [torch.empty(1, *shape, device="meta") for shape in inputs]
-        y = torch.func.functional_call(layer, state, (x if as_list else x[0],))
+        try:
+            with torch.no_grad():
+                x = [torch.empty(0, *shape) for shape in inputs]
+                y = layer(x if as_list else x[0])
+        except TooLarge:
+            raise
+        except Exception:
+            y = _traced(layer, inputs, as_list)
     except TooLarge as e:
         raise row.error(str(e)) from None
     except Exception:  # either a mistake in the row or a block that can't be traced: the real run tells
@@ -241,11 +247,18 @@ def output_shape(row: Row, layer: nn.Module, inputs: list[tuple], as_list: bool)
     if not isinstance(y, torch.Tensor) or y.ndim != 4:
         found = f"a tensor of {y.ndim} dimensions" if isinstance(y, torch.Tensor) else type(y).__name__
         raise row.error(f"{row.block} returns {found}; a layer returns one map [batch, channels, height, width]")
-    if 0 in y.shape:
+    if 0 in y.shape[1:]:
         raise row.error(
             f"{row.block} gives an empty map, {'×'.join(map(str, y.shape[1:]))}, for images of {CHECK_SIZE} pixels"
         )
     return tuple(y.shape[1:])
+
+
+def _traced(layer: nn.Module, inputs: list[tuple], as_list: bool):
+    """What ``layer`` gives for inputs of these shapes, as tensors without content."""
+    state = {k: v.to("meta") for k, v in chain(layer.named_parameters(), layer.named_buffers())}
+    x = [torch.empty(1, *shape, device="meta") for shape in inputs]
+    return torch.func.functional_call(layer, state, (x if as_list else x[0],))
 
 
 def _lacking(row: Row, layer: nn.Module, error: Exception) -> str:
@@ -263,7 +276,7 @@ def _is_pyramid(y: Any) -> bool:
     return (
         isinstance(y, list | tuple)
         and 2 <= len(y) <= MOST_MAPS
-        and all(isinstance(level, torch.Tensor) and level.ndim == 4 and 0 not in level.shape for level in y)
+        and all(isinstance(level, torch.Tensor) and level.ndim == 4 and 0 not in level.shape[1:] for level in y)
     )
 
 

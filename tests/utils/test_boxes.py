@@ -1,9 +1,14 @@
 """Geometry and suppression, by hand-made boxes."""
 
+import subprocess
+import sys
+
 import numpy as np
 import torch
+import torchvision
 
-from utils.boxes import nms_by_class, non_max_suppression, scale_boxes, xywh2xyxy, xyxy2xywh
+from tests.helpers.project import ROOT
+from utils.boxes import box_iou, nms, nms_by_class, non_max_suppression, scale_boxes, xywh2xyxy, xyxy2xywh
 from utils.loss.box import pairwise_iou
 
 
@@ -77,3 +82,27 @@ def test_many_boxes_class_by_class_equals_all_at_once():
     expected = torchvision.ops.nms(boxes + cls[:, None] * 7680, conf, 0.5)
     assert nms_by_class(boxes, conf, cls, 0.5).tolist() == expected.tolist()
     assert 10 < len(expected) < n
+
+
+def test_overlaps_and_suppression_are_torchvisions_to_the_bit():
+    """Without importing it: torchvision.ops takes as long to import as PyTorch."""
+    random = torch.Generator().manual_seed(0)
+    corners = torch.rand(500, 4, generator=random) * 100
+    corners[:, 2:] += corners[:, :2]
+    # equal ones, and one without area
+    corners[7], corners[8, 2:] = corners[6], corners[8, :2]
+    conf = torch.rand(500, generator=random)
+    assert torch.equal(box_iou(corners, corners[::3]), torchvision.ops.box_iou(corners, corners[::3]))
+    assert torch.equal(nms(corners, conf, 0.4), torchvision.ops.nms(corners, conf, 0.4))
+
+
+def test_without_its_library_alone_torchvision_is_imported():
+    """As where it is packed into one file with the program, so that no library lies beside it."""
+    code = (
+        "import sys, torch, utils.boxes as boxes\n"
+        "boxes.find_spec = lambda name: None\n"
+        "print(boxes.nms(torch.tensor([[0., 0, 9, 9], [0, 0, 9, 8], [20, 20, 30, 30]]), torch.tensor([.1, .9, .5]), .5).tolist(),"
+        " 'torchvision.ops' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout == "[1, 2] True\n", done.stderr

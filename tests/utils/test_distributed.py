@@ -73,6 +73,19 @@ except UserError as e:
         assert process.stderr.splitlines()[-3:] == ["True False [0, 1] found", "in turn", "no such file"]
 
 
+def test_an_error_in_all_processes_ends_each_with_its_own_status():
+    """They exit right after a word was exchanged: gloo's threads once met an interpreter that was gone (SIGABRT)."""
+    code = """
+try:
+    world.from_first(lambda: (_ for _ in ()).throw(UserError("no such file")))
+except UserError as e:
+    say(e)
+    sys.exit(2)
+"""
+    done = [process for _ in range(4) for process in in_processes(code)]
+    assert [(process.returncode, process.stderr) for process in done] == [(2, "no such file\n")] * 8
+
+
 def test_a_peer_that_is_busy_for_too_long_is_told_from_one_that_has_ended():
     """The first is silent for longer than the others may wait, and then finds that they have gone."""
     done = in_processes(
@@ -83,7 +96,7 @@ try:
     world.any(False)
 except PeerLost as e:
     say(e)
-    os._exit(2)
+    sys.exit(2)
 """,
         YOLO_TIMEOUT_MINUTES="0.1",
     )

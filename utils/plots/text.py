@@ -7,10 +7,13 @@ import itertools
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import matplotlib
 import numpy as np
-from matplotlib.ft2font import FT2Font
+
+# matplotlib is imported where it is needed: what draws no text starts without it
+if TYPE_CHECKING:
+    from matplotlib.ft2font import FT2Font
 
 # Families with Chinese glyphs as Linux, Windows and macOS call them, sans-serif first.
 CJK_FAMILIES = (
@@ -118,10 +121,14 @@ def _installed_fonts() -> Iterator[str]:
 @lru_cache(maxsize=1)
 def dejavu() -> str:
     """The path of the font that comes with matplotlib."""
+    import matplotlib
+
     return str(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"))
 
 
 @lru_cache(maxsize=256)
-def open_font(path: str) -> FT2Font:
+def open_font(path: str) -> "FT2Font":
     """A font file. Raises OSError or RuntimeError where it can't be read."""
+    from matplotlib.ft2font import FT2Font
+
     return FT2Font(path)
