@@ -62,7 +62,7 @@ FLAGS = {
         --backbone-weights= --backbone=[] --batch-size=16 --cfg=[] --data=data/shapes.yaml --device= --epochs=100
         --exist-ok=False --hyp=data/hyps/hyp.scratch-low.yaml --img/--img-size/--imgsz=640 --jobs=1 --max-gflops=None
         --max-latency=None --max-params=None --metric=map50_95 --name=exp --plugins=[] --project=runs/compare --runs=50
-        --runtimes=['pytorch'] --seeds=3 --size=None --study= --trust=False --weights=[] --workers=8
+        --runtimes=['pytorch'] --seeds=3 --size=None --study= --trust=False --watch=False --weights=[] --workers=8
     """,
     "data.convert": """
         --drop-difficult=False --groups==?name --images=None --link=False --names=None --one-based=False --seed=0

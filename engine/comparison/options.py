@@ -99,6 +99,8 @@ class CompareOptions(RunFolder, Plugins, SquareImages, Device, Workers):
         None, "pick among those of at most so many GFLOPs at --imgsz", "measuring", above=0, at_most=MOST
     )
 
+    watch: bool = flag(False, "rewrite comparison.html while runs go on, with progress and time left", "output")
+
     jobs: int = flag(
         1,
         "trainings at once; on a CPU they share its cores (default: %(default)s)",

@@ -14,7 +14,6 @@ goes on by the same command: trainings from their checkpoints, all else from wha
 
 import statistics
 import zlib
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -53,6 +52,7 @@ from engine.detection.detector import load_detector
 from engine.evaluation.coco import CocoEvaluator
 from engine.export.formats.table import is_exported
 from engine.recipe.hyp import read_hyp
+from engine.report.page import write_page
 from engine.training.model import build_model
 from engine.training.records import in_half
 from engine.training.signals import stopping_at_once
@@ -68,20 +68,21 @@ from utils.data.index import labels_digest
 from utils.device import select_device
 from utils.errors import UserError, one_line, shown
 
+PAGE = "comparison.html"
 LEVELS = tuple(n / 10 for n in range(1, 10))  # of mAP50-95, for the time until they are reached
 PICTURES = 8
 # of what is drawn in a picture: the least confidence, and the most boxes
 CONFIDENT, MOST_BOXES = 0.25, 100
 
 
-def compare(options: CompareOptions, on_save: Callable[[Comparison, Path], None] | None = None) -> Comparison:
-    """Run the study, or what is left of it; ``on_save`` is called with the record and the folder whenever it is written."""
+def compare(options: CompareOptions) -> Comparison:
+    """Run the study, or what is left of it; returns its record."""
     plan = make_plan(options)
     plan = replace(plan, options=replace(plan.options, plugins=load_plugins(plan.options.plugins)))
     folder = study_folder(plan.options)
     again = command_line("compare.py", *options.as_words())
     with only_one(folder), stopping_at_once(lambda: f"go on with: {again}"):
-        study = Study(plan, folder, again, on_save)
+        study = Study(plan, folder, again)
         for step in (study.profile, study.train, study.score, study.measure, study.conclude):
             step()
     write_tables(study.comparison, folder)
@@ -109,8 +110,8 @@ def study_folder(options: CompareOptions) -> Path:
 class Study:
     """Where a study stands: ``comparison`` is its record."""
 
-    def __init__(self, plan: Plan, folder: Path, again: str, on_save: Callable[[Comparison, Path], None] | None):
-        self.plan, self.options, self.folder, self.on_save = plan, plan.options, folder, on_save
+    def __init__(self, plan: Plan, folder: Path, again: str):
+        self.plan, self.options, self.folder = plan, plan.options, folder
         options = self.options
         if options.metric in AREAS:
             # Raises UserError here, and not when all is trained
@@ -178,12 +179,12 @@ class Study:
         self.update(name, runs=tuple(replace(run, **changes) if run.seed == seed else run for run in runs))
 
     def save(self, **changes: Any) -> None:
-        """Write the record, with ``changes``."""
+        """Write the record, with ``changes``, and the page: while runs go on, if --watch asks for it."""
         now = datetime.now().astimezone().isoformat(timespec="seconds")
         self.comparison = replace(self.comparison, updated=now, **changes)
         write_record(self.folder / FILE, self.comparison)
-        if self.on_save:
-            self.on_save(self.comparison, self.folder)
+        if self.options.watch or self.comparison.stage == FINISHED:
+            write_page(self.comparison, self.folder / PAGE)
 
     def path(self, text: str) -> Path:
         """A file of a run, which is named from the study's folder where it lies there."""

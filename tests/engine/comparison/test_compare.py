@@ -9,16 +9,17 @@ import torch
 import yaml
 
 import compare
-from engine.comparison import measures, trainings
+from engine.comparison import measures, study, trainings
 from engine.comparison.accuracy import AREAS, Accuracy, areas_of, read_found, sample_of
 from engine.comparison.latency import ITSELF, Cell, noise_of, time_cells
 from engine.comparison.memory import inference, measure_apart, training
 from engine.comparison.options import CompareOptions
-from engine.comparison.record import DONE, END_TO_END, FAILED, FINISHED, MODEL, Point, Run, read_record
+from engine.comparison.record import DONE, END_TO_END, FAILED, FINISHED, MODEL, TRAINING, Point, Run, read_record
 from engine.comparison.study import seconds_to
 from engine.detection.detector import load_detector
 from engine.export.exporter import export_one
 from engine.export.settings import Settings
+from engine.report.page import write_page
 from engine.training.options import TrainOptions
 from models.load import detector_from
 from models.yolo import DetectionModel
@@ -85,6 +86,7 @@ def test_finished_files_are_scored_and_measured(two, tiny_set, tmp_path, here, c
     assert [set(picture.boxes) for picture in found.pictures] == [{"a.pt", "b.pt"}] * 4
     said = capsys.readouterr().out
     assert said.endswith(f"results are in {folder}\n")
+    assert "a.pt" in (folder / "comparison.html").read_text(encoding="utf-8")
     with open(folder / "comparison.csv", newline="", encoding="utf-8") as f:
         rows = {row["candidate"]: row for row in csv.DictReader(f)}
     assert float(rows["a.pt"]["map50_95"]) == a.runs[0].map50_95
@@ -138,7 +140,13 @@ def test_trainings_become_candidates_and_a_failed_one_is_told(tiny_set, tmp_path
     """One real training of one epoch; and then one more seed, that fails."""
     given = {"cfg": [model_yaml(tmp_path, "tiny", 16)], "data": str(tiny_set), "project": str(tmp_path / "runs")}
     given |= {"imgsz": 64, "batch_size": 4, "workers": 0, "device": "cpu", "runs": 1, "epochs": 1}
-    found = compare.run(**given, seeds=1)
+    pages = []
+    monkeypatch.setattr(
+        study, "write_page", lambda record, file: (pages.append(record.stage), write_page(record, file))
+    )
+    found = compare.run(**given, seeds=1, watch=True)
+    # the page is written again and again; without --watch, at the end
+    assert pages.count(TRAINING) >= 3 and pages[-1] == FINISHED
     (tiny,) = found.candidates
     (run,) = tiny.runs
     assert (run.status, run.epochs_done, run.folder) == (DONE, 1, "tiny/seed0") and not found.failed
@@ -148,7 +156,9 @@ def test_trainings_become_candidates_and_a_failed_one_is_told(tiny_set, tmp_path
 
     (tmp_path / "train.py").write_text("import sys; sys.exit('error: the disk is full')")
     monkeypatch.setattr(trainings, "ROOT", tmp_path)
+    pages.clear()
     again = compare.run(**given, seeds=2)
+    assert pages == [FINISHED]
     first, second = again.candidates[0].runs
     assert (first.status, first.seconds, first.curve) == (DONE, run.seconds, run.curve)
     assert (second.status, second.message) == (FAILED, "the disk is full") and again.failed
