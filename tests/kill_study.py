@@ -104,6 +104,8 @@ def main() -> None:
                 kills += 1
                 print(f"killed after {wait:.1f} s", flush=True)
         wrong = differing(outcome(folder / "runs" / "calm"), outcome(folder / "runs" / "killed"))
+        if code or wrong:
+            print(log.read_text()[-3000:])
         print(f"{kills} kills, status {code}, differing: {', '.join(sorted(wrong)) or 'nothing'}")
         sys.exit(bool(wrong) or code)
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from engine.comparison.record import FIRST, NO_DIFFERENCE, SECOND, TOO_FEW, Estimate, Pair
-from engine.comparison.student import crossing, two_sided
+from engine.evaluation.student import crossing, two_sided
 
 # no winner is named below so many seeds
 LEAST_SEEDS = 3

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from engine.comparison.student import quantile, two_sided
+from engine.evaluation.student import quantile, two_sided
 
 
 @pytest.mark.parametrize(
