@@ -81,13 +81,16 @@ class Plan:
         changes = {"epochs": max(o.epochs, 1), "seed": seed, "noplots": True, "device": device, "workers": workers}
         return TrainOptions.of(common | self.train | entrant.train | place | changes)
 
-    def settings(self) -> dict[str, Any]:
-        """All that a study's accuracies depend on, as plain data: what all have in common, and each candidate's own."""
+    def settings(self) -> dict[str, dict[str, Any]]:
+        """All that a study's accuracies depend on, as plain data: of the images, of the trainings, of each candidate."""
         o = self.options
-        common = {"data": o.data, "epochs": o.epochs, "imgsz": o.imgsz, "batch_size": o.batch_size}
-        hyp = {f"hyp {name}": value for name, value in read_hyp(o.hyp).items()} if self.trains else {}
-        own = {e.name: {name: str(value) for name, value in e.source.items()} for e in self.entrants}
-        return {"common": common | hyp | {k: str(v) for k, v in self.train.items()}, "candidates": own}
+        training = {}
+        if self.trains:
+            training = {"epochs": o.epochs, "batch_size": o.batch_size}
+            training |= {f"hyp {name}": value for name, value in read_hyp(o.hyp).items()}
+            training |= {name: str(value) for name, value in self.train.items()}
+        own = {e.name: e.source for e in self.entrants}
+        return {"images": {"data": o.data, "imgsz": o.imgsz}, "training": training, "candidates": own}
 
 
 def make_plan(options: CompareOptions) -> Plan:
@@ -196,10 +199,11 @@ def over(options: CompareOptions, given: dict[str, Any]) -> CompareOptions:
 # Whether it is the same study -------------------------------------------------------------------------------------------
 
 
-def check_settings(folder: Path, settings: dict[str, Any]) -> None:
+def check_settings(folder: Path, settings: dict[str, dict[str, Any]]) -> None:
     """Write ``settings`` to a study's folder, or hold them against those that it was begun with.
 
-    More candidates, fewer, and more seeds are the same study. Raises UserError that names what has changed.
+    More candidates, fewer, more seeds, and trainings where there were none are the same study. Raises UserError that names what
+    has changed.
     """
     file = folder / SETTINGS
     if not file.exists():
@@ -208,17 +212,20 @@ def check_settings(folder: Path, settings: dict[str, Any]) -> None:
     saved = read_yaml(file, "settings of a study")
     if not all(isinstance(saved.get(key), dict) for key in settings):
         raise UserError(f"{file}: not the settings of a study; move it away, or choose another --name")
-    changed = changes(saved["common"], settings["common"])
+    changed = changes(saved["images"], settings["images"])
+    if saved["training"] and settings["training"]:
+        changed += changes(saved["training"], settings["training"])
     for name, own in settings["candidates"].items():
-        if name in saved["candidates"] and (differing := changes(saved["candidates"][name], own)):
-            changed += [f"candidate {name}: {text}" for text in differing]
+        if name in saved["candidates"]:
+            changed += [f"candidate {name}: {text}" for text in changes(saved["candidates"][name], own)]
     if changed:
         more = f", and {len(changed) - 3} more" if len(changed) > 3 else ""
         raise UserError(
             f"{folder}: this study was begun with other settings: {'; '.join(changed[:3])}{more}; give those to go on with "
             f"it, or begin another: {quoted('--name', f'{folder.name}-2')}"
         )
-    write_yaml(file, {"common": settings["common"], "candidates": saved["candidates"] | settings["candidates"]})
+    kept = {"training": settings["training"] or saved["training"]}
+    write_yaml(file, settings | kept | {"candidates": saved["candidates"] | settings["candidates"]})
 
 
 def changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:

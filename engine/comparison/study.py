@@ -122,7 +122,7 @@ class Study:
         self.config = prepare_data(read_data_yaml(options.data), ["train", "val"] if learns else ["val"])
         self.index = index_split(self.config, "val")
         train = index_split(self.config, "train").annotations if learns else []
-        self.labels = {"labels": labels_digest(self.index.annotations)[:16], "train labels": labels_digest(train)[:16]}
+        self.train_labels = labels_digest(train)[:16]
         self.accuracy = Accuracy(self.config, self.index, options.imgsz, self.device, options.workers, options.trust)
         now = datetime.now().astimezone().isoformat(timespec="seconds")
         self.earlier = read_record(folder / FILE) if (folder / FILE).exists() else None
@@ -195,7 +195,9 @@ class Study:
     def profile(self) -> None:
         """Build every candidate: so a mistake in one ends the study before anything is trained."""
         settings = self.plan.settings()
-        settings["common"] |= self.labels
+        settings["images"]["labels"] = labels_digest(self.index.annotations)[:16]
+        if settings["training"]:
+            settings["training"]["labels"] = self.train_labels
         for entrant in self.plan.entrants:
             torch.manual_seed(0)
             try:
@@ -213,7 +215,8 @@ class Study:
                 self.update(entrant.name, parameters=count_parameters(model)[0], gflops=gflops)
             if not entrant.finished:
                 # a YAML that is changed under the same name is another model
-                settings["candidates"][entrant.name]["model"] = f"{zlib.crc32(repr(_plain(model.yaml)).encode()):08x}"
+                digest = f"{zlib.crc32(repr(_plain(model.yaml)).encode()):08x}"
+                settings["candidates"][entrant.name] |= {"model": digest}
         check_settings(self.folder, settings)
         self.save()
 

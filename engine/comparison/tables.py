@@ -201,8 +201,8 @@ def latex(comparison: Comparison) -> str:
 
 
 def for_latex(text: str) -> str:
-    """A text that LaTeX prints as it is."""
-    return "".join(ESCAPES.get(c, c) for c in " ".join(text.split()))
+    """A text that LaTeX prints as it is; what can't be printed becomes a space."""
+    return "".join(ESCAPES.get(c, c if c.isprintable() else " ") for c in " ".join(text.split()))
 
 
 def write_tables(comparison: Comparison, folder: Path) -> None:

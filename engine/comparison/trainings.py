@@ -18,7 +18,7 @@ from typing import IO
 
 from engine.comparison.locks import note_holder, run_lock
 from engine.comparison.record import DONE, FAILED, RUNNING, WAITING, Point
-from engine.training.options import TrainOptions
+from engine.training.options import CODE, TrainOptions
 from engine.training.resume import is_finished
 from engine.training.signals import Stopped, handled_by, restore
 from utils.checkpoint import read_checkpoint
@@ -71,7 +71,7 @@ class Job:
         present = ["--device", str(device)] if str(device) else []
         present += ["--workers", str(workers)]
         if last.exists():
-            return ["--resume", str(last), *present, *self.options.as_words("plugins")]
+            return ["--resume", str(last), *present, *self.options.as_words(*CODE)]
         names = [name for name, _, _ in self.options.flags() if name not in ("device", "workers")]
         return [*self.options.as_words(*names), *present]
 
@@ -183,7 +183,7 @@ class Trainings:
         """That of a training: of several on one processor each has its share of the cores."""
         environment = dict(os.environ)
         if len(self.places) > 1 and THREADS not in environment:
-            environment[THREADS] = str(max(1, (os.cpu_count() or 1) // len(self.places)))
+            environment[THREADS] = str(max(1, cores() // len(self.places)))
         return environment
 
     def _look(self) -> None:
@@ -220,6 +220,11 @@ class Trainings:
         if os.name == "posix":
             for started in list(self.active.values()):
                 started.process.send_signal(number)
+
+
+def cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def last_error(log: Path, code: int) -> str:
