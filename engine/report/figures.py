@@ -45,7 +45,14 @@ def columns(comparison: Comparison, rows: list[Row]) -> list[Column]:
         *_training(comparison),
         *_errors(comparison),
     )
-    return [column for column in made if any(row.get(column.key) is not None for row in rows)]
+    known = [column for column in made if any(row.get(column.key) is not None for row in rows)]
+    return [replace(column, form=_finer(column, rows)) for column in known]
+
+
+def _finer(column: Column, rows: list[Row]) -> str:
+    """The form of a column, with two digits more where all its figures are below 1: GFLOPs of small pictures."""
+    values = [row[column.key] for row in rows if row.get(column.key) is not None]
+    return ".4f" if column.form == ".2f" and max(values) < 1 else column.form
 
 
 def written(column: Column, row: Row) -> str:

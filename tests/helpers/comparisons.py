@@ -50,7 +50,7 @@ HOSTILE = (
     "x" * 300,
     "half \ud800",
 )
-KINDS = ("Cls", "Loc", "Both", "Dupe", "Bkg", "Miss")
+KINDS = ("Cls", "Loc", "Both", "Dupe", "Bkg", "Miss", "FalsePos", "FalseNeg")
 
 
 def example(

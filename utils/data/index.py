@@ -134,7 +134,7 @@ def labels_digest(annotations: list[Annotation]) -> str:
     """A digest of all labels and the names of their images, wherever the files lie."""
     digest = hashlib.sha256()
     for annotation in annotations:
-        digest.update(os.path.basename(annotation.image).encode() + annotation.labels.tobytes())
+        digest.update(os.fsencode(os.path.basename(annotation.image)) + annotation.labels.tobytes())
     return digest.hexdigest()
 
 

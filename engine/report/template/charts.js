@@ -36,9 +36,9 @@ function keyOf(index) {
   );
 }
 
-// Round numbers from low to high, about as many as asked for.
-function ticks(low, high, count) {
-  const rough = (high - low) / count || 1,
+// Round numbers from low to high, about as many as asked for, at least so far from each other.
+function ticks(low, high, count, least = 0) {
+  const rough = Math.max((high - low) / count, least) || 1,
     power = 10 ** Math.floor(Math.log10(rough));
   const step = power * [1, 2, 5, 10].find((factor) => factor * power >= rough * 0.75);
   const found = [];
@@ -84,7 +84,7 @@ function frame(node, options) {
   const map = options.log ? Math.log : (v) => v;
   const x = (v) => left + ((map(v) - map(x0)) / (map(x1) - map(x0) || 1)) * (right - left);
   const y = (v) => bottom - ((v - y0) / (y1 - y0 || 1)) * (bottom - top);
-  const across = options.log ? logTicks(x0, x1) : ticks(x0, x1, width / 110),
+  const across = options.log ? logTicks(x0, x1) : ticks(x0, x1, width / 110, options.least),
     up = ticks(y0, y1, 6);
   const drawing = svg(
     "svg",
@@ -355,6 +355,7 @@ function curvesSection() {
     const points = all.flatMap((run) => run.curve);
     const plot = frame(node, {
       x: [0, Math.max(...points.map((p) => p[place]))],
+      least: 1,
       y: spread(points.map((p) => p[value])),
       across: text("curves." + over),
       up: text("column." + state.curve),

@@ -134,6 +134,14 @@ def test_columns_that_nobody_has_are_left_out(tmp_path):
     assert written(columns(bare, rows(bare))[0], rows(bare)[0]) == "5"
 
 
+def test_small_figures_keep_their_digits(tmp_path):
+    comparison = example(tmp_path, pictures=0)
+    small = replace(comparison, candidates=tuple(replace(c, gflops=c.gflops / 100) for c in comparison.candidates))
+    for given, text in ((comparison, "4.20"), (small, "0.0420")):
+        row = next(row for row in rows(given) if row["candidate"] == "yolov5n")
+        assert written(next(c for c in columns(given, rows(given)) if c.key == "gflops"), row) == text
+
+
 def test_a_pair_reads_the_same_from_both_sides(tmp_path):
     comparison = example(tmp_path, pictures=0)
     pairs = content(comparison, tmp_path, 100, 50)["pairs"]

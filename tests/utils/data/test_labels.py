@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from utils.data.index import index_images
+from utils.data.index import index_images, labels_digest
 from utils.data.labels import Fault, label_path, parse_label_text
 from utils.errors import UserError
 
@@ -322,3 +322,13 @@ def test_a_cache_that_was_made_up_is_not_believed(tmp_path):
     cache.unlink()
     os.mkfifo(cache)
     assert_same(first, index_images(images, nc=2, cache=cache, description="train"))
+
+
+def test_an_image_whose_name_is_no_text_counts_like_any_other(tmp_path):
+    """Linux has names of any bytes: a run on such an image once ended in a traceback when its labels were digested."""
+    odd = Path(os.fsdecode(os.fsencode(tmp_path / "images") + b"/\xff\xfe.png"))
+    plain = make_image(tmp_path / "images" / "a.png")
+    odd.write_bytes(Path(plain).read_bytes())
+    annotations = index_images([plain, str(odd)], nc=1, cache=None, description="train").annotations
+    assert len(annotations) == 2
+    assert labels_digest(annotations) != labels_digest(annotations[:1])
