@@ -128,7 +128,8 @@ def compare_pairs(samples: Sequence[Sample], metric: str) -> list[Pair]:
     """All pairs, the better of each first by its mean. Their p-values are corrected for all of them: which one is the best is
     seen in the same figures, so that a correction for its own pairs alone would find winners where there are none."""
     ordered = sorted(samples, key=lambda s: -s.figures.mean())
-    pairs = [_pair(first, second, metric) for first, second in itertools.combinations(ordered, 2)]
+    couples = list(itertools.combinations(ordered, 2))
+    pairs = [_pair(first, second, metric, len(couples)) for first, second in couples]
     corrected = holm([p.p for p in pairs if p.p is not None])
     found = []
     for pair in pairs:
@@ -143,8 +144,8 @@ def compare_pairs(samples: Sequence[Sample], metric: str) -> list[Pair]:
     return found
 
 
-def _pair(first: Sample, second: Sample, metric: str) -> Pair:
-    """Without a verdict; without an interval where one of the two has a single seed."""
+def _pair(first: Sample, second: Sample, metric: str, pairs: int) -> Pair:
+    """One of so many, without a verdict; without an interval where one of the two has a single seed."""
     difference = float(first.figures.mean() - second.figures.mean())
     if min(first.seeds, second.seeds) < 2:
         return Pair(first.name, second.name, metric, difference)
@@ -153,18 +154,18 @@ def _pair(first: Sample, second: Sample, metric: str) -> Pair:
     margin = spread.margin()
     p = spread.p(difference)
     low, high = difference - margin, difference + margin
-    more = seeds_more(gained, (first, second))
+    more = seeds_more(gained, (first, second), ALPHA / pairs)
     return Pair(first.name, second.name, metric, difference, low, high, p, seeds_more=more)
 
 
-def seeds_more(gained: np.ndarray, samples: Sequence[Sample]) -> int | None:
-    """How many seeds more of each would show a difference of WORTH with a probability of POWER; None where the images are
-    too few for any number of seeds to do so."""
+def seeds_more(gained: np.ndarray, samples: Sequence[Sample], level: float = ALPHA) -> int | None:
+    """How many seeds more of each would show a difference of WORTH at that ``level`` with a probability of POWER; None where
+    the images are too few for any number of seeds to do so. ``gained`` [R]: the difference on the resamples."""
     had = max(s.seeds for s in samples)
 
     def shows(more: int) -> bool:
         spread = spread_of(gained, samples, had + more)
-        return spread.margin() + spread.margin(2 * (1 - POWER)) <= WORTH
+        return spread.margin(level) + spread.margin(2 * (1 - POWER)) <= WORTH
 
     if not shows(MOST_MORE):
         return None
