@@ -70,6 +70,8 @@ from utils.errors import UserError, one_line, shown
 
 PAGE = "comparison.html"
 LEVELS = tuple(n / 10 for n in range(1, 10))  # of mAP50-95, for the time until they are reached
+# fields of Candidate
+MEASURES = ("latencies", "inference_mb", "training_mb", "images_per_second", "file_mb", "message")
 PICTURES = 8
 # of what is drawn in a picture: the least confidence, and the most boxes
 CONFIDENT, MOST_BOXES = 0.25, 100
@@ -128,11 +130,14 @@ class Study:
         self.earlier = read_record(folder / FILE) if (folder / FILE).exists() else None
         names = tuple(self.config.names.values())
         shared = [f"{name} {value}" for name, value in plan.train.items()]
+        machine = machine_of(self.device, options.runtimes)
+        if self.earlier:
+            machine = replace(machine, noise=self.earlier.machine.noise, measured=self.earlier.machine.measured)
         self.comparison = Comparison(
             title=options.name,
             created=self.earlier.created if self.earlier else now,
             command=again,
-            machine=machine_of(self.device, options.runtimes),
+            machine=machine,
             data=Data(str(self.config.file), names, len(train) or None, len(self.index.annotations), options.imgsz),
             settings=Settings(
                 options.epochs,
@@ -143,9 +148,15 @@ class Study:
                 options.runs,
                 tuple(shared),
             ),
-            candidates=tuple(Candidate(e.name, e.source, runs=self._runs(e)) for e in plan.entrants),
+            candidates=tuple(self._candidate(e) for e in plan.entrants),
         )
         self.founds: dict[str, list[Found]] = {}
+
+    def _candidate(self, entrant: Entrant) -> Candidate:
+        """With the measures of an earlier start, which hold until it is seen that they are of something else."""
+        known = {c.name: c for c in self.earlier.candidates} if self.earlier else {}
+        measured = {name: getattr(known[entrant.name], name) for name in MEASURES} if entrant.name in known else {}
+        return Candidate(entrant.name, entrant.source, runs=self._runs(entrant), **measured)
 
     def _runs(self, entrant: Entrant) -> tuple[Run, ...]:
         """Those of one candidate, with what an earlier start has noted of them."""
@@ -309,17 +320,12 @@ class Study:
         if not contenders:
             return
         key = key_of(contenders, self.options, self.comparison.machine)
-        names = "latencies inference_mb training_mb images_per_second file_mb message".split()
-        if self.earlier and self.earlier.machine.measured == key:
-            for c in contenders:
-                earlier = self.earlier.candidate(c.name)
-                self.update(c.name, **{name: getattr(earlier, name) for name in names})
-            noise = self.earlier.machine.noise
-        else:
-            files = [a.image for a in self.index.annotations[:: max(1, len(self.index.annotations) // 16)]]
-            found, noise = measure(contenders, self.options, self.accuracy, files)
-            for name, measures in found.items():
-                self.update(name, **measures)
+        if self.comparison.machine.measured == key:
+            return
+        files = [a.image for a in self.index.annotations[:: max(1, len(self.index.annotations) // 16)]]
+        found, noise = measure(contenders, self.options, self.accuracy, files)
+        for name, measures in found.items():
+            self.update(name, **dict.fromkeys(MEASURES, None) | {"latencies": (), "message": ""} | measures)
         self.save(machine=replace(self.comparison.machine, noise=noise, measured=key))
 
     def _contender(self, entrant: Entrant) -> Contender | None:
