@@ -45,6 +45,11 @@ A file is used by its name: `python train.py --cfg yolov5s_CBAM.yaml`. The sourc
 `--profile` and `--line-profile` time the model and its layers, `--size n|s|m|l|x` gives it another depth and width.
 `python models/yolo.py --test` builds and runs all of them.
 
+How far does each level see? `python models/yolo.py --cfg yolov5s_CBAM.yaml --erf` draws the effective receptive fields to
+`erf.png` (Luo et al., arXiv:1701.04128), and says the sides of the squares that hold 50 % and 95 % of the gradient of the unit
+in the middle of each map that enters the head. They are those of fresh weights, always the same ones: what the architecture
+offers before it learns, fit to compare two of them at the same `--imgsz`.
+
 ## Keys of a model YAML
 
 | key | value |
@@ -80,6 +85,10 @@ MobileNetV3、ShuffleNetV2-x、EfficientNet-B0、EfficientNetV2-S、GhostNet 和
 按名字使用即可：`python train.py --cfg yolov5s_CBAM.yaml`。来源为 arXiv 论文编号。
 `python models/yolo.py --cfg yolov5s_CBAM.yaml` 逐层打印参数量、参数、输出形状和步长；`--profile` 和 `--line-profile` 测量
 整个模型和各层的耗时，`--size n|s|m|l|x` 换成另一种深度和宽度。`python models/yolo.py --test` 把全部模型构建并运行一遍。
+
+每一层输出能看多远？`python models/yolo.py --cfg yolov5s_CBAM.yaml --erf` 把有效感受野画成 `erf.png`
+（Luo 等，arXiv:1701.04128），并给出进入检测头的每张特征图正中那个单元的梯度有 50 % 和 95 % 落在多大的正方形里
+（边长，像素）。用的是始终相同的初始权重：说明的是网络结构在学习之前的视野，适合在同样的 `--imgsz` 下比较两种结构。
 
 ## 模型 YAML 的键
 

@@ -409,6 +409,7 @@ class ModelOptions(Plugins, BackboneFlags, SquareImages, Device):
     )
     profile: bool = flag(False, "time forward and backward", "measuring")
     line_profile: bool = flag(False, "time every layer", "measuring")
+    erf: str = flag("", "draw how far each level sees (alone: erf.png)", "measuring", alone="erf.png", metavar="FILE")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -423,6 +424,8 @@ def main() -> None:
         check_all(model_yamls())
         return
     cfg = opt.cfg or ("yolov5s.yaml" if opt.backbone else "yolov5s_EfficientNetV2.yaml")
+    if opt.erf:  # the same weights every time
+        torch.manual_seed(0)
     model = DetectionModel(cfg, size=opt.size, backbone=opt.backbone)
     size = usable_imgsz(opt.imgsz, int(model.stride.max()))
     print(model.table(size))
@@ -436,6 +439,10 @@ def main() -> None:
         print(profile_model(model, image, device))
     if opt.line_profile:
         print(profile_layers(model, image, device))
+    if opt.erf:
+        from models.receptive import report_fields  # which draws: only here, since Matplotlib takes a second to import
+
+        print(report_fields(model, size, device, opt.erf))
 
 
 if __name__ == "__main__":

@@ -36,17 +36,19 @@ FLAGS = {
         --save-period=0 --seed=0 --single-cls=False --size=None --sync-bn=False --weights= --workers=8
     """,
     "val": """
-        --areas=False --augment=False --batch-size=32 --bootstrap=0=?1000 --conf-thres=0.001 --data=data/shapes.yaml --device=
-        --dnn=False --exist-ok=False --half=False --img/--img-size/--imgsz=None --iou-thres=0.6 --max-det=300 --name=exp
-        --plugins=[] --project=runs/val --save-conf=False --save-csv=False --save-hybrid=False --save-json=False
-        --save-txt=False --single-cls=False --task=val --trust=False --verbose=False --weights=None --workers=8
+        --against=None --areas=False --augment=False --batch-size=32 --bootstrap=0=?1000 --conf-thres=0.001
+        --data=data/shapes.yaml --device= --dnn=False --errors=False --exist-ok=False --half=False
+        --img/--img-size/--imgsz=None --iou-thres=0.6 --max-det=300 --name=exp --plugins=[] --project=runs/val
+        --save-conf=False --save-csv=False --save-hybrid=False --save-json=False --save-tex=False --save-txt=False
+        --single-cls=False --task=val --trust=False --verbose=False --weights=None --workers=8
     """,
     "detect": """
         --agnostic-nms=False --augment=False --classes=None --conf-thres=0.25 --device= --dnn=False --exist-ok=False
-        --half=False --hide-conf=False --hide-labels=False --img/--img-size/--imgsz=[640] --iou-thres=0.45
-        --line-thickness=None --max-det=1000 --name=exp --nosave=False --plugins=[] --project=runs/detect
-        --save-conf=False --save-crop=False --save-csv=False --save-json=False --save-txt=False --source=data/images
-        --trust=False --vid-stride=1 --view-img=False --visualize=False --weights=None
+        --explain-layer=None --explain==?layercam --half=False --hide-conf=False --hide-labels=False
+        --img/--img-size/--imgsz=[640] --iou-thres=0.45 --line-thickness=None --max-det=1000 --name=exp --nosave=False
+        --plugins=[] --project=runs/detect --save-conf=False --save-crop=False --save-csv=False --save-json=False
+        --save-txt=False --source=data/images --trust=False --vid-stride=1 --view-img=False --visualize=False
+        --weights=None
     """,
     "export": """
         --backbone= --batch-size=1 --cfg= --conf-thres=0.25 --data=None --device=cpu --dynamic=False --half=False
@@ -69,7 +71,7 @@ FLAGS = {
         --shares=[0.8,0.1,0.1] --suffix= dest= layout= source=[]
     """,
     "models.yolo": """
-        --backbone= --batch-size=1 --cfg= --device= --img/--img-size/--imgsz=640 --line-profile=False --plugins=[]
+        --backbone= --batch-size=1 --cfg= --device= --erf==?erf.png --img/--img-size/--imgsz=640 --line-profile=False --plugins=[]
         --profile=False --size=None --test=False
     """,
 }

@@ -1,6 +1,7 @@
 """Precision, recall and average precision, and the confusion matrix. Everything here is numpy."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -29,6 +30,14 @@ class APResult:
     r_curve: np.ndarray
     f1_curve: np.ndarray
     pr_curve: np.ndarray  # [k, 1000] precision over recall, at IoU 0.5
+
+
+class PRCurve(NamedTuple):
+    """Mean precision over recall of all classes, at an IoU of 0.5: [n] each, and the mAP50 of it."""
+
+    recall: np.ndarray
+    precision: np.ndarray
+    map50: float
 
 
 def ap_per_class(tp: np.ndarray, conf: np.ndarray, pred_cls: np.ndarray, target_cls: np.ndarray) -> APResult:

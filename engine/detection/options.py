@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from utils.cli import MOST, MOST_BOXES, BoxThresholds, Detector, Device, Images, Plugins, RunFolder, flag, project_flag
+from utils.errors import UserError
 from utils.paths import ROOT
 
 
@@ -38,6 +39,20 @@ class DetectOptions(RunFolder, Plugins, Detector, BoxThresholds, Images, Device)
 
     view_img: bool = flag(False, "show what is found; a key for the next picture, q to stop", "output")
     visualize: bool = flag(False, "draw the feature maps of every layer, to a folder per image", "output")
+    explain: str = flag(
+        "",
+        "draw where the model looked, to heatmaps/: for each detection (layercam, when alone), or on the whole (eigencam)",
+        "output",
+        choices=("layercam", "eigencam"),
+        noun="method",
+        alone="layercam",
+    )
+    explain_layer: list[str] | None = flag(
+        None,
+        "with --explain: where to look, numbers of layers, or levels such as P3 of a backbone by name",
+        "output",
+        metavar="LAYER",
+    )
     line_thickness: int | None = flag(
         None, "of the boxes, in pixels (default: by the picture's size)", "output", at_least=1, at_most=100
     )
@@ -46,3 +61,12 @@ class DetectOptions(RunFolder, Plugins, Detector, BoxThresholds, Images, Device)
     nosave: bool = flag(False, "write no drawn pictures and videos", "output")
     save_crop: bool = flag(False, "cut every box out, to crops/CLASS/", "output")
     save_csv: bool = flag(False, "write boxes to predictions.csv", "output")
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.explain_layer and not self.explain:
+            raise UserError("--explain-layer: says where --explain looks; give that, too")
+        if self.explain and self.half:
+            raise UserError("--explain --half: the gradients need float32; leave --half out")
+        if self.explain and self.augment:
+            raise UserError("--explain --augment: looks into one pass over the image; leave --augment out")

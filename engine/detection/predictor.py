@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from engine.detection.detector import load_detector, note_other_size
+from engine.detection.heatmaps import Explainer
 from engine.detection.options import DetectOptions
 from engine.detection.pipeline import EVERYDAY, INFERENCE, VALIDATION, Pipeline, Thresholds, speed_line, warm_up
 from engine.detection.results import describe
@@ -96,6 +97,7 @@ def predict(options: DetectOptions) -> Path:
         print(f"note: {weights[0]} takes {predictor.fixed[0]}×{predictor.fixed[1]} images only; --imgsz is not used")
     warm_up(predictor.model, predictor.device, (1, 3, *predictor.imgsz))
     feature_maps = visualize(predictor) if options.visualize else None
+    explainer = explain(predictor, options) if options.explain else None
     note_other_size(predictor.model, weights[0], max(imgsz))
     show = options.view_img and not why_no_display()
     if options.view_img and not show:
@@ -107,10 +109,12 @@ def predict(options: DetectOptions) -> Path:
             for frame in sources:
                 detections = look_at(frame, predictor)
                 behind.do(writer.write, frame, detections, show)
-                if feature_maps or show or is_large(frame):
+                if feature_maps or explainer or show or is_large(frame):
                     drawn = behind.wait()
                 if feature_maps:
                     feature_maps.save(folder / writer.name(frame))
+                if explainer:
+                    writer.write_heat(frame, explainer(frame.image))
                 if show and not show_image(str(frame.path), drawn, wait=1 if frame.number else 0):
                     break
         except KeyboardInterrupt:  # how one leaves a camera; what was found so far is whole
@@ -143,3 +147,10 @@ def visualize(predictor: Predictor) -> FeatureMaps:
     if not isinstance(layers, torch.nn.Sequential):
         raise UserError("--visualize: shows the layers of one .pt model; give a single one as --weights")
     return FeatureMaps(layers)
+
+
+def explain(predictor: Predictor, options: DetectOptions) -> Explainer:
+    """What finds where the model looked. Raises UserError where it is none with layers, or has not those asked for."""
+    thresholds = predictor.pipeline.thresholds
+    where = predictor.imgsz, options.explain, options.explain_layer
+    return Explainer(predictor.model, predictor.device, thresholds, *where)

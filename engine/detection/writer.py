@@ -3,18 +3,21 @@
 import csv
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
 
+from engine.detection.heatmaps import Explanation
 from engine.detection.options import DetectOptions
 from utils.data.coco import coco_results, image_id
 from utils.data.labels import text_line
 from utils.files import short_name, unique_name
 from utils.plots.crops import crop_box, crop_folders, save_crop
 from utils.plots.draw import MOST_JPEG, draw_boxes, save_image
+from utils.plots.heat import draw_heat
 from utils.sources.frame import Frame
 
 # pixels of a side, that the encoder of videos takes; larger ones are shrunk
@@ -59,6 +62,13 @@ class Writer:
         if options.save_json:
             self.coco += coco_results(image_id(name, self.numbers), detections.tolist(), self.names)
         return drawn
+
+    def write_heat(self, frame: Frame, explanation: Explanation) -> None:
+        """Write the picture of where the model looked, with the boxes, to heatmaps/."""
+        (self.folder / "heatmaps").mkdir(exist_ok=True)
+        heated = replace(frame, image=draw_heat(frame.image, explanation.heat()))
+        drawn = self._draw(heated, explanation.detections)
+        save_image(self.folder / "heatmaps" / f"{self.name(frame)}{_picture_suffix(frame.path, drawn)}", drawn)
 
     def name(self, frame: Frame) -> str:
         """What the results of a frame are called: as its file, with the number of the frame where it has one."""

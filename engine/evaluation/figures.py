@@ -6,8 +6,9 @@ import numpy as np
 
 from engine.evaluation.bootstrap import FIGURES, Intervals
 from engine.evaluation.coco import NAMES, CocoFigures
+from engine.evaluation.errors import ErrorFigures
 from engine.evaluation.matches import ImageMatches, Matches
-from utils.metrics import APResult, ap_per_class
+from utils.metrics import CONFIDENCE_GRID, APResult, PRCurve, ap_per_class
 
 
 @dataclass
@@ -28,6 +29,7 @@ class Evaluation:
     intervals: Intervals | None = None
     # where they were asked for
     coco: CocoFigures | None = None
+    errors: ErrorFigures | None = None
 
     @property
     def p(self) -> float:
@@ -91,6 +93,19 @@ class Evaluation:
             for row, figures in zip(rows[1:], [self.coco.overall, *self.coco.per_class[ap.classes]], strict=True):
                 row += figures.tolist()
         return [[_cell(value) for value in row] for row in rows]
+
+    def pr_curve(self) -> PRCurve:
+        """Precision over recall as a mean over the classes that occur."""
+        curves = self.ap.pr_curve
+        mean = curves.mean(0) if len(curves) else np.zeros(len(CONFIDENCE_GRID))
+        return PRCurve(CONFIDENCE_GRID, mean, self.map50)
+
+    def curve_cells(self) -> list[list[str]]:
+        """Precision over recall at an IoU of 0.5 as the cells of a CSV: of all classes, and of each that occurs."""
+        header = ["recall", "all", *(self.names[c] for c in self.ap.classes)]
+        overall = self.pr_curve()
+        rows = np.vstack((overall.recall, overall.precision, self.ap.pr_curve)).T
+        return [header, *([f"{value:.5g}" for value in row] for row in rows)]
 
 
 def _mean(values: np.ndarray) -> float:

@@ -16,6 +16,7 @@ from utils.cli import (
     project_flag,
     with_default,
 )
+from utils.errors import UserError
 
 # they lie in memory, an entry for each image
 MOST_RESAMPLES = 10**4
@@ -49,6 +50,20 @@ class ValOptions(RunFolder, Plugins, Detector, BoxThresholds, SquareImages, Devi
         at_most=MOST_RESAMPLES,
     )
     areas: bool = flag(False, "COCO's figures, of small, medium and large objects, too (faster-coco-eval)", "measuring")
+    errors: bool = flag(False, "which kinds of errors there are, and what each costs of mAP50 (TIDE)", "measuring")
     verbose: bool = flag(False, "a row per class", "output")
-    save_csv: bool = flag(False, "write the row per class to metrics.csv", "output")
+    save_csv: bool = flag(False, "write the row per class to metrics.csv, and the curves to PR_curve.csv", "output")
+    save_tex: bool = flag(False, "write the row per class to metrics.tex, a LaTeX table", "output")
+    against: list[str] | None = flag(
+        None, "folders of validations with --save-csv, to draw beside this one: PR_runs.png", "output", metavar="FOLDER"
+    )
     save_hybrid: bool = flag(False, "as --save-txt, with the labels and what is found beside them", "output")
+
+    def __post_init__(self):
+        super().__post_init__()
+        for name in ("errors", "save_tex", "against"):
+            if getattr(self, name) and self.task in ("speed", "study"):
+                said = f"--{name.replace('_', '-')}"
+                raise UserError(
+                    f"{said}: not with --task {self.task}, which measures other things; leave one of them out"
+                )

@@ -1,12 +1,13 @@
 """What a validation writes: pictures, text files, COCO's JSON, curves."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
 
-from engine.evaluation.coco import CocoEvaluator
 from engine.evaluation.figures import Evaluation
 from utils.boxes import box_iou
 from utils.data.coco import coco_results, image_id
@@ -14,14 +15,16 @@ from utils.data.labels import text_line
 from utils.data.loader import Batch
 from utils.files import short_name, unique_name
 from utils.metrics import CONFIDENCE_GRID
-from utils.plots.evaluation import plot_confusion_matrix, plot_metric_curve, plot_pr_curve
+from utils.plots.evaluation import plot_confusion_matrix, plot_errors, plot_metric_curve, plot_pr_curve
 from utils.plots.grid import plot_images
 
 
 def plot_evaluation(evaluation: Evaluation, folder: Path) -> None:
-    """PR, F1, P and R curves and the confusion matrix, as pictures in ``folder``."""
+    """PR, F1, P and R curves and the confusion matrix, as pictures in ``folder``; kinds of errors where they were asked for."""
     ap, names = evaluation.ap, evaluation.names
     classes = ap.classes.tolist()
+    if evaluation.errors is not None:
+        plot_errors(evaluation.errors.gains, evaluation.errors.counts, folder / "errors.png")
     plot_confusion_matrix(evaluation.confusion, names, folder / "confusion_matrix.png")
     if not classes:
         return
@@ -42,11 +45,18 @@ def with_labels(detections: torch.Tensor, labelled: torch.Tensor, iou_thres: flo
     return torch.cat((labelled, detections[~known]))
 
 
+class Counter(Protocol):
+    """What takes in the detections [n, 6] and the labels [m, 6] of each image: x1 y1 x2 y2 confidence class, in its pixels."""
+
+    def add(self, detections: torch.Tensor, labelled: torch.Tensor) -> None: ...
+
+
 class Recorder:
     """Writes what a validation finds: pictures of the first three batches, a text file per image, one COCO JSON.
 
     With ``hybrid_iou`` the text files have the labels, too, and of what is found only that which overlaps no label of its
-    class by more: a set that is labelled in part becomes one to look through. What is found and labelled goes to ``coco``, too.
+    class by more: a set that is labelled in part becomes one to look through. What is found and labelled goes to
+    ``counters``, too.
     """
 
     def __init__(
@@ -58,7 +68,7 @@ class Recorder:
         save_conf: bool = False,
         save_json: bool = False,
         hybrid_iou: float | None = None,
-        coco: CocoEvaluator | None = None,
+        counters: Sequence[Counter] = (),
     ):
         self.folder = folder
         self.names = names
@@ -67,7 +77,7 @@ class Recorder:
         self.hybrid_iou = hybrid_iou
         self.save_conf = save_conf
         self.json: list[dict] | None = [] if save_json else None
-        self.coco = coco
+        self.counters = counters
         # of the images so far: two folders may hold a file of the same name
         self.stems: set[str] = set()
         self.numbers: set[int] = set()
@@ -84,8 +94,8 @@ class Recorder:
             (self.folder / "labels" / f"{stem}.txt").write_text("".join(lines), encoding="utf-8")
         if self.json is not None:
             self.json += coco_results(image_id(stem, self.numbers), detections.tolist(), self.names)
-        if self.coco is not None:
-            self.coco.add(detections, labelled)
+        for counter in self.counters:
+            counter.add(detections, labelled)
 
     def batch(self, number: int, batch: Batch, native_detections: list[torch.Tensor]) -> None:
         """Draw the labels and the detections of one of the first batches."""

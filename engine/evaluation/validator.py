@@ -11,8 +11,10 @@ from engine.detection.detector import Detector, load_detector, note_other_size
 from engine.detection.pipeline import VALIDATION, Thresholds, speed_line, warm_up
 from engine.evaluation.bootstrap import intervals_of
 from engine.evaluation.coco import CocoEvaluator
+from engine.evaluation.errors import ErrorEvaluator
 from engine.evaluation.evaluator import evaluate
 from engine.evaluation.figures import Evaluation
+from engine.evaluation.latex import errors_table, metrics_table
 from engine.evaluation.options import ValOptions
 from engine.evaluation.recorder import Recorder, plot_evaluation
 from models.plugins import load_plugins
@@ -24,7 +26,7 @@ from utils.device import describe_device, select_device
 from utils.errors import UserError
 from utils.files import write_table
 from utils.paths import new_run_folder, newest_weights
-from utils.plots.runs import plot_study
+from utils.plots.runs import plot_pr_runs, plot_study, read_pr_curves
 
 STUDY_SIZES = range(256, 1537, 128)
 
@@ -32,6 +34,7 @@ STUDY_SIZES = range(256, 1537, 128)
 def validate(options: ValOptions) -> Evaluation | list[Evaluation]:
     """Run the task of ``options``; see val.py for what they mean."""
     load_plugins(options.plugins)
+    others = read_pr_curves(options.against or [])
     weights = options.weights or [newest_weights()]
     device = select_device(options.device)
     split = options.task if options.task in ("train", "test") else "val"
@@ -45,6 +48,7 @@ def validate(options: ValOptions) -> Evaluation | list[Evaluation]:
     model = _load(weights, config, device, options)
     index = index_split(config, split, options.single_cls)
     coco = CocoEvaluator() if options.areas else None
+    errors = ErrorEvaluator() if options.errors else None
     folder = new_run_folder(options.project, options.name, options.exist_ok)
     names = {0: "object"} if options.single_cls else config.names
     size = _input_size(model, weights[0], options.imgsz)
@@ -56,7 +60,7 @@ def validate(options: ValOptions) -> Evaluation | list[Evaluation]:
         save_conf=options.save_conf,
         save_json=options.save_json,
         hybrid_iou=options.iou_thres if options.save_hybrid else None,
-        coco=coco,
+        counters=[counter for counter in (coco, errors) if counter is not None],
     )
     print(f"{' '.join(map(str, weights))} on {describe_device(device)}")
     evaluation = _evaluate(model, index, names, size, device, options, _thresholds(options), recorder)
@@ -65,13 +69,32 @@ def validate(options: ValOptions) -> Evaluation | list[Evaluation]:
     if coco is not None:
         evaluation.coco = coco.figures(len(names))
         print(evaluation.coco.line())
+    if errors is not None:
+        evaluation.errors = errors.figures()
+        print(evaluation.errors.table())
     plot_evaluation(evaluation, folder)
     recorder.finish()
-    if options.save_csv:
-        write_table(folder / "metrics.csv", evaluation.cells())
+    _write_tables(evaluation, folder, options)
+    if options.against:
+        name = folder.name if folder.name not in others else folder.as_posix()
+        plot_pr_runs(others | {name: evaluation.pr_curve()}, folder / "PR_runs.png")
     print(_speed_line(evaluation, options.batch_size, size))
     print(f"results are in {folder}")
     return evaluation
+
+
+def _write_tables(evaluation: Evaluation, folder: Path, options: ValOptions) -> None:
+    """metrics.csv, PR_curve.csv, errors.csv, and those for LaTeX, as far as they are asked for."""
+    errors = evaluation.errors and evaluation.errors.cells()
+    if options.save_csv:
+        write_table(folder / "metrics.csv", evaluation.cells())
+        write_table(folder / "PR_curve.csv", evaluation.curve_cells())
+        if errors:
+            write_table(folder / "errors.csv", errors)
+    if options.save_tex:
+        (folder / "metrics.tex").write_text(metrics_table(evaluation), encoding="utf-8")
+        if errors:
+            (folder / "errors.tex").write_text(errors_table(errors), encoding="utf-8")
 
 
 def speed(weights: str | Path, config: DataConfig, device: torch.device, options: ValOptions) -> Evaluation:

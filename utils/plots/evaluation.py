@@ -112,6 +112,20 @@ def plot_confusion_matrix(matrix: np.ndarray, names: dict[int, str], path: str |
     return save_figure(figure, path)
 
 
+def plot_errors(gains: dict[str, float], counts: dict[str, int], path: str | Path) -> Path:
+    """What AP50 would gain without each kind of error (errors.png): a bar per kind, with how often it occurs."""
+    figure = new_figure(8, 0.8 + 0.42 * len(gains))
+    axes = figure.subplots()
+    kinds = list(gains)
+    bars = axes.barh(kinds, list(gains.values()), color=[plot_color(i) for i in range(len(kinds))])
+    axes.bar_label(bars, [f"{gain:.3f}  ({counts[kind]:,})" for kind, gain in gains.items()], padding=4, fontsize=9)
+    axes.set(xlabel="mAP50 gained without these errors (how many there are)", title="Kinds of errors")
+    axes.set_xlim(0, max(1.25 * max(gains.values()), 0.01))
+    axes.invert_yaxis()
+    axes.grid(axis="x", alpha=0.25)
+    return save_figure(figure, path)
+
+
 def _write_counts(matrix: np.ndarray, names: dict[int, str], path: Path) -> None:
     """The counts as a table with the names of the classes; whole numbers."""
     words = [*(names.get(i, str(i)) for i in range(len(matrix) - 1)), "background"]

@@ -1,16 +1,23 @@
-"""Curves of whole runs: results, studies, searches, benchmarks."""
+"""Curves of whole runs: results, validations side by side, studies, searches, benchmarks."""
 
 import csv
-from collections.abc import Iterable
+import io
+import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from utils.errors import UserError
-from utils.plots.figure import new_figure, plot_color, save_figure, shortened
+from utils.errors import UserError, shown
+from utils.files import read_text
+from utils.metrics import PRCurve
+from utils.plots.figure import new_figure, plot_color, save_figure, shortened, show_names
 from utils.plots.text import printable
 from utils.results import PANELS
+
+# of a CSV that is read: a million epochs
+MOST_BYTES = 2**27
 
 
 def plot_results(csv_path: str | Path, png_path: str | Path) -> Path:
@@ -36,16 +43,16 @@ def plot_results(csv_path: str | Path, png_path: str | Path) -> Path:
 def _read_columns(path: Path, wanted: Iterable[str]) -> dict[str, np.ndarray]:
     """The wanted columns of a CSV file of numbers, float64 [rows] each; names and values may be padded with spaces."""
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file)
-            rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if row]
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such results file") from None
+        reader = csv.reader(io.StringIO(read_text(path, "results file", MOST_BYTES), newline=""))
+        rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if row]
+    except (UnicodeDecodeError, csv.Error) as e:
+        raise UserError(f"{path}: is not a CSV of text: {e}") from None
     header = rows[0][1] if rows else []
     columns = {}
     for name in wanted:
         if name not in header:
-            raise UserError(f"{path}: no column '{name}' in the header, found: {', '.join(header) or 'nothing'}")
+            found = shown(", ".join(header) or "nothing")
+            raise UserError(f"{path}: no column '{name}' in the header, found: {found}")
         index = header.index(name)
         columns[name] = np.array([_number(path, line, name, row[index : index + 1]) for line, row in rows[1:]], float)
     return columns
@@ -56,7 +63,8 @@ def _number(path: Path, line: int, name: str, cell: list[str]) -> float:
     try:
         return float("".join(cell))
     except ValueError:
-        raise UserError(f"{path}, line {line}: {name} is '{''.join(cell)}', not a number; mend the line") from None
+        found = shown("".join(cell))
+        raise UserError(f"{path}, line {line}: {name} is '{found}', not a number; mend the line") from None
 
 
 def _smoothed(values: np.ndarray) -> np.ndarray:
@@ -72,6 +80,38 @@ def _smoothed(values: np.ndarray) -> np.ndarray:
     spread = w * wxx - wx**2
     line = (wxx * (weight @ y) - wx * ((weight * distance) @ y)) / np.where(spread > 1e-9, spread, 1)
     return np.where(known, np.where(spread > 1e-9, line, y), np.nan)
+
+
+def read_pr_curves(folders: Sequence[str | Path]) -> dict[str, PRCurve]:
+    """The curves of validations that were run with --save-csv, by the names of their folders, or by their paths where two
+    have the same name. Raises UserError where a folder has none, or its files are damaged."""
+    curves = {}
+    for folder in map(Path, folders):
+        if not os.path.exists(folder / "PR_curve.csv"):
+            raise UserError(f"{shown(str(folder))}: has no PR_curve.csv; validate that model with --save-csv first")
+        columns = _read_columns(folder / "PR_curve.csv", ("recall", "all"))
+        overall = _read_columns(folder / "metrics.csv", ("mAP50",))["mAP50"]
+        if not len(overall):
+            raise UserError(f"{folder / 'metrics.csv'}: holds no figures")
+        label = folder.name if folder.name and folder.name not in curves else folder.as_posix()
+        curves[label] = PRCurve(columns["recall"], columns["all"], float(overall[0]))
+    return curves
+
+
+def plot_pr_runs(curves: dict[str, PRCurve], path: str | Path) -> Path:
+    """PR_runs.png: precision over recall of several validations, a line for each."""
+    figure = new_figure(9, 6)
+    axes = figure.subplots()
+    for i, (name, curve) in enumerate(curves.items()):
+        label = f"{shortened(printable(name), 40)} {curve.map50:.3f} mAP@0.5"
+        axes.plot(curve.recall, curve.precision, color=plot_color(i), linewidth=2, label=label)
+    axes.set(
+        xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.01), title="Precision over recall, all classes"
+    )
+    axes.grid(alpha=0.25)
+    legend = axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0, frameon=False, fontsize=9)
+    show_names(legend.get_texts())
+    return save_figure(figure, path)
 
 
 def plot_study(curves: dict[str, np.ndarray], path: str | Path) -> Path:
