@@ -18,6 +18,7 @@ from engine.comparison.pairs import Sample
 from engine.detection.detector import load_detector
 from engine.evaluation.bootstrap import draw_images, mean_over_classes, resampled_figures
 from engine.evaluation.coco import NAMES, CocoEvaluator
+from engine.evaluation.errors import KINDS, ErrorEvaluator
 from engine.evaluation.evaluator import evaluate
 from engine.evaluation.figures import Evaluation
 from utils.data.config import DataConfig
@@ -178,6 +179,17 @@ def areas_of(found: Found, images: np.ndarray | None = None) -> np.ndarray:
         coco.add(*rows[i])
     overall = coco.figures(found.classes).overall
     return overall[[NAMES.index(name) for name in AREAS.values()]]
+
+
+def errors_of(founds: Sequence[Found]) -> dict[str, float]:
+    """What each kind of error costs in AP50, the mean of the runs; empty where there is none."""
+    costs = []
+    for found in founds:
+        evaluator = ErrorEvaluator()
+        for detections, labels in found.by_image():
+            evaluator.add(detections, labels)
+        costs.append(evaluator.figures().gains)
+    return {kind: float(np.mean([cost[kind] for cost in costs])) for kind in KINDS} if costs else {}
 
 
 def sample_of(name: str, founds: Sequence[Found], metric: str) -> Sample | None:

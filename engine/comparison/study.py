@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from engine.comparison.accuracy import AREAS, Accuracy, Found, sample_of
+from engine.comparison.accuracy import AREAS, Accuracy, Found, errors_of, sample_of
 from engine.comparison.locks import only_one
 from engine.comparison.measures import Contender, key_of, machine_of, measure
 from engine.comparison.options import CompareOptions
@@ -358,7 +358,7 @@ class Study:
                 elif sample := sample_of(name, founds, figure):
                     known[figure] = estimate(sample)
                     samples += [sample] if figure == metric else []
-            self.update(name, accuracy=known)
+            self.update(name, accuracy=known, errors=errors_of(founds))
         self.comparison = replace(self.comparison, pairs=tuple(compare_pairs(samples, metric)))
         for name, front in on_front(self.comparison).items():
             self.update(name, on_front=front)

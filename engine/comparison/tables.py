@@ -1,7 +1,6 @@
 """The tables of a comparison: on the screen, comparison.csv, comparison.md and comparison.tex.
 
-A row is a mapping from the names of columns to numbers and texts, made once by ``rows``; every table shows these. Imports no
-torch.
+A row is a mapping from the names of columns to numbers and texts, made once by ``rows``; every table shows these.
 """
 
 from collections.abc import Sequence
@@ -9,14 +8,12 @@ from pathlib import Path
 
 from engine.comparison.pick import figure, latency_of, more_seeds, points
 from engine.comparison.record import DONE, METRICS, MODEL, NO_DIFFERENCE, TOO_FEW, Candidate, Comparison, Pair
+from engine.evaluation.latex import escaped, tabular
 from utils.files import replacing, write_table
 
 Row = dict[str, str | int | float | bool | None]
 HEADINGS = {"map50_95": "mAP50-95", "map50": "mAP50", "map75": "mAP75"}
 HEADINGS |= {f"ap_{size}": f"AP {size}" for size in ("small", "medium", "large")}
-# LaTeX's own characters, and what stands for them in a text
-ESCAPES = {c: f"\\{c}" for c in "&%$#_{}"} | {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-ESCAPES |= {"\\": r"\textbackslash{}", "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"}
 
 
 def rows(comparison: Comparison) -> list[Row]:
@@ -192,18 +189,8 @@ def _for_markdown(text: str) -> str:
 
 def latex(comparison: Comparison) -> str:
     """The table for a paper; it needs the package booktabs."""
-    head, found = headings(comparison), shown_rows(comparison)
-    lines = [" & ".join(map(for_latex, cells)) + r" \\" for cells in (head, *found)]
-    columns = "l" + "r" * (len(head) - 2) + "l"
-    body = "\n".join(
-        [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule"]
-    )
-    return f"% \\usepackage{{booktabs}}\n{body}\n\\end{{tabular}}\n"
-
-
-def for_latex(text: str) -> str:
-    """A text that LaTeX prints as it is; what can't be printed becomes a space."""
-    return "".join(ESCAPES.get(c, c if c.isprintable() else " ") for c in " ".join(text.split()))
+    head, *found = [list(map(escaped, cells)) for cells in (headings(comparison), *shown_rows(comparison))]
+    return tabular(head, found)
 
 
 def write_tables(comparison: Comparison, folder: Path) -> None:

@@ -81,6 +81,8 @@ def test_finished_files_are_scored_and_measured(two, tiny_set, tmp_path, here, c
         assert all(0 < t.median_ms <= t.p90_ms and t.map50_95 == c.runs[0].map50_95 for t in c.latencies)
         # one file each: a mean, and no interval
         assert c.accuracy["map50_95"].mean == c.runs[0].map50_95 and c.accuracy["map50_95"].low is None
+        # TIDE's, of which some are there: the weights are random
+        assert set(c.errors) == {"Cls", "Loc", "Both", "Dupe", "Bkg", "Miss"} and max(c.errors.values()) > 0
     (pair,) = found.pairs
     assert pair.verdict == "too_few_seeds" and found.pick.best is None and found.machine.noise >= 0
     assert [set(picture.boxes) for picture in found.pictures] == [{"a.pt", "b.pt"}] * 4
