@@ -1,0 +1,210 @@
+"""How fast each step is on this machine: docs/benchmarks.md and .zh-CN.md, from figures that this script measures.
+
+    python bench/all.py                         all parts, each in turns with its floor; leave the machine alone meanwhile
+    python bench/all.py --parts start inference some; the others keep the figures they had
+    python bench/all.py --stock ../yolov5       beside them, the public commands of another checkout
+
+The figures are kept in docs/figures/benchmarks.json. Photographs are taken from ../shared/datasets where they are there, else
+drawn shapes are used. On a GPU nothing is measured: the pages say so.
+"""
+
+# Run as a script: the project's folder comes before bench/ on the import path.
+if __name__ == "__main__":
+    import sys
+    from pathlib import Path
+
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import argparse
+import json
+import platform
+import tempfile
+from datetime import date
+from pathlib import Path
+
+import torch
+
+from bench import loader, speed
+from bench.speed import Row
+from utils.data.coco import COCO_NAMES
+from utils.data.config import prepare_data, read_data_yaml
+from utils.device import describe_device
+from utils.errors import UserError, exit_on_user_error
+from utils.paths import ROOT
+
+RECORD = ROOT / "docs" / "figures" / "benchmarks.json"
+PAGES = {"en": ROOT / "docs" / "benchmarks.md", "zh": ROOT / "docs" / "benchmarks.zh-CN.md"}
+WEIGHTS = ROOT.parent / "shared" / "weights" / "yolov5n.pt"
+PHOTOGRAPHS = ROOT.parent / "shared" / "datasets"
+PARTS = ("start", "loader", "training", "memory", "inference", "validation", "video", "commands")
+
+
+def measure(part: str, rounds: int, folder: Path, stock: Path | None) -> list[Row]:
+    """The rows of a part. Raises UserError where what it needs is not there."""
+    if part == "loader":
+        return loader_rows(rounds)
+    images, data = photographs(folder)
+    if part == "start":
+        return speed.startup(WEIGHTS, images, folder, rounds)
+    if part == "training":
+        cases = [("yolov5n.yaml", 320, "ram"), ("yolov5n.yaml", 320, ""), ("yolov5s_EfficientNetV2.yaml", 320, "ram")]
+        found = [speed.training(cfg, shapes(), size, folder, rounds, cache) for cfg, size, cache in cases]
+        return [row for rows in found for row in rows]
+    if part == "memory":
+        return speed.training_memory(shapes(), folder, rounds)
+    if part == "inference":
+        return speed.inference(WEIGHTS, images, rounds)
+    if part == "validation":
+        return speed.validation(WEIGHTS, data, images, folder, rounds)
+    if part == "video":
+        return speed.video(WEIGHTS, images, folder, rounds)
+    return speed.whole_commands({"ours": ROOT, "other": stock}, WEIGHTS, data, images, folder, rounds)
+
+
+def photographs(folder: Path) -> tuple[list[Path], Path]:
+    """128 photographs and their data YAML, in ``folder``. Raises UserError where they, or the weights, are not there."""
+    root = PHOTOGRAPHS / "coco-val128"
+    images = sorted((root / "images").rglob("*.jpg"))
+    for needed in (WEIGHTS, root / "images"):
+        if not needed.exists():
+            raise UserError(f"{needed}: not there; these parts are measured with it")
+    data = folder / "coco-val128.yaml"
+    names = [f"  {number}: {name}\n" for number, name in enumerate(COCO_NAMES)]
+    data.write_text(f"path: {json.dumps(str(root))}\ntrain: images\nval: images\nnames:\n{''.join(names)}")
+    return images, data
+
+
+def shapes() -> str:
+    """The data YAML of drawn shapes, whose images are there."""
+    config = read_data_yaml("data/shapes.yaml")
+    prepare_data(config)
+    return str(config.file)
+
+
+def loader_rows(rounds: int) -> list[Row]:
+    rows = []
+    for case in loader.CASES:
+        if case.images.is_dir():
+            found = loader.measure(case, rounds)
+            what = f"{case.name}, {case.size} px, mosaics, nothing kept"
+            rows += [
+                Row("loader", f"{what}, one process", "images/s", found["process"]),
+                Row(
+                    "loader",
+                    f"{what}, two workers",
+                    "images/s",
+                    found["two workers"],
+                    found["worker"],
+                    found["two workers / worker"],
+                    "one worker",
+                ),
+            ]
+    return rows
+
+
+# Pages --------------------------------------------------------------------------------------------------------------------
+
+WORDS = {
+    "en": {
+        "title": "# Speed",
+        "links": "[中文](benchmarks.zh-CN.md) · [README](../README.md)",
+        "intro": (
+            "What `python bench/all.py` measured. A floor is the same work by bare PyTorch; both sides run in turns, and\n"
+            "medians are given. For training and inference the ratio is the floor's time over ours: 1 can't be beaten.\n"
+            "For commands and memory it is ours over the floor: 1 is the best."
+        ),
+        "head": "| what | ours | floor | ratio | the floor is |",
+        "not": "Not measured: CUDA. Latencies of each model are in [backbones.md](backbones.md).",
+        "machine": "{machine}, {cores} threads, PyTorch {torch}, {date}.",
+        "parts": {
+            "start": "Starting", "loader": "Loading images to train on", "training": "Training", "memory": "Memory",
+            "inference": "Inference", "validation": "Validation", "video": "Video", "commands": "Beside another checkout",
+        },
+    },
+    "zh": {
+        "title": "# 速度",
+        "links": "[English](benchmarks.md) · [README](../README.zh-CN.md)",
+        "intro": (
+            "以下由 `python bench/all.py` 测得。下限是指只用 PyTorch 完成同样的工作；两者轮流运行，表中为中位数。\n"
+            "训练和推理的比值是下限用时除以我们的用时：最好为 1。命令和内存的比值是我们的数值除以下限：1 最好。"
+        ),
+        "head": "| 项目 | 本项目 | 下限 | 比值 | 下限是什么 |",
+        "not": "未测：CUDA。各模型的延迟见 [backbones.zh-CN.md](backbones.zh-CN.md)。",
+        "machine": "{machine}，{cores} 线程，PyTorch {torch}，{date}。",
+        "parts": {
+            "start": "启动", "loader": "读取训练图片", "training": "训练", "memory": "内存",
+            "inference": "推理", "validation": "验证", "video": "视频", "commands": "与另一份代码比较",
+        },
+    },
+}  # fmt: skip
+
+
+def page(record: dict, language: str) -> str:
+    """The page in one language."""
+    words = WORDS[language]
+    lines = [words["title"], "", words["links"], "", words["intro"], ""]
+    for part in PARTS:
+        if part not in record:
+            continue
+        entry = record[part]
+        lines += [f"## {words['parts'][part]}", "", words["head"], "| --- | ---: | ---: | ---: | --- |"]
+        for row in entry["rows"]:
+            value, floor, ratio = (
+                "" if row[name] is None else number(row[name]) for name in ("value", "floor", "ratio")
+            )
+            lines.append(f"| {row['what']} | {value} {row['unit']} | {floor} | {ratio} | {row['floor_is']} |")
+        lines += ["", words["machine"].format(**entry["machine"]), ""]
+    return "\n".join([*lines, words["not"], ""])
+
+
+def number(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def machine() -> dict:
+    return {
+        "machine": describe_device(torch.device("cpu")) + f" {processor()}",
+        "cores": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "date": date.today().isoformat(),
+    }
+
+
+def processor() -> str:
+    """The processor's name, as far as the system tells."""
+    info = Path("/proc/cpuinfo")
+    names = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+    return names[0] if info.exists() and names else platform.processor() or platform.machine()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=None, help="what to measure (default: all)")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds of each measurement (default: %(default)s)")
+    parser.add_argument("--stock", type=Path, metavar="CHECKOUT", help="another checkout with the same commands")
+    given = parser.parse_args()
+    if given.rounds < 1:
+        raise UserError(f"--rounds {given.rounds}: give 1 or more")
+    if given.stock and not (given.stock / "train.py").is_file():
+        raise UserError(f"--stock {given.stock}: no train.py there; name a checkout of YOLOv5 or of this project")
+    parts = given.parts or [part for part in PARTS if part != "commands" or given.stock]
+    if "commands" in parts and not given.stock:
+        raise UserError("--parts commands: needs another checkout; add --stock CHECKOUT")
+    record = json.loads(RECORD.read_text()) if RECORD.exists() else {}
+    for part in parts:
+        print(f"{part} …", flush=True)
+        with tempfile.TemporaryDirectory() as folder:
+            rows = measure(part, given.rounds, Path(folder), given.stock and given.stock.resolve())
+        for row in rows:
+            beside = "" if row.floor is None else f", {row.floor_is} {number(row.floor)}: ratio {number(row.ratio)}"
+            print(f"  {row.what}: {number(row.value)} {row.unit}{beside}", flush=True)
+        record[part] = {"machine": machine(), "rows": [row.as_data() for row in rows]}
+        # kept as it is found, so that an interrupted run leaves what it has measured
+        RECORD.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+        for language, file in PAGES.items():
+            file.write_text(page(record, language))
+    print(f"figures are in {RECORD}, pages in {' and '.join(map(str, PAGES.values()))}")
+
+
+if __name__ == "__main__":
+    exit_on_user_error(main)

@@ -1,0 +1,321 @@
+"""What bench/all.py measures: each step a user waits for, beside a floor of bare PyTorch, in turns.
+
+A floor does the same work with nothing around it: the same model, the same batches, and no loader, no records, no log.
+Ratios are of the two sides of one round, so that what else the machine does hits both; medians of the rounds are told.
+"""
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from engine.detection.detector import load_detector
+from engine.detection.pipeline import VALIDATION
+from engine.training.options import TrainOptions
+from engine.training.setup import set_up
+from engine.training.trainer import Trainer
+from utils.boxes import non_max_suppression
+from utils.data.images import letterbox, read_image, stack_images, to_float
+from utils.paths import ROOT
+
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One figure: ``value`` in ``unit``, that of the floor beside it, and the ratio of the two, where there is a floor.
+
+    ``ratio`` is the time of the floor over ours for steps, so that 1 is the best; of memory and commands ours over the floor.
+    """
+
+    part: str
+    what: str
+    unit: str
+    value: float
+    floor: float | None = None
+    ratio: float | None = None
+    floor_is: str = ""
+
+    def as_data(self) -> dict:
+        return asdict(self)
+
+
+def in_turns(calls: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+    """What each of ``calls`` returns in so many rounds; one before them, that warms all up, does not count."""
+    found: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(rounds + 1):
+        for name, call in calls.items():
+            found[name].append(call())
+    return {name: values[1:] for name, values in found.items()}
+
+
+def median_ratio(upper: list[float], lower: list[float]) -> float:
+    """The median of the rounds' ratios."""
+    return statistics.median(a / b for a, b in zip(upper, lower, strict=True))
+
+
+def seconds(call: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started
+
+
+# Commands -----------------------------------------------------------------------------------------------------------------
+
+
+def run_command(words: list, folder: Path) -> tuple[float, float, float]:
+    """(seconds, seconds of all cores, peak MB) of a Python command, with ``folder`` as the place for what it writes.
+
+    Raises CalledProcessError, with what it said, where it fails.
+    """
+    line = [sys.executable, *map(str, words)]
+    started = time.perf_counter()
+    with tempfile.TemporaryFile() as said:
+        process = subprocess.Popen(line, cwd=folder, stdout=said, stderr=subprocess.STDOUT)
+        _, status, used = os.wait4(process.pid, 0)
+        took = time.perf_counter() - started
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            said.seek(0)
+            raise subprocess.CalledProcessError(process.returncode, line, said.read())
+    return took, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024
+
+
+def startup(weights: Path, images: list[Path], folder: Path, rounds: int) -> list[Row]:
+    """Whole commands, and what they take beyond importing PyTorch and OpenCV."""
+    detect = [ROOT / "detect.py", "--weights", weights, "--source", two_of(images, folder)]
+    detect += ["--project", folder / "runs", "--device", "cpu"]
+    calls = {
+        "imports": ["-c", "import torch, torchvision, cv2"],
+        "torch": ["-c", "import torch, cv2"],
+        "help": [ROOT / "train.py", "--help"],
+        "check": [ROOT / "models" / "yolo.py", "--cfg", "yolov5n.yaml", "--device", "cpu"],
+        "detect": detect,
+    }
+    found = in_turns({k: lambda words=words: run_command(words, folder)[0] for k, words in calls.items()}, rounds)
+    middle = {name: statistics.median(values) for name, values in found.items()}
+    return [
+        Row("start", "import torch, torchvision, cv2", "s", middle["imports"]),
+        Row("start", "import torch, cv2", "s", middle["torch"]),
+        Row("start", "train.py --help", "s", middle["help"]),
+        Row("start", "models/yolo.py --cfg yolov5n.yaml", "s", middle["check"]),
+        Row(
+            "start",
+            "detect.py, two images",
+            "s",
+            middle["detect"],
+            middle["imports"],
+            median_ratio(found["detect"], found["imports"]),
+            "import torch, torchvision, cv2",
+        ),
+    ]
+
+
+def two_of(images: list[Path], folder: Path) -> Path:
+    """A folder with the first two images."""
+    pair = folder / "pair"
+    pair.mkdir(exist_ok=True)
+    for image in images[:2]:
+        (pair / image.name).write_bytes(image.read_bytes())
+    return pair
+
+
+# Training -----------------------------------------------------------------------------------------------------------------
+
+
+def training(cfg: str, data: str, imgsz: int, folder: Path, rounds: int, cache: str = "ram") -> list[Row]:
+    """Images a second of an epoch as train.py runs it, beside forward, loss, backward and update of the same batches."""
+    options = TrainOptions.of(
+        {
+            "cfg": cfg,
+            "data": data,
+            "imgsz": imgsz,
+            "batch_size": 16,
+            "epochs": rounds + 2,
+            "cache": cache,
+            "device": "cpu",
+            "noval": True,
+            "nosave": True,
+            "noplots": True,
+            "project": str(folder / "runs"),
+        }
+    )
+    trainer = Trainer(set_up(options))
+    learner, count = trainer.learner, len(trainer.data.train)
+    batches = []
+
+    def ours() -> float:
+        took = seconds(trainer.train_epoch)
+        trainer.state.epoch_done()
+        return took / count
+
+    def floor() -> float:
+        if not batches:
+            trainer.data.train_loader.batch_sampler.set_epoch(0)
+            batches.extend((to_float(b.images, CPU), b.targets) for b in trainer.data.train_loader)
+        learner.model.train()
+        return seconds(lambda: [bare_step(learner, *batch) for batch in batches]) / count
+
+    found = in_turns({"ours": ours, "floor": floor}, rounds)
+    words = f"{Path(cfg).stem}, {imgsz} px, batch 16, {'images kept in memory' if cache else 'images read anew'}"
+    ours_ms, floor_ms = (statistics.median(found[side]) * 1e3 for side in ("ours", "floor"))
+    ratio = median_ratio(found["floor"], found["ours"])
+    trainer.world.leave()
+    return [Row("training", words, "ms an image", ours_ms, floor_ms, ratio, "forward, loss, backward, update")]
+
+
+def bare_step(learner, images: torch.Tensor, targets: torch.Tensor) -> None:
+    loss, _ = learner.loss(learner.model(images), targets)
+    loss.backward()
+    learner.optimizer.step()
+    learner.optimizer.zero_grad()
+
+
+def training_memory(data: str, folder: Path, rounds: int) -> list[Row]:
+    """What train.py holds at most, beside bare steps with the same model, each in a process of its own."""
+    words = [ROOT / "train.py", "--cfg", "yolov5n.yaml", "--data", data, "--imgsz", 320, "--batch-size", 16]
+    words += ["--epochs", 1, "--device", "cpu", "--project", folder / "runs", "--noplots"]
+    bare = f"from bench.speed import bare_training; bare_training({data!r}, {str(folder)!r})"
+    calls = {
+        "ours": lambda: run_command(words, ROOT)[2],
+        "floor": lambda: run_command(["-c", f"import sys; sys.path[0] = {str(ROOT)!r}; {bare}"], ROOT)[2],
+    }
+    found = in_turns(calls, min(rounds, 2))
+    middle = {side: statistics.median(values) for side, values in found.items()}
+    ratio = median_ratio(found["ours"], found["floor"])
+    what = "train.py, yolov5n, 320 px, batch 16"
+    return [Row("memory", what, "MB", middle["ours"], middle["floor"], ratio, "forward, loss, backward, update")]
+
+
+def bare_training(data: str, folder: str) -> None:
+    """Steps on one batch, with nothing around them; for training_memory."""
+    given = {"cfg": "yolov5n.yaml", "data": data, "imgsz": 320, "batch_size": 16, "epochs": 1, "device": "cpu"}
+    given |= {"noplots": True, "workers": 0, "project": str(Path(folder, "runs"))}
+    run = set_up(TrainOptions.of(given))
+    batch = next(iter(run.data.train_loader))
+    run.learner.model.train()
+    for _ in range(5):
+        bare_step(run.learner, to_float(batch.images, CPU), batch.targets)
+
+
+# Inference ----------------------------------------------------------------------------------------------------------------
+
+
+def batches_of(images: list[Path], size: int, batch: int) -> list[torch.Tensor]:
+    """Letterboxed images uint8 [b, 3, size, size]."""
+    boxed = [letterbox(read_image(image), (size, size), auto=False)[0] for image in images]
+    return [stack_images(boxed[i : i + batch]) for i in range(0, len(boxed), batch)]
+
+
+def inference(weights: Path, images: list[Path], rounds: int) -> list[Row]:
+    """One image at 640 and its share of a batch of 16, and the suppression of validation, per image."""
+    model = load_detector(weights, CPU)
+    with torch.inference_mode():
+        one, sixteen = (to_float(batches_of(images[:n], 640, n)[0], CPU) for n in (1, 16))
+        predictions, _ = model(sixteen)
+        calls = {
+            "one": lambda: seconds(lambda: model(one)),
+            "sixteen": lambda: seconds(lambda: model(sixteen)) / len(sixteen),
+            "nms": lambda: seconds(lambda: non_max_suppression(predictions, **vars(VALIDATION))) / len(sixteen),
+        }
+        found = in_turns(calls, max(rounds * 3, 9))
+    middle = {name: statistics.median(values) * 1e3 for name, values in found.items()}
+    return [
+        Row("inference", "yolov5n, 640 px, one image", "ms", middle["one"]),
+        Row("inference", f"yolov5n, 640 px, batch {len(sixteen)}", "ms an image", middle["sixteen"]),
+        Row("inference", "suppression at the thresholds of val.py", "ms an image", middle["nms"]),
+    ]
+
+
+def validation(weights: Path, data: Path, images: list[Path], folder: Path, rounds: int) -> list[Row]:
+    """The whole of val.py, pictures included, beside the imports and bare inference of the same batches."""
+    model = load_detector(weights, CPU)
+    batches = [to_float(batch, CPU) for batch in batches_of(images, 640, 16)]
+    words = [ROOT / "val.py", "--weights", weights, "--data", data, "--batch-size", 16, "--device", "cpu"]
+    words += ["--project", folder / "runs"]
+
+    def floor() -> float:
+        with torch.inference_mode():
+            pure = seconds(lambda: [model(batch) for batch in batches])
+        return pure + run_command(["-c", "import torch, torchvision, cv2"], folder)[0]
+
+    found = in_turns({"ours": lambda: run_command(words, folder)[0], "floor": floor}, rounds)
+    ours_s, floor_s = (statistics.median(found[side]) for side in ("ours", "floor"))
+    ratio = median_ratio(found["ours"], found["floor"])
+    what = f"val.py, {len(images)} images, 640 px, batch 16"
+    return [Row("validation", what, "s", ours_s, floor_s, ratio, "imports and inference of the batches")]
+
+
+def video(weights: Path, images: list[Path], folder: Path, rounds: int, frames: int = 120) -> list[Row]:
+    """Milliseconds a frame of detect.py, with its video and without, beside inference of frames of that size alone."""
+    clip = folder / "clip.mp4"
+    writer = cv2.VideoWriter(str(clip), cv2.VideoWriter_fourcc(*"mp4v"), 25, (640, 480))
+    pictures = [cv2.resize(cv2.imread(str(image)), (640, 480)) for image in images[:8]]
+    for i in range(frames):
+        writer.write(np.roll(pictures[i // 15 % len(pictures)], 4 * i, 1))
+    writer.release()
+    model = load_detector(weights, CPU)
+    image = torch.rand(1, 3, 480, 640).to(memory_format=torch.channels_last)
+    words = [ROOT / "detect.py", "--weights", weights, "--device", "cpu", "--project", folder / "runs"]
+
+    def inference_s() -> float:
+        with torch.inference_mode():
+            return seconds(lambda: [model(image) for _ in range(frames)])
+
+    # what starting takes is told elsewhere
+    def beyond_start(*more: str) -> float:
+        whole = run_command([*words, "--source", clip, *more], folder)[0]
+        return whole - run_command([*words, "--source", images[0], *more], folder)[0]
+
+    found = in_turns(
+        {"floor": inference_s, "nosave": lambda: beyond_start("--nosave"), "ours": beyond_start}, min(rounds, 3)
+    )
+    floor_ms = statistics.median(found["floor"]) / frames * 1e3
+    return [
+        Row(
+            "video",
+            f"detect.py, 640×480, {what}",
+            "ms a frame",
+            statistics.median(found[side]) / frames * 1e3,
+            floor_ms,
+            median_ratio(found["floor"], found[side]),
+            "inference of the frames",
+        )
+        for side, what in (("nosave", "--nosave"), ("ours", "with its video"))
+    ]
+
+
+# Whole commands ------------------------------------------------------------------------------------------------
+
+
+def whole_commands(
+    checkouts: dict[str, Path], weights: Path, data: Path, images: list[Path], folder: Path, rounds: int
+) -> list[Row]:
+    """The public commands of this checkout beside those of another one, in seconds."""
+    shared = ["--project", folder / "runs", "--device", "cpu"]
+    train = ["--data", data, "--weights", "", "--cfg", "yolov5n.yaml", "--img", 320, "--batch-size", 16, "--epochs", 3]
+    commands = {
+        "train.py, 3 epochs": ["train.py", *train, *shared],
+        "val.py": ["val.py", "--weights", weights, "--data", data, "--img", 320, *shared],
+        "detect.py": ["detect.py", "--weights", weights, "--source", two_of(images, folder), *shared],
+    }
+    rows = []
+    for name, (script, *words) in commands.items():
+        runs: dict[str, list[tuple]] = {side: [] for side in checkouts}
+        for _ in range(rounds):
+            for side, checkout in checkouts.items():
+                runs[side].append(run_command([checkout / script, *words], checkout))
+        ours, other = (runs[side] for side in checkouts)
+        times = [[run[0] for run in side] for side in (ours, other)]
+        row = (statistics.median(times[0]), statistics.median(times[1]), median_ratio(times[0], times[1]))
+        rows.append(Row("commands", name, "s", *row, "the other checkout"))
+    return rows
