@@ -89,12 +89,13 @@ def read_pr_curves(folders: Sequence[str | Path]) -> dict[str, PRCurve]:
     for folder in map(Path, folders):
         if not os.path.exists(folder / "PR_curve.csv"):
             raise UserError(f"{shown(str(folder))}: has no PR_curve.csv; validate that model with --save-csv first")
-        columns = _read_columns(folder / "PR_curve.csv", ("recall", "all"))
+        recall, precision = _read_columns(folder / "PR_curve.csv", ("recall", "all")).values()
         overall = _read_columns(folder / "metrics.csv", ("mAP50",))["mAP50"]
-        if not len(overall):
-            raise UserError(f"{folder / 'metrics.csv'}: holds no figures")
+        for file, values in (("metrics.csv", overall), ("PR_curve.csv", recall), ("PR_curve.csv", precision)):
+            if not len(values) or not np.all((values >= 0) & (values <= 1)):
+                raise UserError(f"{folder / file}: holds no figures between 0 and 1; validate that model again")
         label = folder.name if folder.name and folder.name not in curves else folder.as_posix()
-        curves[label] = PRCurve(columns["recall"], columns["all"], float(overall[0]))
+        curves[label] = PRCurve(recall, precision, float(overall[0]))
     return curves
 
 

@@ -103,17 +103,23 @@ def test_runs_without_curves_say_so(tmp_path):
         "none": "none: has no PR_curve.csv; validate that model with --save-csv first",
         "bare": "metrics.csv: no such results file",
         "odd": r"PR_curve.csv, line 2: all is 'x', not a number",
-        "empty": "metrics.csv: holds no figures",
+        "empty": "metrics.csv: holds no figures between 0 and 1",
+        "far": "PR_curve.csv: holds no figures between 0 and 1",
         "binary": "PR_curve.csv: is not a CSV of text",
         "other": r"PR_curve.csv: no column 'recall' in the header, found: a, b",
     }.items():
         folder = tmp_path / name
         folder.mkdir()
         if name != "none":
-            text = {"odd": b"recall,all\n0,x\n", "binary": b"\xff\xfe\0", "other": b"a,b\n"}
+            text = {
+                "odd": b"recall,all\n0,x\n",
+                "far": b"recall,all\n0,1\n1e308,nan\n",
+                "binary": b"\xff\xfe\0",
+                "other": b"a,b\n",
+            }
             (folder / "PR_curve.csv").write_bytes(text.get(name, b"recall,all\n0,1\n1,0\n"))
-        if name == "empty":
-            (folder / "metrics.csv").write_text("class,mAP50\n")
+        if name in ("empty", "far"):
+            (folder / "metrics.csv").write_text("class,mAP50\n" + "all,0.5\n" * (name == "far"))
         with pytest.raises(UserError, match=words):
             val.run(**given, against=[str(folder)], project=str(tmp_path / "runs"))
     assert not (tmp_path / "runs").exists()
