@@ -60,9 +60,12 @@ class Found:
         values = dict(zip(BOOTSTRAPPED, self.figures, strict=True)) | dict(zip(AREAS, self.areas, strict=True))
         return None if np.isnan(values[metric]) else float(values[metric])
 
-    def of_image(self, number: int) -> tuple[np.ndarray, np.ndarray]:
-        """The detections and the labels of one image, [., 6] each."""
-        return self.detections[self.image == number], self.labels[self.label_image == number]
+    def by_image(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """The detections and the labels of each image, [., 6] each."""
+        bounds = np.arange(1, len(self.paths))
+        detections = np.split(self.detections, np.searchsorted(self.image, bounds))
+        labels = np.split(self.labels, np.searchsorted(self.label_image, bounds))
+        return [tuple(map(torch.from_numpy, rows)) for rows in zip(detections, labels, strict=True)]
 
 
 class _Collector:
@@ -170,10 +173,9 @@ def areas_of(found: Found, images: np.ndarray | None = None) -> np.ndarray:
         coco = CocoEvaluator()
     except UserError:
         return np.full(len(AREAS), np.nan)
-    detections = np.split(found.detections, np.searchsorted(found.image, np.arange(1, len(found.paths))))
-    labels = np.split(found.labels, np.searchsorted(found.label_image, np.arange(1, len(found.paths))))
-    for i in range(len(found.paths)) if images is None else images:
-        coco.add(torch.from_numpy(detections[i]), torch.from_numpy(labels[i]))
+    rows = found.by_image()
+    for i in range(len(rows)) if images is None else images:
+        coco.add(*rows[i])
     overall = coco.figures(found.classes).overall
     return overall[[NAMES.index(name) for name in AREAS.values()]]
 

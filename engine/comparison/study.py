@@ -150,7 +150,8 @@ class Study:
     def _runs(self, entrant: Entrant) -> tuple[Run, ...]:
         """Those of one candidate, with what an earlier start has noted of them."""
         if entrant.finished:
-            return tuple(Run(i, str(f.parent), DONE, weights=str(f)) for i, f in enumerate(entrant.finished))
+            files = [file.absolute() for file in entrant.finished]
+            return tuple(Run(i, str(file.parent), DONE, weights=str(file)) for i, file in enumerate(files))
         known = {(c.name, run.seed): run for c in self.earlier.candidates for run in c.runs} if self.earlier else {}
         runs = []
         for seed in self.plan.seeds:
@@ -369,11 +370,13 @@ class Study:
         if not first:
             return ()
         one = next(iter(first.values()))
+        rows = {name: found.by_image() for name, found in first.items()}
+        labels = next(iter(rows.values()))
         pictures = []
         for i in np.linspace(0, len(one.paths) - 1, min(PICTURES, len(one.paths))).astype(int):
-            boxes = {name: _boxes(found.of_image(i)[0]) for name, found in first.items()}
+            boxes = {name: _boxes(found[i][0].numpy()) for name, found in rows.items()}
             height, width = map(int, one.sizes[i])
-            pictures.append(Picture(str(one.paths[i]), width, height, _boxes(one.of_image(i)[1]), boxes))
+            pictures.append(Picture(str(one.paths[i]), width, height, _boxes(labels[i][1].numpy()), boxes))
         return tuple(pictures)
 
 

@@ -132,7 +132,8 @@ def notes(comparison: Comparison) -> list[str]:
         f"{'an unknown share' if m.noise is None else f'{m.noise:.1%}'}",
     ]
     for pair in comparison.pairs:
-        if pair.low is not None:
+        # all pairs are on the page
+        if pair.low is not None and pair.first == comparison.pairs[0].first:
             shown = {NO_DIFFERENCE: "no difference shown", TOO_FEW: "too few seeds to name a winner"}
             more = f"; {more_seeds(pair)}" if pair.verdict == NO_DIFFERENCE else ""
             verdict = shown.get(pair.verdict, f"{getattr(pair, pair.verdict, '')} is better")

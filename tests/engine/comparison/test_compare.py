@@ -30,7 +30,7 @@ from utils.checkpoint import read_checkpoint, save_checkpoint
 from utils.data.config import index_split, prepare_data, read_data_yaml
 from utils.errors import UserError
 
-FAST = {"imgsz": 96, "batch_size": 4, "workers": 0, "device": "cpu", "runs": 3, "epochs": 0}
+FAST = {"imgsz": 96, "batch_size": 4, "workers": 0, "device": "cpu", "runs": 1, "epochs": 0}
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def test_finished_files_are_scored_and_measured(two, tiny_set, tmp_path, here, c
     assert "latency: round" not in capsys.readouterr().out
     assert replace(again, updated=found.updated) == found
     # other runtimes are
-    more = compare.run(**given | {"runtimes": ["torchscript", "engine"], "runs": 1})
+    more = compare.run(**given | {"runtimes": ["torchscript", "engine"]})
     times = more.candidate("a.pt").latencies
     assert {t.runtime for t in times if t.median_ms} == {"torchscript"}
     assert {t.runtime for t in times if t.why} == {"engine"}
@@ -136,6 +136,7 @@ def test_mistakes_end_a_study_before_anything_is_trained(two, tiny_set, tmp_path
     assert [p.name for p in other.iterdir()] == ["thesis.tex"]
 
 
+@pytest.mark.slow
 def test_trainings_become_candidates_and_a_failed_one_is_told(tiny_set, tmp_path, here, monkeypatch, capsys):
     """One real training of one epoch; and then one more seed, that fails."""
     given = {"cfg": [model_yaml(tmp_path, "tiny", 16)], "data": str(tiny_set), "project": str(tmp_path / "runs")}
@@ -222,16 +223,18 @@ def test_latencies_are_taken_by_turns(two, tiny_set):
     assert (end.part, model.part) == (END_TO_END, MODEL) and end.median_ms == cells[0].median(END_TO_END) / 2
 
 
-def test_an_exported_file_is_a_candidate_under_its_own_runtime(two, tiny_set, tmp_path, here):
+def test_an_exported_file_is_a_candidate_under_its_own_runtime(two, tiny_set, tmp_path, here, monkeypatch):
     pytest.importorskip("onnxruntime")
     model = detector_from(read_checkpoint(two[0]))
     export_one("onnx", model, tmp_path / "a.pt", Settings((96, 96)))
-    given = FAST | {"weights": [str(tmp_path / "a.onnx")], "data": str(tiny_set), "project": str(tmp_path / "runs")}
+    monkeypatch.chdir(tmp_path)
+    given = FAST | {"weights": ["a.onnx"], "data": str(tiny_set), "project": str(tmp_path / "runs")}
     (found,) = compare.run(**given | {"epochs": 1, "runs": 1}).candidates
     assert {t.runtime for t in found.latencies} == {"onnx"} and found.latencies[0].map50_95 == found.runs[0].map50_95
     assert found.parameters is None and found.runs[0].map50_95 > 0
 
 
+@pytest.mark.slow
 def test_memory_is_that_of_another_process(two, tiny_set, tmp_path):
     found = measure_apart(inference, two[0], 64, "cpu", [], False)
     assert found is None or 1 < found < 2000
