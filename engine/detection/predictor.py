@@ -24,6 +24,7 @@ from utils.errors import MOST_SAID, UserError, shown
 from utils.paths import new_run_folder, newest_weights
 from utils.plots.display import show_image, why_no_display
 from utils.plots.feature_maps import FeatureMaps
+from utils.sources.ahead import Behind, is_large
 from utils.sources.frame import Frame
 from utils.sources.sources import Sources
 from utils.sources.streams import display_name
@@ -101,13 +102,16 @@ def predict(options: DetectOptions) -> Path:
         print(f"note: --view-img: {why_no_display()}; look at the files in the run's folder instead")
     print(f"{' '.join(map(str, weights))} on {describe_device(predictor.device)}, {sources.size}")
     folder = new_run_folder(options.project, options.name, options.exist_ok)
-    with Writer(folder, predictor.names, options) as writer:
+    with Writer(folder, predictor.names, options) as writer, Behind() as behind:
         try:
             for frame in sources:
-                go_on = look_at(frame, predictor, writer, show)
+                detections = look_at(frame, predictor)
+                behind.do(writer.write, frame, detections, show)
+                if feature_maps or show or is_large(frame):
+                    drawn = behind.wait()
                 if feature_maps:
                     feature_maps.save(folder / writer.name(frame))
-                if not go_on:
+                if show and not show_image(str(frame.path), drawn, wait=1 if frame.number else 0):
                     break
         except KeyboardInterrupt:  # how one leaves a camera; what was found so far is whole
             print("stopped")
@@ -122,18 +126,15 @@ def predict(options: DetectOptions) -> Path:
     return folder
 
 
-def look_at(frame: Frame, predictor: Predictor, writer: Writer, show: bool) -> bool:
-    """Detect in one frame, write what is found, and ``show`` it; False where the user wants to see no more."""
+def look_at(frame: Frame, predictor: Predictor) -> torch.Tensor:
+    """The detections in one frame, which are told on a line."""
     before = predictor.seconds[INFERENCE]
     detections = predictor(frame.image)
-    drawn = writer.write(frame, detections, draw=show)
     height, width = predictor.shape
     took = (predictor.seconds[INFERENCE] - before) * 1e3
     path = shown(str(frame.path), MOST_SAID)
     print(f"{frame.place} {path}: {height}x{width} {describe(detections, predictor.names)}, {took:.1f} ms")
-    if not show:
-        return True
-    return show_image(str(frame.path), drawn, wait=1 if frame.number else 0)
+    return detections
 
 
 def visualize(predictor: Predictor) -> FeatureMaps:

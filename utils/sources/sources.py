@@ -14,6 +14,7 @@ from utils.data.images import ImageError, is_image, is_video, read_image
 from utils.download import download_file, is_url, url_name
 from utils.errors import MOST_SAID, UserError, shown
 from utils.files import read_text, require_file
+from utils.sources.ahead import read_ahead
 from utils.sources.capture import CaptureError, frame_rate, open_video
 from utils.sources.frame import Frame
 from utils.sources.streams import Streams, display_name, is_live
@@ -55,6 +56,14 @@ class Sources:
     def __iter__(self) -> Iterator[Frame]:
         if self.streams:
             yield from self.streams
+        for found in read_ahead(self._read()):
+            if isinstance(found, Frame):
+                yield found
+            else:
+                self._skip(*found)
+
+    def _read(self) -> Iterator[Frame | tuple[str, str, str]]:
+        """The frames of all files, and of what can't be read the file, the reason, and what becomes of it."""
         for i, file in enumerate(self.files, 1):
             place = f"{i}/{len(self.files)}"
             if is_video(file) and not is_image(file):
@@ -63,13 +72,13 @@ class Sources:
             try:
                 yield Frame(Path(file), read_image(file), place=f"image {place}")
             except ImageError as e:
-                self._skip(file, str(e))
+                yield file, str(e), "skipped"
 
-    def _video(self, path: Path, place: str) -> Iterator[Frame]:
+    def _video(self, path: Path, place: str) -> Iterator[Frame | tuple[str, str, str]]:
         try:
             video = open_video(path)
         except CaptureError as e:
-            self._skip(path, str(e))
+            yield str(path), str(e), "skipped"
             return
         total = max(int(video.get(cv2.CAP_PROP_FRAME_COUNT)), 0)
         fps = frame_rate(video) / self.vid_stride
@@ -86,7 +95,7 @@ class Sources:
                         break
                     continue
                 for damaged in broken:
-                    self._skip(f"{path} frame {damaged}", "damaged")
+                    yield f"{path} frame {damaged}", "damaged", "skipped"
                 broken.clear()
                 read = number
                 if due:
@@ -95,12 +104,12 @@ class Sources:
         finally:
             video.release()
         if read == 0:
-            self._skip(path, "not a video that can be read")
+            yield str(path), "not a video that can be read", "skipped"
         elif read < total - 1:  # containers are often one off
-            self._skip(path, f"only {read} of {total} frames could be read", "the rest is left out")
+            yield str(path), f"only {read} of {total} frames could be read", "the rest is left out"
 
-    def _skip(self, file: str | Path, reason: str, outcome: str = "skipped") -> None:
-        fault = f"{shown(str(file), MOST_SAID)}: {reason}"
+    def _skip(self, file: str, reason: str, outcome: str) -> None:
+        fault = f"{shown(file, MOST_SAID)}: {reason}"
         self.skipped.append(fault)
         print(f"warning: {fault}; {outcome}")
 

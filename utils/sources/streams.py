@@ -5,6 +5,7 @@ Streams          → Frames, of whichever source has a new one
         open_capture    camera number, URL or «screen …» → what OpenCV calls a VideoCapture
 """
 
+import math
 import os
 import re
 import threading
@@ -130,7 +131,8 @@ class Stream(threading.Thread):
         with self.news:
             frame, self.latest = self.latest, None
         if frame is not None:
-            frame.lasts = (frame.number - self.taken) // self.vid_stride if self.taken else 1
+            # the first one stands for those before it, too
+            frame.lasts = math.ceil((frame.number - self.taken) / self.vid_stride)
             self.taken = frame.number
         return frame
 
