@@ -44,7 +44,7 @@ def write_page(comparison: Comparison, file: Path) -> None:
 
 def make_page(comparison: Comparison, data: dict[str, Any]) -> str:
     """The HTML that shows ``data``."""
-    # each script is strict by itself; together they are one, so that one hash allows it
+    # the files make one script, which one hash allows
     script = "\n".join(_part(name) for name in SCRIPTS)
     style = _part("page.css")
     parts = {

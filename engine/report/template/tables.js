@@ -284,7 +284,7 @@ function errorsSection() {
       { class: "scroll" },
       el(
         "table",
-        { class: "figures" },
+        { class: "figures kinds" },
         el(
           "thead",
           {},
