@@ -85,7 +85,9 @@ def test_each_run_is_a_call_of_train_py_and_those_that_are_done_are_passed_over(
     (said,) = calls(jobs[1])
     assert said == f"None --epochs 1 --seed 1 --project {project} --name seed1 --device cpu --workers 1"
     (point,) = jobs[0].curve
-    assert (point.epoch, point.map50, point.map50_95) == (1, 0.25, 0.125) and 0 <= point.seconds <= jobs[0].seconds + 0.1
+    assert (point.epoch, point.map50, point.map50_95) == (1, 0.25, 0.125) and 0 <= point.seconds <= jobs[
+        0
+    ].seconds + 0.1
     again = jobs_of(stand_in, 3, epochs=1)
     Trainings(again, ["cpu"], 1, lambda: None).run()
     assert [len(calls(job)) for job in again] == [1, 1, 1] and again[0].curve[0].seconds is None
