@@ -37,13 +37,14 @@ from models.description.find import apply_size, find_model_yaml, model_yamls
 from models.description.names import ALIASES, PLACES
 from models.description.rows import CHECK_SIZE, Row, UnknownBlock, is_level, nearest, parse_activation, read_rows, take
 from models.description.rules import Block, Scaling, rule_by_names
-from models.flops import count_gflops, count_layers, count_parameters, layer_shapes
+from models.flops import count_gflops, count_layers, count_parameters
 from models.fuse import fuse_conv_bn
 from models.heads.protocol import Head
 from models.heads.table import HEADS
 from models.pasted import find_block, is_replaced, told
 from models.plugins import PLUGINS, load_plugins, reserve
 from models.profiling import profile_layers, profile_model
+from models.table import layer_table
 from models.tta import forward_augment
 from utils.boxes import non_max_suppression
 from utils.cli import MOST_IMAGES, BackboneFlags, Device, Plugins, SquareImages, flag, with_default
@@ -327,13 +328,18 @@ class DetectionModel(nn.Module):
         return forward_augment(self, x) if augment else self.forward_once(x)
 
     def forward_once(self, x: torch.Tensor):
+        return self.detect(self.head_inputs(x))
+
+    def head_inputs(self, x: torch.Tensor) -> list[torch.Tensor]:
+        """Images → the maps [b, c, h, w] that the head makes boxes of, one per level."""
         outputs, levels = [], {}
-        for layer in self.model:
+        *layers, head = self.model
+        for layer in layers:
             x = layer(take(layer.f, x, outputs, levels))
             if layer.i == 0:
                 levels, x = split_levels(layer, x)
             outputs.append(x if layer.i in self.save else None)
-        return x
+        return take(head.f, x, outputs, levels)
 
     def fuse(self) -> "DetectionModel":
         """Fold BatchNorm into the convolutions, in place: from here on the model is for inference only."""
@@ -351,20 +357,7 @@ class DetectionModel(nn.Module):
 
     def table(self, size: int = CHECK_SIZE) -> str:
         """One line per layer: index, from, number, parameters, module, arguments, output shape at ``size``, stride."""
-        output = f"output at {size}"
-        lines = [f"{'':>3}{'from':>18}{'n':>3}{'params':>10}  {'module':<32}{'arguments':<32}{output:<16}stride"]
-        built = [row.shape for row in self.rows]
-        shapes = built if size == CHECK_SIZE else layer_shapes(self, size, self.yaml["ch"])
-        for row, shape in zip(self.rows, shapes, strict=True):
-            stride = f"{row.stride:g}" if shape else ",".join(f"{s:g}" for s in self.stride.tolist())
-            shape = "×".join(map(str, shape)) if shape else "boxes"
-            source = str(row.source).replace("'", "")
-            arguments = str(row.built_args) if row.built_args else "[]"
-            lines.append(
-                f"{row.index:>3}{source:>18}{row.built_number:>3}{row.parameters:>10}  {row.block:<32}"
-                f"{arguments:<31} {shape:<16}{stride}"
-            )
-        return "\n".join(lines)
+        return layer_table(self, size)
 
 
 # the name in programs written for stock

@@ -33,7 +33,7 @@ FLAGS = {
         --img/--img-size/--imgsz=640 --label-smoothing=0.0 --multi-scale=False --name=exp --noautoanchor=False
         --noplots=False --nosave=False --noval=False --optimizer=SGD --patience=100 --plugins=[] --project=runs/train
         --quad=False --rect=False --resume-evolve/--resume_evolve=False=?True --resume=False=?True --save-minutes=0
-        --save-period=0 --seed=0 --single-cls=False --size=None --sync-bn=False --weights= --workers=8
+        --save-period=0 --seed=0 --single-cls=False --size=None --sync-bn=False --teacher=[] --weights= --workers=8
     """,
     "val": """
         --against=None --areas=False --augment=False --batch-size=32 --bootstrap=0=?1000 --conf-thres=0.001

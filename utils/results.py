@@ -39,6 +39,8 @@ COLUMNS = (
     Column("x/lr1"),
     Column("x/lr2"),
 )
+# behind them, where a training had a teacher
+TAUGHT = Column("train/distill_loss")
 NAMES = tuple(column.name for column in COLUMNS)
 FIGURES = tuple(column.name for column in COLUMNS if column.validated)
 PANELS = tuple(c.name for c in sorted((c for c in COLUMNS if c.panel is not None), key=lambda c: c.panel))
@@ -49,21 +51,29 @@ def make_row(
 ) -> dict[str, float]:
     """The row of an epoch: mean ``losses``, ``figures`` of its validation, ``rates`` of learning, in the columns' order.
 
-    An epoch without a validation (None) has zeros for its figures.
+    ``losses`` are three, or four with what a teacher added. An epoch without a validation (None) has zeros for its figures.
     """
     figures = [0.0] * len(FIGURES) if figures is None else figures
+    box, obj, cls, *taught = losses
     # checkpoints hold plain numbers, none of numpy
-    return dict(zip(NAMES, (epoch, *map(float, (*losses, *figures, *rates))), strict=True))
+    row = dict(zip(NAMES, (epoch, *map(float, (box, obj, cls, *figures, *rates))), strict=True))
+    return row | dict(zip([TAUGHT.name], map(float, taught), strict=False))
+
+
+def columns_of(row: dict[str, float]) -> tuple[Column, ...]:
+    """The columns that a row has cells for."""
+    return (*COLUMNS, TAUGHT) if TAUGHT.name in row else COLUMNS
 
 
 def write_cells(row: dict[str, float]) -> list[str]:
     """The cells of a row, as results.csv has them."""
-    return [format(row[column.name], column.form) for column in COLUMNS]
+    return [format(row[column.name], column.form) for column in columns_of(row)]
 
 
 def read_cells(cells: Sequence[str]) -> dict[str, float]:
     """The row that ``write_cells`` made these cells of, its numbers as exact as they were written."""
-    return dict(zip(NAMES, (int(cells[0]), *map(float, cells[1:])), strict=True))
+    names = (*NAMES, TAUGHT.name) if len(cells) > len(NAMES) else NAMES
+    return dict(zip(names, (int(cells[0]), *map(float, cells[1:])), strict=True))
 
 
 def row_fitness(row: dict[str, float]) -> float:

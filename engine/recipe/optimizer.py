@@ -21,6 +21,7 @@ def build_optimizer(
     name: str = "SGD",
     slow: nn.Module | None = None,
     factor: float = 1.0,
+    beside: nn.Module | None = None,
 ) -> torch.optim.Optimizer:
     """The optimiser over three groups, each of which says its ``kind``, in the order of KINDS. Only weights decay.
 
@@ -28,13 +29,15 @@ def build_optimizer(
 
     The decay is that of ``hyp`` for the nominal batch (64), scaled to the images really seen per step.
     The parameters of ``slow``, a part of the model, learn at ``factor`` times the rate: they make a second three groups,
-    which say their ``factor``, too.
+    which say their ``factor``, too. So do those of ``beside``, which learns with the model and is no part of it.
     """
     decay = hyp["weight_decay"] * batch_size * accumulate / hyp["nominal_batch"]
     apart = {id(p) for p in slow.parameters()} if slow is not None and factor != 1 else set()
     groups = _parameter_groups(model, decay, lambda p: id(p) not in apart)
     if apart:
         groups += [group | {"factor": factor} for group in _parameter_groups(model, decay, lambda p: id(p) in apart)]
+    if beside is not None:
+        groups += [group | {"factor": 1.0} for group in _parameter_groups(beside, decay, lambda p: True)]
     if name == "SGD":
         return torch.optim.SGD(groups, lr=hyp["lr0"], momentum=hyp["momentum"], nesterov=hyp["momentum"] > 0)
     adam = {"Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW}[name]
@@ -79,7 +82,7 @@ def _moments(optimizer: torch.optim.Optimizer, entries: Entries) -> dict[int, di
 
 
 def learning_rates(optimizer: torch.optim.Optimizer) -> list[float]:
-    """The present rates of KINDS, in their order; those of a slow part are ``factor`` times these."""
+    """The present rates of KINDS, in their order; those of other groups are ``factor`` times these."""
     return [group["lr"] for group in optimizer.param_groups if "factor" not in group]
 
 

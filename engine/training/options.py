@@ -62,6 +62,11 @@ class TrainOptions(RunFolder, Plugins, BackboneFlags, SquareImages, Device, Work
         "model YAML; default: that of --weights, else yolov5s_EfficientNetV2.yaml, yolov5s.yaml with --backbone",
         "model",
     )
+    teacher: list[str] = flag(
+        [],
+        "trained checkpoints to learn from beside the labels (docs/train.md); how is said by distill_… of --hyp",
+        "model",
+    )
     backbone_weights: str = flag(
         "", "of a backbone by name: imagenet (downloaded once), or a file; empty: none", "model"
     )

@@ -16,7 +16,7 @@ from utils.files import write_table
 from utils.plots.grid import plot_images
 from utils.plots.labels import plot_labels
 from utils.plots.runs import plot_results
-from utils.results import NAMES, write_cells
+from utils.results import columns_of, write_cells
 from utils.yaml_file import write_yaml
 
 # in finished checkpoints
@@ -57,12 +57,13 @@ class Records:
         self._write(rows)
         self.board = self.board or _tensorboard(self.folder)
         if self.board:
-            for column in NAMES[1:]:
-                self.board.add_scalar(column, rows[-1][column], rows[-1]["epoch"])
+            for column in columns_of(rows[-1])[1:]:
+                self.board.add_scalar(column.name, rows[-1][column.name], rows[-1]["epoch"])
             self.board.flush()
 
     def _write(self, rows: list[dict[str, float]]) -> None:
-        written = write_table(self.folder / "results.csv", [NAMES, *map(write_cells, rows)])
+        header = [column.name for column in columns_of(rows[-1])]
+        written = write_table(self.folder / "results.csv", [header, *map(write_cells, rows)])
         self.unwritten = [] if written else rows
 
     def checkpoints(self, data: dict[str, Any], names: list[str]) -> None:

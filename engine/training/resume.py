@@ -113,15 +113,22 @@ def _written(path: Path) -> float:
 def continued_options(options: TrainOptions, checkpoint: Checkpoint) -> TrainOptions:
     """The options of an unfinished run, which hold; of those given now, the ones that do not change what is learnt.
 
-    Raises UserError as ``saved_options`` does, and for --epochs that are not the run's.
+    Raises UserError as ``saved_options`` does, for --epochs that are not the run's, and for more or fewer teachers.
     """
     with reading(checkpoint.path):
         entries = Entries(checkpoint.training)
-        total = Entries(entries.mapping("args"), "args").whole("epochs", least=1) + saved_earlier_epochs(entries)
+        before = Entries(entries.mapping("args"), "args")
+        total = before.whole("epochs", least=1) + saved_earlier_epochs(entries)
+        teachers = before.rows("teacher") if "teacher" in before.saved else []
     if options.epochs not in (None, total):
         raise UserError(
             f"--epochs {options.epochs}: {checkpoint.path} is of an unfinished run of {total} epochs, and a resumed run keeps "
             "its schedule; leave --epochs out, and give it once that run is finished"
+        )
+    if options.teacher and len(options.teacher) != len(teachers):
+        raise UserError(
+            f"--teacher: {checkpoint.path} is of an unfinished run with {len(teachers)} teachers, and here are "
+            f"{len(options.teacher)}; {'give as many' if teachers else 'leave --teacher out'}, or begin a new run"
         )
     return saved_options(options, checkpoint)
 
@@ -143,10 +150,22 @@ def saved_options(options: TrainOptions, checkpoint: Checkpoint) -> TrainOptions
             "leave --size out, or begin a new run"
         )
     changes = {name: getattr(options, name) for name in PRESENT} | require_code(options, before, file)
+    if options.teacher:
+        # they may have been moved
+        changes["teacher"] = options.teacher
     # the way out for a run that diverges in the precision it began with
     if options.amp != "auto":
         changes["amp"] = options.amp
-    return options.with_saved(before, file, **changes)
+    kept = options.with_saved(before, file, **changes)
+    # nothing is fetched because a checkpoint alone says so
+    lost = [teacher for teacher in kept.teacher if not options.teacher and not os.path.isfile(teacher)]
+    if lost:
+        named = shown(" ".join(map(shown, kept.teacher)))
+        raise UserError(
+            f"{file}: was begun with --teacher {named}, and there is no file {shown(lost[0])}; put it back, or add --teacher "
+            "and where it is now"
+        )
+    return kept
 
 
 # Another leg ------------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ set_up(options) → Run
     State, Records      where it stands, and what it leaves
 """
 
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,6 +19,7 @@ import torch
 
 from engine.recipe.anchors import fit_anchors
 from engine.recipe.autobatch import find_batch_size
+from engine.recipe.distillation import Pupil, PupilLoss, Teacher, read_teachers
 from engine.recipe.ema import ModelEMA
 from engine.recipe.hyp import check_hyp, read_hyp
 from engine.recipe.image_size import largest_size
@@ -101,8 +103,12 @@ def set_up(options: TrainOptions, hyp: dict[str, Any] | None = None, keep_record
     stride = int(model.stride.max())
     imgsz = usable_imgsz(options.imgsz, stride)
     amp = choose_precision(options.amp, model, imgsz, world, str(earlier.training.get("precision")) if earlier else "")
+    with world.first_before_others():
+        teachers = read_teachers(options.teacher, model, names, hyp, device)
+    for teacher in teachers:
+        print(teacher.told(hyp))
     if options.batch_size == -1:
-        options = replace(options, batch_size=choose_batch_size(model, options, hyp, imgsz, world, amp))
+        options = replace(options, batch_size=choose_batch_size(model, options, hyp, imgsz, world, amp, teachers))
 
     with world.first_before_others():
         train, val = index_data(config, options.single_cls)
@@ -112,9 +118,9 @@ def set_up(options: TrainOptions, hyp: dict[str, Any] | None = None, keep_record
     data = TrainingData(
         config, names, train, val, imgsz, *build_loaders(options, hyp, config, train, val, imgsz, stride, world)
     )
-    learner = build_learner(model, options, hyp, len(data.train_loader), imgsz, world, amp)
+    learner = build_learner(model, options, hyp, len(data.train_loader), imgsz, world, amp, teachers)
     val_loss = model.detect.loss(hyp, imgsz)
-    state = State.at_start(len(names), epochs_done(earlier) if is_leg else 0)
+    state = State.at_start(len(names), epochs_done(earlier) if is_leg else 0, terms=4 if teachers else 3)
     run = Run(options, hyp, world, data, learner, val_loss, folder, records, state)
     if earlier and not is_leg:
         take_up(run, path, earlier.training)
@@ -144,12 +150,18 @@ def saved_arguments(options: TrainOptions) -> dict[str, Any]:
 
 
 def choose_batch_size(
-    model: DetectionModel, options: TrainOptions, hyp: dict[str, Any], imgsz: int, world: World, amp: str
+    model: DetectionModel,
+    options: TrainOptions,
+    hyp: dict[str, Any],
+    imgsz: int,
+    world: World,
+    amp: str,
+    teachers: Sequence[Teacher] = (),
 ) -> int:
     """--batch-size -1: what fits a CUDA device's memory, measured on copies of ``model``."""
     device = world.device
     side = largest_size(imgsz, int(model.stride.max())) if options.multi_scale else imgsz
-    found = find_batch_size(lambda size: try_steps(model, options, hyp, size, side, world, amp), device)
+    found = find_batch_size(lambda size: try_steps(model, options, hyp, size, side, world, amp, teachers), device)
     if found is None:
         print(f"--batch-size -1 measures the memory of a CUDA device; on {device.type} it is {DEFAULT_BATCH}")
         return DEFAULT_BATCH
@@ -159,7 +171,14 @@ def choose_batch_size(
 
 
 def try_steps(
-    model: DetectionModel, options: TrainOptions, hyp: dict[str, Any], size: int, imgsz: int, world: World, amp: str
+    model: DetectionModel,
+    options: TrainOptions,
+    hyp: dict[str, Any],
+    size: int,
+    imgsz: int,
+    world: World,
+    amp: str,
+    teachers: Sequence[Teacher] = (),
 ) -> None:
     """Two whole steps of a copy of ``model`` on ``size`` images of noise: the first makes what the second finds there.
 
@@ -167,7 +186,7 @@ def try_steps(
     """
     device = world.device
     with keeping_random_state(device):
-        learner = build_learner(deepcopy(model), replace(options, batch_size=size), hyp, 1, imgsz, world, amp)
+        learner = build_learner(deepcopy(model), replace(options, batch_size=size), hyp, 1, imgsz, world, amp, teachers)
         # at the usual scale of the loss the first gradients overflow, and nothing would be updated
         learner.scaler = torch.amp.GradScaler(device.type, init_scale=1.0, enabled=learner.scaler.is_enabled())
         learner.parallel.train()
@@ -197,14 +216,22 @@ def open_folder(
 
 
 def build_learner(
-    model: DetectionModel, options: TrainOptions, hyp: dict[str, Any], batches: int, imgsz: int, world: World, amp: str
+    model: DetectionModel,
+    options: TrainOptions,
+    hyp: dict[str, Any],
+    batches: int,
+    imgsz: int,
+    world: World,
+    amp: str,
+    teachers: Sequence[Teacher] = (),
 ) -> Learner:
     """The model with schedule, optimiser, average and loss; ``batches``: of an epoch; ``amp``: off, fp16 or bf16."""
     device = world.device
     schedule = Schedule(hyp, options.epochs, batches, options.batch_size, options.cos_lr)
     freeze_layers(model, options.freeze)
-    slow = {"slow": model.backbone, "factor": options.backbone_lr}
-    optimizer = build_optimizer(model, hyp, options.batch_size, schedule.accumulate, options.optimizer, **slow)
+    pupil = Pupil(model, teachers, hyp) if teachers else None
+    parts = {"slow": model.backbone, "factor": options.backbone_lr, "beside": pupil and pupil.adapters}
+    optimizer = build_optimizer(model, hyp, options.batch_size, schedule.accumulate, options.optimizer, **parts)
     ema = ModelEMA(world.copy_first(model), tau=hyp["ema_tau"])
     idle = idle_parameters(model, imgsz) if world.size > 1 else []
     if idle and world.is_first:
@@ -213,8 +240,8 @@ def build_learner(
         synchronize_batchnorm(model)
     return Learner(
         model=model,
-        parallel=world.wrap(model, bool(idle)),
-        loss=model.detect.loss(hyp, imgsz, world.sum, world.size),
+        parallel=world.wrap(pupil or model, bool(idle)),
+        loss=build_loss(model, hyp, imgsz, world, pupil),
         optimizer=optimizer,
         schedule=schedule,
         scaler=torch.amp.GradScaler(device.type, enabled=amp == "fp16"),
@@ -222,7 +249,16 @@ def build_learner(
         device=device,
         amp=amp,
         loss_factor=4.0 if options.quad else 1.0,
+        pupil=pupil,
     )
+
+
+def build_loss(
+    model: DetectionModel, hyp: dict[str, Any], imgsz: int, world: World, pupil: Pupil | None = None
+) -> Loss | PupilLoss:
+    """What ``model`` is trained by, of images at ``imgsz`` pixels: by the labels, and by the teachers of ``pupil``."""
+    labels = model.detect.loss(hyp, imgsz, world.sum, world.size)
+    return PupilLoss(labels, pupil, hyp, imgsz, world.sum, world.size) if pupil else labels
 
 
 def take_up(run: Run, path: Path, saved: dict[str, Any]) -> None:

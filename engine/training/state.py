@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from utils.errors import shown
-from utils.results import NAMES, read_cells
+from utils.results import NAMES, TAUGHT, read_cells
 from utils.saved.schema import Entries, Unfit
 
 PROGRESS = ("earlier_epochs", "epoch", "batches_done", "last_update", "best_fitness", "best_epoch")
@@ -22,7 +22,7 @@ class State:
 
     # mAP50-95 of each class [nc] at the last validation
     class_maps: np.ndarray
-    # box, obj, cls [3]: means over the batches of this epoch
+    # box, obj, cls [3], with a teacher what it adds, too [4]: means over the batches of this epoch
     mean_losses: torch.Tensor
     # of the finished runs that this one goes on from
     earlier_epochs: int = 0
@@ -38,9 +38,9 @@ class State:
     results: list[dict[str, float]] = field(default_factory=list)
 
     @classmethod
-    def at_start(cls, nc: int, earlier_epochs: int = 0) -> "State":
-        """Of a run over ``nc`` classes that has not begun."""
-        return cls(np.zeros(nc), torch.zeros(3), earlier_epochs)
+    def at_start(cls, nc: int, earlier_epochs: int = 0, terms: int = 3) -> "State":
+        """Of a run over ``nc`` classes that has not begun, whose loss has so many ``terms``."""
+        return cls(np.zeros(nc), torch.zeros(terms), earlier_epochs)
 
     def begin_epoch(self) -> None:
         """Forget the losses of the epoch before, unless a resumed run stands within this one."""
@@ -48,7 +48,7 @@ class State:
             self.mean_losses.zero_()
 
     def batch_done(self, losses: torch.Tensor) -> None:
-        """Take the losses [3] of a batch into the means."""
+        """Take the losses of a batch into the means."""
         self.mean_losses = (self.mean_losses * self.batches_done + losses) / (self.batches_done + 1)
         self.batches_done += 1
 
@@ -77,7 +77,7 @@ class State:
         self.last_update, self.best_epoch = entries.whole("last_update", least=-1), entries.whole("best_epoch")
         self.best_fitness = entries.number("best_fitness", least=-1)
         self.class_maps = entries.tensor("class_maps", self.class_maps.shape).double().numpy()
-        self.mean_losses = entries.tensor("mean_losses", (3,)).float().to(self.mean_losses.device)
+        self.mean_losses = entries.tensor("mean_losses", self.mean_losses.shape).float().to(self.mean_losses.device)
         self.results = [_row(found, f"results[{i}]") for i, found in enumerate(entries.rows("results"))]
 
 
@@ -95,5 +95,6 @@ def _row(found: Any, place: str) -> dict[str, float]:
             raise Unfit(f"{place} is {shown(found, 60)}, not a row of numbers") from None
     row = Entries(found, place)
     epoch = row.whole(NAMES[0])
+    names = (*NAMES[1:], TAUGHT.name) if TAUGHT.name in row.saved else NAMES[1:]
     # a loss of validation may have been infinite
-    return {NAMES[0]: epoch} | {name: row.number(name, finite=False) for name in NAMES[1:]}
+    return {NAMES[0]: epoch} | {name: row.number(name, finite=False) for name in names}

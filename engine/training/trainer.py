@@ -138,7 +138,8 @@ class Trainer:
             loader.batch_sampler.weights = image_weights(loader.dataset.annotations, state.class_maps)
         if state.epoch == loader.dataset.mosaic_epochs:
             print(f"close_mosaic: from epoch {state.epoch} on without mosaics, mixup and copy-paste")
-        print("".join(f"{word:>11}" for word in "Epoch GPU_mem box_loss obj_loss cls_loss Instances Size".split()))
+        losses = "box_loss obj_loss cls_loss distill".split()[: len(state.mean_losses)]
+        print("".join(f"{word:>11}" for word in ["Epoch", "GPU_mem", *losses, "Instances", "Size"]))
         return track(loader, hidden=not self.world.is_first, total=len(loader), initial=state.batches_done)
 
     def guarded(self, stage: Callable[[], T]) -> T:
@@ -201,10 +202,10 @@ class Trainer:
         """The left part of the progress bar."""
         device = self.world.device
         reserved = torch.cuda.memory_reserved(device) / 1e9 if device.type == "cuda" else 0
-        box, obj, cls = self.state.mean_losses.tolist()
+        losses = "".join(f"{loss:>11.4g}" for loss in self.state.mean_losses.tolist())
         place = f"{self.state.epoch}/{self.options.epochs - 1}"
         memory = f"{reserved:.3g}G"
-        return f"{place:>11}{memory:>11}{box:>11.4g}{obj:>11.4g}{cls:>11.4g}{len(batch.targets):>11}{size:>11}"
+        return f"{place:>11}{memory:>11}{losses}{len(batch.targets):>11}{size:>11}"
 
     # Records --------------------------------------------------------------------------------------------------------
 

@@ -193,7 +193,17 @@ def _change_data(rng: random.Random, data: dict) -> None:
 
 def _change_hyp(rng: random.Random, settings: dict) -> None:
     key = rng.choice(
-        [*settings, "nominal_batch", "label_smoothing", "mosaic9", "close_mosaic", "iou_t", "none_such", ""]
+        [
+            *settings,
+            "nominal_batch",
+            "label_smoothing",
+            "mosaic9",
+            "close_mosaic",
+            "iou_t",
+            "distill_obj",
+            "none_such",
+            "",
+        ]
     )
     if rng.random() < 0.1:
         settings.pop(key, None)

@@ -17,17 +17,27 @@ from tests.helpers.sets import make_set
 PARTS = [
     *((), (), ("args",), ("args",), ("hyp",), ("optimizer",), ("optimizer", "state"), ("optimizer", "param_groups")),
     *(("results",), ("names",), ("yaml",), ("model",), ("ema",), ("gradients",), ("scaler",)),
+    *(("adapters",), ("teachers",), ("args", "teacher")),
 ]
 
 
+PLAIN = "hyp.no-augmentation.yaml"
+
+
 def prepare(sound: Path) -> None:
-    """Runs of three epochs over four images: two that were stopped within the last one, and one that was not."""
+    """Runs of three epochs over four images: two that were stopped within the last one, one of them with a teacher, and one
+    that was not."""
     import train
+    from engine.recipe.hyp import read_hyp
     from engine.training import trainer
+    from tests.helpers.models import own_checkpoint
     from utils.yaml_file import write_yaml
 
     data = make_set(sound / "set", train=4, val=2, size=(32, 32))
     write_yaml(sound / "tiny.yaml", TINY)
+    own_checkpoint(sound / "teacher.pt", cfg=str(sound / "tiny.yaml"), names={0: "disc", 1: "rectangle"})
+    write_yaml(sound / "taught.yaml", read_hyp(PLAIN) | {"distill_cwd": 1.0, "distill_mgd": 1.0})
+    taught = {"teacher": [str(sound / "teacher.pt")], "hyp": str(sound / "taught.yaml")}
     done = trainer.Trainer.leave_if_asked
 
     def stop(self) -> None:
@@ -37,16 +47,16 @@ def prepare(sound: Path) -> None:
         done(self)
 
     trainer.Trainer.leave_if_asked = stop
-    for name, optimizer in (("SGD", "SGD"), ("AdamW", "AdamW")):
+    for name, hyp in (("SGD", taught), ("AdamW", {"hyp": PLAIN})):
         size = {"imgsz": 32, "batch_size": 2, "epochs": 3, "workers": 0, "device": "cpu", "noplots": True}
         places = {"data": str(data), "cfg": str(sound / "tiny.yaml"), "project": str(sound / "runs"), "name": name}
         try:
-            train.run(**size, **places, optimizer=optimizer, hyp="hyp.no-augmentation.yaml")
+            train.run(**size, **places, **hyp, optimizer=name)
         except KeyboardInterrupt:
             continue
         raise AssertionError("the run was not stopped")
     trainer.Trainer.leave_if_asked = done
-    train.run(**size, **places | {"name": "finished"}, hyp="hyp.no-augmentation.yaml")
+    train.run(**size, **places | {"name": "finished"}, hyp=PLAIN)
 
 
 @functools.cache
@@ -59,6 +69,8 @@ def moved(value: Any, before: str, after: str) -> Any:
     """The same data with another folder in its texts."""
     if isinstance(value, dict):
         return {key: moved(part, before, after) for key, part in value.items()}
+    if isinstance(value, list):
+        return [moved(part, before, after) for part in value]
     return value.replace(before, after) if isinstance(value, str) else value
 
 
@@ -66,6 +78,7 @@ def make(rng: random.Random, folder: Path, sound: Path) -> Case:
     """A run's folder, and its resumption."""
     run = sound / "runs" / rng.choice(["SGD", "SGD", "AdamW", "finished"])
     shutil.copytree(sound / "set", folder / "set")
+    shutil.copy(sound / "teacher.pt", folder)
     text = (folder / "set" / "data.yaml").read_text().replace(str(sound), str(folder))
     (folder / "set" / "data.yaml").write_text(text)
     weights = folder / "run" / "weights"

@@ -3,7 +3,8 @@
 import numpy as np
 
 from engine.training.records import Records
-from utils.results import COLUMNS, FIGURES, NAMES, PANELS, make_row, read_cells, write_cells
+from utils.plots.runs import plot_results
+from utils.results import COLUMNS, FIGURES, NAMES, PANELS, TAUGHT, columns_of, make_row, read_cells, write_cells
 
 
 def test_a_row_keeps_its_numbers_and_is_written_with_five_digits():
@@ -18,6 +19,20 @@ def test_a_row_keeps_its_numbers_and_is_written_with_five_digits():
 def test_an_epoch_without_validation_has_zeros():
     row = make_row(0, [1.0] * 3, None, [0.1] * 3)
     assert [row[name] for name in FIGURES] == [0.0] * 7
+
+
+def test_what_a_teacher_adds_is_one_more_column_at_the_end(tmp_path):
+    row = make_row(0, [0.1, 0.2, 0.3, 1 / 3], [0.5] * 7, [0.01] * 3)
+    assert list(row) == [*NAMES, TAUGHT.name] == [column.name for column in columns_of(row)]
+    assert {k: v for k, v in row.items() if k in NAMES} == make_row(0, [0.1, 0.2, 0.3], [0.5] * 7, [0.01] * 3)
+    assert write_cells(row)[-2:] == ["0.01", "0.33333"] and write_cells(read_cells(write_cells(row))) == write_cells(
+        row
+    )
+    records = Records(tmp_path, {0: "thing"}, plots=True)
+    records.results([row])
+    assert (tmp_path / "results.csv").read_text().splitlines()[0].endswith("x/lr2,train/distill_loss")
+    # a viewer of the fourteen columns finds its own
+    plot_results(tmp_path / "results.csv", tmp_path / "results.png")
 
 
 def test_columns_are_told_apart():

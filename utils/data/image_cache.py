@@ -21,6 +21,9 @@ from utils.device import available_memory
 from utils.errors import UserError
 from utils.files import replacing
 
+# counts up where the same file comes out of ``load`` otherwise than before: what older versions kept is then not taken
+VERSION = 2
+
 Load = Callable[[str], tuple[np.ndarray, tuple[int, int]]]  # path → image [h, w, 3], native (h, w)
 
 
@@ -134,5 +137,5 @@ class DiskImages:
 def _digest(path: str, size: int, name: str) -> str:
     """A key that changes with the image, the size and the way of resizing."""
     stat = os.stat(path)
-    text = repr((os.path.abspath(path), stat.st_size, stat.st_mtime_ns, size, name))
+    text = repr((VERSION, os.path.abspath(path), stat.st_size, stat.st_mtime_ns, size, name))
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -28,6 +28,8 @@ VIDEO_SUFFIXES = {".3gp", ".asf", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv
 
 MOST_BYTES = 1 << 30  # of an image file
 MIN_SIDE = 10  # pixels; anything smaller is a broken thumbnail or a spacer, and vanishes at stride 32
+# what the sides of a JPEG can be divided by in decoding → OpenCV's flag for it
+REDUCED = {8: cv2.IMREAD_REDUCED_COLOR_8, 4: cv2.IMREAD_REDUCED_COLOR_4, 2: cv2.IMREAD_REDUCED_COLOR_2}
 PADDING_COLOUR = (114, 114, 114)  # the grey that YOLOv5's weights have seen around every image
 
 # A decoder that fails is reported as an ImageError; what OpenCV prints besides would only cut through progress bars.
@@ -58,6 +60,15 @@ def read_image(path: str | Path) -> np.ndarray:
     Raises ImageError with the reason when the file is missing, no regular file, empty, cut off, not an image, has a side
     under 10 px, or announces more pixels than most_pixels(): such a file is not decoded.
     """
+    return read_near(path, None)[0]
+
+
+def read_near(path: str | Path, size: int | None) -> tuple[np.ndarray, tuple[int, int]]:
+    """Read an image as read_image does, and its native size (h, w), upright.
+
+    A JPEG whose longer side is at least two, four or eight times ``size`` is decoded at a half, a quarter or an eighth of
+    its size: that is cheaper, and averages where resizing would leave out pixels. Raises ImageError as read_image does.
+    """
     # Bytes first, decoding second: cv2.imread can't open every path that has non-ASCII letters in it.
     data = _read_bytes(path)
     try:
@@ -70,12 +81,29 @@ def read_image(path: str | Path) -> np.ndarray:
             f"{width}x{height} pixels: more than {most_pixels():,} are not decoded; "
             f"shrink it, or set {LIMIT_VARIABLE} to a higher number"
         )
+    divisor = _divisor(data, width, height, size)
     try:
-        return _decode(np.frombuffer(data, np.uint8))
+        image = _decode(np.frombuffer(data, np.uint8), divisor)
     except (cv2.error, MemoryError) as e:
         # without OpenCV's version and the path of its source: «OpenCV(5.0.0) /io/…/loadsave.cpp:75: error: (-215:…»
         said = str(e).rpartition(": error: ")[2]
         raise ImageError(f"not decodable: {' '.join(said.split())}") from None
+    if divisor == 1:
+        return image, image.shape[:2]
+    upright = image.shape[:2] == (-(-height // divisor), -(-width // divisor))
+    return image, (height, width) if upright else (width, height)
+
+
+def _divisor(data: bytes, width: int, height: int, size: int | None) -> int:
+    """By how much the sides of an image are divided when it is decoded."""
+    if size is None or not data.startswith(b"\xff\xd8"):
+        return 1
+    for divisor in REDUCED:
+        # where both sides come out equal, one can't see whether it was turned
+        told = width == height or -(-width // divisor) != -(-height // divisor)
+        if max(width, height) >= size * divisor and told and min(width, height) >= MIN_SIDE * divisor:
+            return divisor
+    return 1
 
 
 def _read_bytes(path: str | Path) -> bytes:
@@ -95,9 +123,12 @@ def _read_bytes(path: str | Path) -> bytes:
         raise ImageError(e.strerror or str(e)) from None
 
 
-def _decode(encoded: np.ndarray) -> np.ndarray:
-    """Bytes of an image file, uint8 [n] → uint8 [h, w, 3] RGB. Raises ImageError, cv2.error and MemoryError."""
-    image = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
+def _decode(encoded: np.ndarray, divisor: int = 1) -> np.ndarray:
+    """Bytes of an image file, uint8 [n] → uint8 [h, w, 3] RGB, its sides divided by 1 or, of a JPEG, one of REDUCED.
+
+    Raises ImageError, cv2.error and MemoryError.
+    """
+    image = cv2.imdecode(encoded, REDUCED.get(divisor, cv2.IMREAD_COLOR))
     if image is None:  # TIFFs of float or 32-bit samples have no 8-bit reading
         image = cv2.imdecode(encoded, cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH)
     if image is None:

@@ -21,9 +21,12 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from utils.data.dataset import EvalSet, Item, TrainSet
+from utils.data.dataset import Drawn, EvalSet, Item, Key, TrainSet
 from utils.data.images import stack_images
 from utils.errors import UserError
+
+# images that make mosaics of each other: the more, the less alike are the images of a batch; the fewer, the less is decoded
+GROUP = 16
 
 
 class Batch(NamedTuple):
@@ -37,15 +40,19 @@ class Batch(NamedTuple):
     pads: list[tuple[float, float]]
 
 
-def collate(items: list[Item]) -> Batch:
-    """Items of one shape → a batch."""
-    images = stack_images([item.image for item in items])
-    numbered = [
-        np.column_stack((np.full(len(item.labels), i, np.float32), item.labels)) for i, item in enumerate(items)
-    ]
-    targets = torch.from_numpy(np.concatenate(numbered).astype(np.float32).reshape(-1, 6))
+def collate(items: list[Item], images: torch.Tensor | None = None) -> Batch:
+    """Items of one shape → a batch. ``images`` uint8 [b, h, w, 3]: the memory that theirs lie in, if it is one."""
+    images = stack_images([item.image for item in items]) if images is None else images.permute(0, 3, 1, 2)
+    labels = np.concatenate([item.labels for item in items]).reshape(-1, 5)
+    of = np.repeat(np.arange(len(items)), [len(item.labels) for item in items])
+    targets = torch.from_numpy(np.column_stack((of, labels)).astype(np.float32))
     rest = [[getattr(item, name) for item in items] for name in ("path", "native", "ratio", "pad")]
     return Batch(images, targets, *rest)
+
+
+def collate_drawn(drawn: Drawn, quad_seed: int | None = None) -> Batch:
+    """Training images → a batch, with ``quad_seed`` one of quads."""
+    return collate(*drawn) if quad_seed is None else collate_quad(drawn.items, quad_seed)
 
 
 def collate_quad(items: list[Item], seed: int) -> Batch:
@@ -56,7 +63,7 @@ def collate_quad(items: list[Item], seed: int) -> Batch:
     quads = []
     for first, *others in (items[i : i + 4] for i in range(0, len(items), 4)):
         height, width = first.image.shape[:2]
-        if np.random.default_rng((seed, *first.key, 4)).random() < 0.5:
+        if np.random.default_rng((seed, first.key.epoch, first.key.index, 4)).random() < 0.5:
             image = cv2.resize(first.image, (width * 2, height * 2), interpolation=cv2.INTER_LINEAR)
             quads.append(first._replace(image=image))
             continue
@@ -71,7 +78,7 @@ def collate_quad(items: list[Item], seed: int) -> Batch:
 
 
 class EpochSampler:
-    """Batches of (epoch, index), in an order that depends on (seed, epoch) alone.
+    """Batches of Keys, in an order that depends on (seed, epoch) alone.
 
     ``set_epoch`` names the epoch that the next iteration gives, and how many of its batches are done already.
 
@@ -79,6 +86,9 @@ class EpochSampler:
     process that would have none of a small last batch takes its first image. ``fixed``: batches of neighbours, shuffled
     as wholes. ``multiple``: batches are cut to a multiple of so many images. ``weights`` [count], if set, are the odds
     by which images are drawn, with replacement.
+
+    Mosaics are made within groups of GROUP images of a batch or some more, whatever process has them. Smaller batches take
+    in what follows in the order of the epoch, from its beginning again after its end.
     """
 
     def __init__(
@@ -107,10 +117,15 @@ class EpochSampler:
     def __len__(self) -> int:
         return math.ceil((self.count - self.count % self.multiple) / self.batch_size)
 
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        for batch in self.batches()[self.skip :]:
-            mine = batch[self.rank :: self.processes] or batch[:1]
-            yield [(self.epoch, index) for index in mine]
+    def __iter__(self) -> Iterator[list[Key]]:
+        batches = self.batches()
+        order = np.array([index for batch in batches for index in batch])
+        start = sum(map(len, batches[: self.skip]))
+        for batch in batches[self.skip :]:
+            groups = groups_of(batch, order, start)
+            keys = [Key(self.epoch, index, groups[i % len(groups)]) for i, index in enumerate(batch)]
+            start += len(batch)
+            yield keys[self.rank :: self.processes] or keys[:1]
 
     def batches(self) -> list[list[int]]:
         """The indices of all images of the epoch, batch by batch."""
@@ -126,6 +141,15 @@ class EpochSampler:
         return batches
 
 
+def groups_of(batch: list[int], order: np.ndarray, start: int) -> list[tuple[int, ...]]:
+    """The groups of a batch that begins at ``start`` of an epoch's ``order``; its images belong to them in turn."""
+    if len(batch) < GROUP:
+        following = np.arange(start, start + min(GROUP, len(order)))
+        return [tuple(order.take(following, mode="wrap").tolist())]
+    turns = len(batch) // GROUP
+    return [tuple(batch[i::turns]) for i in range(turns)]
+
+
 def image_weights(annotations: list, class_maps: np.ndarray) -> np.ndarray:
     """The odds of every image: more with each box of a class that is rare, or still found badly (``class_maps``)."""
     counts = np.array([np.bincount(a.labels[:, 0].astype(int), minlength=len(class_maps)) for a in annotations])
@@ -137,7 +161,8 @@ def image_weights(annotations: list, class_maps: np.ndarray) -> np.ndarray:
 
 def train_loader(dataset: TrainSet, sampler: EpochSampler, workers: int, pin: bool, quad: bool = False) -> DataLoader:
     """The batches of ``sampler``; ``loader.batch_sampler.set_epoch(epoch)`` before each epoch."""
-    together = partial(collate_quad, seed=dataset.seed) if quad else collate
+    dataset.pin = pin
+    together = partial(collate_drawn, quad_seed=dataset.seed if quad else None)
     return _loader(dataset, workers, pin, together, batch_sampler=sampler, persistent_workers=workers > 0)
 
 

@@ -53,7 +53,8 @@ def ciou(pairs: Pairs) -> torch.Tensor:
     distance = _distance(pairs)
     v = 4 / math.pi**2 * (torch.atan(w2 / (h2 + pairs.eps)) - torch.atan(w1 / (h1 + pairs.eps))) ** 2
     with torch.no_grad():
-        alpha = v / (v - pairs.iou + (1 + pairs.eps))
+        # 0 / 0 where both boxes are the same to the bit
+        alpha = v / (v - pairs.iou + (1 + pairs.eps)).clamp(min=1e-12)
     return pairs.iou - (distance + v * alpha)
 
 

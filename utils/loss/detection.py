@@ -14,6 +14,11 @@ OTHER_LEVEL_WEIGHTS = (4.0, 1.0, 0.25, 0.06, 0.02)
 NEIGHBOURS = ((0, 0), (1, 0), (0, 1), (-1, 0), (0, -1))  # a target's own cell, then left, up, right, down of it
 
 
+def level_weights(nl: int) -> tuple[float, ...]:
+    """The weights of objectness for a head of ``nl`` levels."""
+    return LEVEL_WEIGHTS.get(nl, OTHER_LEVEL_WEIGHTS)[:nl]
+
+
 def scale_gains(hyp: dict, nl: int, nc: int, imgsz: int) -> dict:
     """The hyper-parameters with their loss gains fitted to the number of levels, of classes, and the image size."""
     return hyp | {
@@ -71,7 +76,7 @@ class DetectionLoss:
         self.total = total
         self.processes = processes
         self.box = box
-        self.level_weights = LEVEL_WEIGHTS.get(len(anchors), OTHER_LEVEL_WEIGHTS)
+        self.level_weights = level_weights(len(anchors))
         smoothing = hyp.get("label_smoothing", 0.0)
         self.positive, self.negative = 1 - smoothing / 2, smoothing / 2  # class targets
 

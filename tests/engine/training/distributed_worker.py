@@ -1,4 +1,5 @@
-"""What test_distributed.py runs in one process or in several: ``distributed_worker.py TASK OUT options-as-JSON``."""
+"""What test_distributed.py runs in one process or in several: ``distributed_worker.py TASK OUT options-as-JSON …``, one run
+after the other."""
 
 import contextlib
 import json
@@ -26,7 +27,8 @@ def steps(trainer: Trainer, count: int = 4) -> dict:
     In float32 the rounding of the first step, which differs between processors and batch sizes, grows to 1e-4 by the
     fourth. BatchNorm is frozen at the statistics of some noise: else they would be each process's own.
     """
-    trainer.learner.model.register_forward_pre_hook(lambda _, inputs: (inputs[0].double(),))
+    for module in (trainer.learner.model, trainer.learner.parallel):
+        module.register_forward_pre_hook(lambda _, inputs: (inputs[0].double(),))
     norms = [m for m in trainer.learner.model.modules() if isinstance(m, torch.nn.BatchNorm2d)]
     for norm in norms:
         norm.momentum = 1.0
@@ -51,7 +53,9 @@ def steps(trainer: Trainer, count: int = 4) -> dict:
     with contextlib.suppress(Enough):
         trainer.train_epoch()
     weights = {k: v.clone() for k, v in trainer.learner.model.state_dict().items()}
-    return {"losses": losses, "weights": weights, "start": start}
+    pupil = trainer.learner.pupil
+    adapters = {k: v.clone() for k, v in pupil.adapters.state_dict().items()} if pupil else {}
+    return {"losses": losses, "weights": weights, "start": start, "adapters": adapters}
 
 
 def validate(trainer: Trainer) -> dict:
@@ -76,12 +80,19 @@ def restart(trainer: Trainer) -> None:
     trainer.run()
 
 
-if __name__ == "__main__":
-    task, out, options = sys.argv[1:]
+def begun(task: str, options: dict) -> Trainer:
     torch.set_default_dtype(torch.float64 if task == "steps" else torch.float32)
-    trainer = Trainer(set_up(TrainOptions.of(json.loads(options))))
+    trainer = Trainer(set_up(TrainOptions.of(options)))
     torch.set_default_dtype(torch.float32)
-    result = {"steps": steps, "validate": validate, "restart": restart}[task](trainer)
+    return trainer
+
+
+if __name__ == "__main__":
+    task, out, *runs = sys.argv[1:]
+    found = []
+    for options in map(json.loads, runs):
+        trainer = begun(task, options)
+        found.append({"steps": steps, "validate": validate, "restart": restart}[task](trainer))
     if trainer.world.is_first:
-        torch.save(result, out)
+        torch.save(found, out)
     trainer.world.leave()

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.helpers.descriptions import small
+from tests.helpers.models import own_checkpoint
 from tests.helpers.processes import ended, in_background, wait_for_saves
 from tests.helpers.project import ROOT
 from tests.helpers.sets import make_set
@@ -19,6 +21,7 @@ from tests.helpers.training import hyp_file, options, rows
 from utils.checkpoint import read_checkpoint
 from utils.device import select_device
 from utils.errors import UserError
+from utils.yaml_file import write_yaml
 
 WORKER = str(Path(__file__).with_name("distributed_worker.py"))
 pytestmark = pytest.mark.slow
@@ -29,27 +32,14 @@ def torchrun(processes: int, *flags: str) -> list[str]:
     return [*launcher, *flags]
 
 
-def results(task: str, settings: dict, tmp_path, processes: int) -> dict:
-    """What distributed_worker.py finds in so many processes."""
-    out = tmp_path / f"{task}{processes}.pt"
+def results(task: str, settings: list[dict], folder: Path, processes: int) -> list[dict]:
+    """What distributed_worker.py finds in so many processes, run by run."""
+    out = folder / f"{task}{processes}.pt"
     start = [sys.executable] if processes == 1 else torchrun(processes)
-    line = [*start, WORKER, task, str(out), json.dumps(settings)]
+    line = [*start, WORKER, task, str(out), *map(json.dumps, settings)]
     done = subprocess.run(line, capture_output=True, text=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stderr[-3000:]
     return torch.load(out, weights_only=True)
-
-
-def test_two_processes_take_the_steps_of_one(tmp_path):
-    data = make_set(tmp_path / "set", train=64, val=2)
-    hyp = hyp_file(tmp_path, nominal_batch=16, warmup_epochs=0.0, mixup=0.5, lr0=0.01)
-    settings = options(data, tmp_path, batch_size=16, hyp=hyp)
-    one, two = (results("steps", settings, tmp_path, n) for n in (1, 2))
-    assert len(one["losses"]) == 4
-    torch.testing.assert_close(torch.tensor(one["losses"]), torch.tensor(two["losses"]), rtol=1e-6, atol=0)
-    moved = (one["weights"]["model.24.m.0.weight"] - one["start"]).abs().max()
-    assert moved > 0.001  # far more than the tolerance
-    for key, value in one["weights"].items():
-        torch.testing.assert_close(value, two["weights"][key], rtol=1e-6, atol=1e-6)
 
 
 IDLE_LAYER = """
@@ -65,23 +55,75 @@ head:
 """
 
 
-def test_layers_that_nothing_uses_do_not_keep_processes_from_learning(tmp_path):
-    data = make_set(tmp_path / "set", train=32, val=2)
-    cfg = tmp_path / "idle.yaml"
-    cfg.write_text(IDLE_LAYER)
-    hyp = hyp_file(tmp_path, nominal_batch=8, warmup_epochs=0.0, lr0=0.01)
-    settings = options(data, tmp_path, cfg=str(cfg), batch_size=8, hyp=hyp)
-    one, two = (results("steps", settings, tmp_path, n) for n in (1, 2))
+def plain_steps(folder: Path) -> dict:
+    data = make_set(folder / "set", train=64, val=2)
+    return options(data, folder, batch_size=16, hyp=hyp_file(folder, nominal_batch=16, mixup=0.5, **STEPS))
+
+
+def idle_steps(folder: Path) -> dict:
+    data = make_set(folder / "set", train=32, val=2)
+    (folder / "idle.yaml").write_text(IDLE_LAYER)
+    hyp = hyp_file(folder, nominal_batch=8, **STEPS)
+    return options(data, folder, cfg=str(folder / "idle.yaml"), batch_size=8, hyp=hyp)
+
+
+def taught_steps(folder: Path) -> dict:
+    data = make_set(folder / "set", train=32, val=2)
+    for name, width in (("t", 0.5), ("small", 0.25)):
+        description = {k: v for k, v in small(width_multiple=width).items() if k != "yaml_file"}
+        write_yaml(folder / f"{name}.yaml", description)
+    own_checkpoint(folder / "t.pt", cfg=str(folder / "t.yaml"), names={0: "disc", 1: "rectangle"})
+    taught = {"distill_box": 20.0, "distill_obj": 20.0, "distill_cls": 20.0, "distill_cwd": 20.0}
+    files = {"cfg": str(folder / "small.yaml"), "teacher": [str(folder / "t.pt")]}
+    return options(
+        data, folder, imgsz=32, batch_size=8, hyp=hyp_file(folder, nominal_batch=8, **STEPS, **taught), **files
+    )
+
+
+STEPS = {"warmup_epochs": 0.0, "lr0": 0.01}
+KINDS = {"plain": plain_steps, "idle": idle_steps, "taught": taught_steps}
+
+
+@pytest.fixture(scope="module")
+def steps(tmp_path_factory) -> dict[str, tuple[dict, dict]]:
+    """{kind: the steps of one process, and those of two}."""
+    folder = tmp_path_factory.mktemp("steps")
+    settings = []
+    for kind, make in KINDS.items():
+        (folder / kind).mkdir()
+        settings.append(make(folder / kind))
+    return dict(zip(KINDS, zip(*(results("steps", settings, folder, n) for n in (1, 2)), strict=True), strict=True))
+
+
+def assert_the_same(one: dict, two: dict, layer: str) -> None:
+    assert len(one["losses"]) == 4
     torch.testing.assert_close(torch.tensor(one["losses"]), torch.tensor(two["losses"]), rtol=1e-6, atol=0)
-    assert (one["weights"]["model.4.m.0.weight"] - one["start"]).abs().max() > 0.001
-    for key, value in one["weights"].items():
-        torch.testing.assert_close(value, two["weights"][key], rtol=1e-6, atol=1e-6)
+    # far more than the tolerance
+    assert (one["weights"][layer] - one["start"]).abs().max() > 0.001
+    for part in ("weights", "adapters"):
+        for key, value in one[part].items():
+            torch.testing.assert_close(value, two[part][key], rtol=1e-6, atol=1e-6)
+
+
+def test_two_processes_take_the_steps_of_one(steps):
+    assert_the_same(*steps["plain"], "model.24.m.0.weight")
+
+
+def test_layers_that_nothing_uses_do_not_keep_processes_from_learning(steps):
+    assert_the_same(*steps["idle"], "model.4.m.0.weight")
+
+
+def test_two_processes_are_taught_as_one(steps):
+    """The layers beside the model get the gradients of all images, too; what is said of boxes is by the weights of all."""
+    one, _ = steps["taught"]
+    assert len(one["adapters"]) == 2 and min(losses[3] for losses in one["losses"]) > 0.01
+    assert_the_same(*steps["taught"], "model.8.m.0.weight")
 
 
 def test_sharded_validation_gives_the_figures_of_one_process(learnt, tmp_path):
     data, _, weights = learnt
     settings = options(data, tmp_path, weights=str(weights), cfg="", batch_size=6, exist_ok=True)
-    one, two, three = (results("validate", settings, tmp_path, n) for n in (1, 2, 3))
+    one, two, three = (results("validate", [settings], tmp_path, n)[0] for n in (1, 2, 3))
     assert one["ap"][:, 0].max() > 0.3  # there is something to be measured
     for other in (two, three):
         assert other["images"] == 12

@@ -107,7 +107,7 @@ def test_image_weights_draw_what_is_found_badly(tiny_set, tmp_path):
     assert odds[:2].min() > 20 * odds[2:].max() and odds.min() > 0
     trainer.state.class_maps = np.array([0.9, 0.0])
     trainer.train_epoch()
-    drawn = np.concatenate([[i for _, i in batch] for batch in trainer.data.train_loader.batch_sampler])
+    drawn = np.concatenate([[key.index for key in batch] for batch in trainer.data.train_loader.batch_sampler])
     assert len(drawn) == 8 and (drawn < 2).mean() > 0.7
     with pytest.raises(UserError, match="--noval does not measure"):
         trainer_of(tiny_set, tmp_path, image_weights=True, noval=True)

@@ -90,8 +90,8 @@ def test_every_image_once_per_epoch_in_a_new_order():
     for epoch in range(3):
         sampler.set_epoch(epoch)
         keys = [key for batch in sampler for key in batch]
-        assert {e for e, _ in keys} == {epoch}
-        orders.append([i for _, i in keys])
+        assert {key.epoch for key in keys} == {epoch}
+        orders.append([key.index for key in keys])
         assert sorted(orders[-1]) == list(range(10))
     assert orders[0] != orders[1] != orders[2]
     assert len(sampler) == 3

@@ -11,7 +11,18 @@ import pytest
 import torch
 
 from tests.helpers.project import SHARED
-from utils.data.images import ImageError, is_image, is_video, letterbox, read_image, stack_images, to_float, to_uint8
+from utils.data.dataset import load_resized, resized_shape
+from utils.data.images import (
+    ImageError,
+    is_image,
+    is_video,
+    letterbox,
+    read_image,
+    read_near,
+    stack_images,
+    to_float,
+    to_uint8,
+)
 
 REFERENCE = SHARED / "reference" / "letterbox.json"
 
@@ -94,6 +105,60 @@ def test_exif_orientation_is_applied(tmp_path, orientation, turns):
     read = read_image(file)
     assert read.shape == upright.shape
     assert np.abs(read.astype(int) - upright).mean() < 3
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+@pytest.mark.parametrize(
+    ("shape", "size", "read"),
+    [
+        ((480, 640), 320, (240, 320)),
+        ((480, 640), 321, (480, 640)),
+        ((481, 643), 160, (121, 161)),
+        ((644, 322), 64, (81, 41)),
+        # one can't see whether 320 × 320 was turned, so that is decoded as it is
+        ((640, 639), 300, (640, 639)),
+        ((640, 640), 300, (320, 320)),
+        # no side becomes smaller than 10
+        ((64, 640), 64, (16, 160)),
+    ],
+)
+def test_training_decodes_large_jpegs_at_a_part_of_their_size(tmp_path, orientation, shape, size, read):
+    file = tmp_path / "a.jpg"
+    file.write_bytes(with_exif(encode(gradient(*shape), ".jpg"), orientation))
+    image, native = read_near(file, size)
+    turned = slice(None, None, -1 if orientation > 4 else 1)
+    assert image.shape == (*read[turned], 3) and native == shape[turned]
+    whole = read_image(file)
+    assert whole.shape[:2] == native
+    small = cv2.resize(whole, image.shape[1::-1], interpolation=cv2.INTER_AREA)
+    assert np.abs(image.astype(int) - small).mean() < 2
+    resized, as_before = load_resized(str(file), size, training=True)
+    assert as_before == native and resized.shape[:2] == resized_shape(native, size)
+
+
+def test_only_jpegs_and_only_for_training_are_decoded_at_a_part_of_their_size(tmp_path):
+    rng = np.random.default_rng(0)
+    noise = cv2.GaussianBlur(rng.integers(0, 255, (400, 300, 3), np.uint8), (5, 5), 1)
+    for suffix in (".jpg", ".png", ".webp", ".bmp"):
+        file = tmp_path / f"a{suffix}"
+        file.write_bytes(encode(noise, suffix))
+        whole = read_image(file)
+        assert read_near(file, 100)[0].shape == ((100, 75, 3) if suffix == ".jpg" else whole.shape)
+        by_area = cv2.resize(whole, (75, 100), interpolation=cv2.INTER_AREA)
+        assert (load_resized(str(file), 100, training=False)[0] == by_area).all()
+        linear = cv2.resize(whole, (75, 100), interpolation=cv2.INTER_LINEAR)
+        trained_on = load_resized(str(file), 100, training=True)[0].astype(int)
+        if suffix == ".jpg":
+            # and that loses less than resizing does
+            assert np.abs(trained_on - by_area).mean() < np.abs(linear - by_area.astype(int)).mean() / 2
+        else:
+            assert (trained_on == linear).all()
+
+
+def test_a_truncated_jpeg_is_refused_at_a_part_of_its_size_too(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(encode(gradient(200, 400), ".jpg")[:-9])
+    with pytest.raises(ImageError, match="truncated JPEG"):
+        read_near(tmp_path / "a.jpg", 50)
 
 
 def test_truncated_jpeg_is_refused_even_with_a_whole_thumbnail(tmp_path, capfd):

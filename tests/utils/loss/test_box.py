@@ -38,3 +38,12 @@ def test_without_a_name_it_is_ciou():
 def test_an_unknown_measure_is_named():
     with pytest.raises(UserError, match="called EIoU; there are IoU, GIoU, DIoU, CIoU"):
         pairwise_iou(torch.ones(1, 4), torch.ones(1, 4), "EIoU")
+
+
+@pytest.mark.parametrize("kind", MEASURES)
+def test_a_box_agrees_with_itself(kind):
+    boxes = (torch.rand(500, 4, generator=torch.Generator().manual_seed(0)) * 50 + 1).requires_grad_()
+    found = pairwise_iou(boxes, boxes.detach().clone(), kind)
+    torch.testing.assert_close(found, torch.ones(500), rtol=0, atol=2e-5)
+    found.sum().backward()
+    assert boxes.grad.isfinite().all()

@@ -1,0 +1,34 @@
+"""bench/loader.py measures what two loaders give, in turn."""
+
+import cv2
+import pytest
+
+from bench.loader import ROOT, Case, Side, images_per_second, ratio
+from tests.helpers.sets import make_set
+from utils.errors import UserError
+
+
+@pytest.fixture
+def case(tmp_path):
+    folder = make_set(tmp_path / "set", train=8, val=1).parent / "images"
+    for file in folder.rglob("*.png"):
+        cv2.imwrite(str(file.with_suffix(".jpg")), cv2.imread(str(file)))
+    return Case("tiny", folder, 64, 0)
+
+
+def test_each_side_is_measured_once_a_round_and_leaves_the_set_alone(case):
+    before = sorted(case.images.parent.rglob("*"))
+    (figures,) = images_per_second([Side(ROOT, 0)], case, rounds=3, batch=4)
+    assert len(figures) == 3 and min(figures) > 0
+    assert sorted(case.images.parent.rglob("*")) == before
+
+
+def test_the_ratio_is_that_of_the_rounds():
+    assert ratio([2, 30, 8], [1, 10, 8]) == 2
+
+
+def test_what_cannot_be_measured_is_told(case, tmp_path):
+    with pytest.raises(UserError, match="loader of this checkout has failed"):
+        images_per_second([Side(tmp_path, 0)], case, rounds=1)
+    with pytest.raises(UserError, match="no such folder"):
+        images_per_second([Side(ROOT, 0)], Case("none", tmp_path / "none", 64, 0), rounds=1)
