@@ -27,7 +27,7 @@ LEAST_SEEDS = 3
 ALPHA = 0.05
 # How much of what the resamples have already is not counted as known by the seeds: where chance makes s² small, they know the
 # whole no better. With this number intervals hold the truth in 95 to 98 cases of 100 whatever causes the differences, be it
-# images, seeds, or the way of each training with each image (bench/false_winners.py)
+# images, seeds, or the way of each training with each image (bench/comparison/false_winners.py)
 TAKEN = 0.6
 # a difference that would be worth knowing, half a point of mAP; and how surely more seeds should show it
 WORTH, POWER = 0.005, 0.8

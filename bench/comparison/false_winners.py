@@ -1,9 +1,9 @@
 """How often compare.py names a winner among equals, and how often its intervals hold the truth; and how long they take.
 
-    python bench/false_winners.py                                     made-up detectors whose seeds differ; some minutes
-    python bench/false_winners.py --candidates 2 8 --seeds 3 --spread 0 0.1 0.3
-    python bench/false_winners.py --pool runs/compare/aa/found/*.npz  random halves of the runs of one configuration
-    python bench/false_winners.py --time 5000                         1,000 paired resamples of 5,000 images, 80 classes
+    python bench/comparison/false_winners.py                           made-up detectors whose seeds differ; some minutes
+    python bench/comparison/false_winners.py --candidates 2 8 --seeds 3 --spread 0 0.1 0.3
+    python bench/comparison/false_winners.py --pool runs/*/found/*.npz  random halves of one configuration's runs
+    python bench/comparison/false_winners.py --time 5000               1,000 paired resamples of 5,000 images, 80 classes
 
 Each study draws other images and other seeds. All its candidates are equally good: any winner is a false one, and 0 is the
 true difference. `named` is the share of studies in which any pair has a winner, `held` the share of intervals with the truth
@@ -15,7 +15,7 @@ if __name__ == "__main__":
     import sys
     from pathlib import Path
 
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 import argparse
 import time

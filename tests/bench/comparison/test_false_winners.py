@@ -1,10 +1,10 @@
-"""bench/false_winners.py: studies of equals, and halves of a pool of runs that differ in chance alone."""
+"""bench/comparison/false_winners.py: studies of equals, and halves of a pool of runs that differ in chance alone."""
 
 import sys
 
 import numpy as np
 
-from bench import false_winners
+from bench.comparison import false_winners
 from engine.comparison.accuracy import Found
 
 
