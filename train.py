@@ -38,4 +38,4 @@ def run(**given) -> Path:
 
 
 if __name__ == "__main__":
-    exit_on_user_error(lambda: run(**vars(build_parser().parse_args())))
+    exit_on_user_error(lambda: run(**build_parser().given()))

@@ -35,6 +35,7 @@ METHODS: dict[str, dict[str, float]] = {
     "untaught": {},
     "answers": ANSWERS,
     "answers without boxes": ANSWERS | {"distill_box": 0.0},
+    "answers without objectness": ANSWERS | {"distill_obj": 0.0},
     "distill_cwd": {"distill_cwd": 0.3},
     "distill_mgd": {"distill_mgd": 5.0},
     "answers and distill_cwd": ANSWERS | {"distill_cwd": 0.3},

@@ -31,9 +31,10 @@ FLAGS = {
         --cos-lr=False --data=data/shapes.yaml --deterministic=False --device= --drop-path=None --epochs=None --evolve=0=?300
         --exist-ok=False --freeze=[0] --hyp=data/hyps/hyp.scratch-low.yaml --image-weights=False
         --img/--img-size/--imgsz=640 --label-smoothing=0.0 --multi-scale=False --name=exp --noautoanchor=False
-        --noplots=False --nosave=False --noval=False --optimizer=SGD --patience=100 --plugins=[] --project=runs/train
-        --quad=False --rect=False --resume-evolve/--resume_evolve=False=?True --resume=False=?True --save-minutes=0
-        --save-period=0 --seed=0 --single-cls=False --size=None --sync-bn=False --teacher=[] --weights= --workers=8
+        --noplots=False --nosave=False --noval=False --optimizer=SGD --patience=100 --plugins=[] --progressive=0=?4
+        --project=runs/train --quad=False --recipe=stock --rect=False --resume-evolve/--resume_evolve=False=?True
+        --resume=False=?True --save-minutes=0 --save-period=0 --seed=0 --single-cls=False --size=None --sync-bn=False
+        --teacher=[] --weights= --workers=8
     """,
     "val": """
         --against=None --areas=False --augment=False --batch-size=32 --bootstrap=0=?1000 --conf-thres=0.001

@@ -20,7 +20,7 @@ import math
 import multiprocessing
 import os
 import textwrap
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from inspect import get_annotations
 from pathlib import Path
@@ -244,6 +244,12 @@ class _Parser(argparse.ArgumentParser):
             if word.startswith("--") and (reason := self.absent.get(said[2:].replace("_", "-"))):
                 raise UserError(f"{said}: {reason}")
         return known, rest
+
+    def given(self, args: Sequence[str] | None = None) -> dict[str, Any]:
+        """The flags that a command line has, by the names of their fields; those left to their defaults are not among them."""
+        left = object()
+        found = self.parse_args(args, argparse.Namespace(**{action.dest: left for action in self._actions}))
+        return {name: value for name, value in vars(found).items() if value is not left}
 
     def error(self, message: str) -> NoReturn:
         """Says what is wrong in one line of bounded length, whatever the words of the command line hold; exits with 2."""

@@ -126,9 +126,9 @@ def match_levels(strides: list[float], of_teacher: list[float]) -> list[int]:
     ]
 
 
-def match_anchors(student: Detect, teacher: Detect) -> list[list[tuple[int, int]]]:
-    """(level, anchor) of the teacher for each anchor of each level of the student: that of the most similar shape, for it says
-    which objects fall to an anchor; among such, of the nearest stride."""
+def match_anchors(student: Detect, teacher: Detect, zoom: float = 1.0) -> list[list[tuple[int, int]]]:
+    """(level, anchor) of the teacher for each anchor of each level of the student, whose are taken ``zoom`` times as large:
+    that of the most similar shape, for it says which objects fall to an anchor; among such, of the nearest stride."""
 
     def sizes(head: Detect) -> torch.Tensor:
         return (head.anchors * head.stride.view(-1, 1, 1)).cpu().double()
@@ -147,7 +147,7 @@ def match_anchors(student: Detect, teacher: Detect) -> list[list[tuple[int, int]
         return round(overlap / (w * h + area - overlap), 3), -abs(math.log2(other / stride)), -level, -anchor
 
     matched = []
-    for stride, level in zip(student.stride.tolist(), sizes(student).tolist(), strict=True):
+    for stride, level in zip(student.stride.tolist(), (sizes(student) * zoom).tolist(), strict=True):
         best = [max(theirs, key=lambda entry, w=w, h=h, s=stride: nearness(entry, w, h, s)) for w, h in level]
         matched.append([(entry[0], entry[1]) for entry in best])
     return matched
@@ -217,9 +217,8 @@ class Pupil(nn.Module):
         self.teachers = tuple(teachers)
         self.methods = [name for name in OF_MAPS if hyp[name]]
         self.asks = any(hyp[name] for name in OF_ANSWERS)
-        heads = [(model.detect, teacher.model.detect) for teacher in teachers]
-        self.levels = [match_levels(own.stride.tolist(), other.stride.tolist()) for own, other in heads]
-        self.anchors = [match_anchors(own, other) if self.asks else [] for own, other in heads]
+        strides = model.stride.tolist()
+        self.levels = [match_levels(strides, teacher.model.stride.tolist()) for teacher in teachers]
         self.adapters = nn.ModuleList(
             self._adapters_to(teacher.model, levels) for teacher, levels in zip(teachers, self.levels, strict=True)
         )
@@ -298,6 +297,7 @@ class PupilLoss:
 
     The terms are those of the labels, and one more, all that is taught: [4]. What is said of boxes, objectness and classes has
     the gain of the labels there, times its distill_…; ``imgsz``, ``total`` and ``processes`` as for the loss of a head.
+    ``zoom``: the student's anchors are taken so many times as large, as the loss of the labels takes them.
     """
 
     def __init__(
@@ -308,10 +308,13 @@ class PupilLoss:
         imgsz: int,
         total: Callable[[torch.Tensor], torch.Tensor] = lambda counts: counts,
         processes: int = 1,
+        zoom: float = 1.0,
     ):
         self.labels, self.pupil, self.hyp = labels, pupil, hyp
-        self.total, self.processes = total, processes
+        self.total, self.processes, self.zoom = total, processes, zoom
         head = pupil.model.detect
+        heads = [teacher.model.detect for teacher in pupil.teachers] if pupil.asks else []
+        self.anchors = [match_anchors(head, other, zoom) for other in heads]
         scaled = scale_gains(hyp, len(head.stride), head.nc, imgsz)
         # one class alone has nothing to be told from
         gains = [scaled["box"], scaled["obj"], scaled["cls"] if head.nc > 1 else 0.0]
@@ -324,8 +327,8 @@ class PupilLoss:
         images = self.total(torch.full((), float(len(first)), device=first.device))
         term = torch.zeros((), device=first.device)
         if self.pupil.asks:
-            own = [answers_of(self.pupil.model.detect, raw, level) for level, raw in enumerate(lesson.maps)]
-            for theirs, anchors in zip(self.answers_of_teachers(lesson), self.pupil.anchors, strict=True):
+            own = [answers_of(self.pupil.model.detect, raw, level, self.zoom) for level, raw in enumerate(lesson.maps)]
+            for theirs, anchors in zip(self.answers_of_teachers(lesson), self.anchors, strict=True):
                 term = term + self.of_answers(own, theirs, anchors)
         for taught in lesson.taught:
             for name, pairs in taught.maps.items():
@@ -369,7 +372,9 @@ class PupilLoss:
         return (of_places + objectness_gain * level_weights * objectness / cells).sum()
 
 
-def answers_of(head: Detect, raw: torch.Tensor, level: int) -> torch.Tensor:
-    """The raw map of a level [b, na, ny, nx, 5 + nc] as answers: boxes in pixels, all else as it is, in float32."""
+def answers_of(head: Detect, raw: torch.Tensor, level: int, zoom: float = 1.0) -> torch.Tensor:
+    """The raw map of a level [b, na, ny, nx, 5 + nc] as answers: boxes in pixels, of anchors ``zoom`` times as large, all else
+    as it is, in float32."""
     raw = raw.float()
-    return torch.cat((head.decode(raw, level).view(raw.shape)[..., :4], raw[..., 4:]), -1)
+    found = head.decode(raw, level).view(raw.shape)
+    return torch.cat((found[..., :2], found[..., 2:4] * zoom, raw[..., 4:]), -1)

@@ -57,7 +57,7 @@ HYPER_PARAMETERS = (
     HyperParameter("distill_cwd", "weight of channel-wise distillation of its maps (0: none)", default=0.0),
     HyperParameter("distill_mgd", "weight of masked generative distillation (0: none)", default=0.0),
     HyperParameter("nominal_batch", "images per optimiser step (64 unless given)", default=64, least=1),
-    HyperParameter("ema_tau", "updates over which the average of the weights sets in", default=2000, least=1),
+    HyperParameter("ema_tau", "updates over which the average of the weights sets in (0: fits the run)", default=2000),
     HyperParameter("hsv_h", "hue, fraction of the circle", evolve=Range(1, 0.0, 0.1)),
     HyperParameter("hsv_s", "saturation, fraction", evolve=Range(1, 0.0, 0.9)),
     HyperParameter("hsv_v", "value, fraction", evolve=Range(1, 0.0, 0.9)),
@@ -73,6 +73,14 @@ HYPER_PARAMETERS = (
     HyperParameter("close_mosaic", "last epochs without mosaic, mixup and copy-paste (0: none)", default=0),
     HyperParameter("mixup", "probability of mixup", evolve=Range(1, 0.0, 1.0), most=1),
     HyperParameter("copy_paste", "probability of copy-paste (polygon labels)", evolve=Range(1, 0.0, 1.0), most=1),
+    HyperParameter(
+        "progressive_start", "first image size of --progressive, share of --imgsz", default=0.5, most=1, least=0.1
+    ),
+    HyperParameter(
+        "progressive_weak", "augmentation and dropout of its first stage, share of the given", default=0.33, most=1
+    ),
+    HyperParameter("progressive_last", "share of the epochs of its last stage (0: all alike)", default=0, most=1),
+    HyperParameter("progressive_batch", "most images of its batches (0: nominal_batch on CUDA)", default=0, most=2**16),
 )
 REQUIRED = [h.name for h in HYPER_PARAMETERS if h.default is None]
 OPTIONAL = {h.name: h.default for h in HYPER_PARAMETERS if h.default is not None}
@@ -80,11 +88,18 @@ RANGES = {h.name: h.evolve for h in HYPER_PARAMETERS if h.evolve}
 
 
 def read_hyp(path: str | Path) -> dict[str, float]:
-    """Read a hyper-parameter file, by path or by name in data/hyps/. Raises UserError like check_hyp."""
+    """Read a hyper-parameter file, by path or by name in data/hyps/, as check_hyp does."""
+    return OPTIONAL | read_said_hyp(path)
+
+
+def read_said_hyp(path: str | Path) -> dict[str, float]:
+    """The same, without the defaults of what the file doesn't say."""
     path = Path(path)
     if not os.path.exists(path) and os.path.isfile(ROOT / "data" / "hyps" / path.name):
         path = ROOT / "data" / "hyps" / path.name
-    return check_hyp(read_yaml(path, "hyper-parameter file"), path)
+    said = read_yaml(path, "hyper-parameter file")
+    check_hyp(said, path)
+    return said
 
 
 def check_hyp(hyp: dict, file: str | Path) -> dict[str, float]:

@@ -1,8 +1,9 @@
-"""Which parameters of a model learn, and how its stochastic depth is set."""
+"""Which parameters of a model learn, and how its stochastic depth and dropout are set."""
 
 from copy import deepcopy
 
 import torch
+from torch import nn
 
 from models.yolo import DetectionModel
 from utils.errors import UserError
@@ -43,9 +44,31 @@ def set_drop_path(model: torch.nn.Module, rate: float) -> None:
     A single such block gets the whole ``rate``. Knows ours, torchvision's (StochasticDepth) and timm's (drop_prob).
     Raises UserError where no block has it.
     """
-    drops = [m for m in model.modules() if type(m).__name__ in ("DropPath", "StochasticDepth")]
+    drops = [m for m in model.modules() if _drops_paths(m)]
     if not drops:
         raise UserError(f"--drop-path {rate}: no block of {model.name} has stochastic depth; leave the flag out")
     last = len(drops) - 1
     for i, drop in enumerate(drops):
-        setattr(drop, "p" if hasattr(drop, "p") else "drop_prob", rate * i / last if last else rate)
+        setattr(drop, _rate_of(drop), rate * i / last if last else rate)
+
+
+class Drops:
+    """The stochastic depth and dropout of a model, whose rates, as they are now, can be weakened together."""
+
+    def __init__(self, model: nn.Module):
+        drops = [m for m in model.modules() if _drops_paths(m) or isinstance(m, nn.modules.dropout._DropoutNd)]
+        self.rates = [(drop, _rate_of(drop), getattr(drop, _rate_of(drop))) for drop in drops]
+
+    def weaken(self, strength: float) -> None:
+        """Set every rate to ``strength`` times what it was at first."""
+        for drop, name, rate in self.rates:
+            setattr(drop, name, rate * strength)
+
+
+def _drops_paths(module: nn.Module) -> bool:
+    return type(module).__name__ in ("DropPath", "StochasticDepth")
+
+
+def _rate_of(drop: nn.Module) -> str:
+    """What its rate is called: timm's has another name."""
+    return "p" if hasattr(drop, "p") else "drop_prob"

@@ -36,7 +36,7 @@ MUTATED = 0.8  # share of the hyper-parameters that change in a generation
 SPREAD = 0.2  # standard deviation of the factor
 PRESENT = ("device", "workers")  # options that a search goes on with as they are given now
 # options that are of the search, and not of the training to come
-OWN = ("evolve", "resume_evolve", "hyp", "project", "name", "exist_ok")
+OWN = ("evolve", "resume_evolve", "recipe", "hyp", "project", "name", "exist_ok")
 MOST_BYTES = 2**30  # of evolve.csv, a million generations
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from engine.recipe.recipes import RECIPES, recipe_flags
 from utils.cli import (
     MOST,
     MOST_IMAGES,
@@ -94,6 +95,13 @@ class TrainOptions(RunFolder, Plugins, BackboneFlags, SquareImages, Device, Work
     multi_scale: bool = flag(False, "resize every batch at random, to 0.5 to 1.5 times --imgsz", "data")
     quad: bool = flag(False, "a quarter as many images of twice the size: four in one, or one enlarged", "data")
 
+    recipe: str = flag(
+        "stock",
+        "flags and hyper-parameters that go well together, where none are given: small is for a few hundred images, fast "
+        "learns those in less time (default: %(default)s)",
+        "learning",
+        choices=tuple(RECIPES),
+    )
     hyp: str = flag("data/hyps/hyp.scratch-low.yaml", "hyper-parameter YAML (default: %(default)s)", "learning")
     # None, and not the number that stands for: beside --resume it matters whether it is given
     epochs: int | None = flag(
@@ -120,6 +128,15 @@ class TrainOptions(RunFolder, Plugins, BackboneFlags, SquareImages, Device, Work
         above=0,
         at_most=1000,
         remedy="to stop its learning: --freeze backbone",
+    )
+    progressive: int = flag(
+        0,
+        "learn in so many stages, from half of --imgsz and weak augmentation up to all of both; alone: %(const)s",
+        "learning",
+        alone=4,
+        at_least=2,
+        at_most=100,
+        apart=(0,),
     )
     label_smoothing: float = flag(
         0.0, "of the class targets, 0 to 1 (default: %(default)s)", "learning", at_least=0, at_most=1
@@ -174,9 +191,10 @@ class TrainOptions(RunFolder, Plugins, BackboneFlags, SquareImages, Device, Work
 
     amp: str = flag(
         "auto",
-        "mixed precision; auto: fp16 on CUDA where a trial of it is sound, else off (default: %(default)s)",
+        "mixed precision; auto: fp16 on CUDA where a trial of it is sound, else off; fastest: also bf16 on a processor that "
+        "computes it (default: %(default)s)",
         "speed",
-        choices=("auto", "off", "fp16", "bf16"),
+        choices=("auto", "fastest", "off", "fp16", "bf16"),
     )
     cache: str = flag(
         "",
@@ -200,6 +218,14 @@ class TrainOptions(RunFolder, Plugins, BackboneFlags, SquareImages, Device, Work
     nosave: bool = flag(False, "save the last checkpoint only", "output")
     noval: bool = flag(False, "validate the last epoch only", "output")
     noplots: bool = flag(False, "draw nothing", "output")
+
+    @classmethod
+    def of(cls, given: dict[str, Any]):
+        """As of every command, with the flags of --recipe that are not given; a run that goes on has its own."""
+        options = super().of(given)
+        if options.resume or options.resume_evolve:
+            return options
+        return super().of(recipe_flags(options.recipe, given) | given)
 
 
 # What a resumed run takes from the command line: what it runs on; and the files of code.
@@ -238,6 +264,10 @@ def check_together(options: TrainOptions, processes: int, device_type: str) -> N
         raise UserError("--rect and --quad: quads are made of squares; leave one of the two out")
     if options.rect and options.image_weights:
         raise UserError("--rect and --image-weights: --rect fixes which images share a batch; leave one of the two out")
+    if options.progressive and options.multi_scale:
+        raise UserError(
+            "--progressive and --multi-scale: both set the size of images; leave one out, or take --progressive 0"
+        )
     if options.image_weights and options.noval:
         raise UserError("--image-weights draws by the accuracy of each class, which --noval does not measure")
     if options.sync_bn and (processes == 1 or device_type != "cuda"):

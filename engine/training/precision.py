@@ -1,6 +1,6 @@
 """The precision of the forward pass in training: --amp.
 
-choose_precision(options.amp, …)    auto, off, fp16 or bf16 → off, fp16 or bf16
+choose_precision(options.amp, …)    auto, fastest, off, fp16 or bf16 → off, fp16 or bf16
 mixed(device, precision)            the context of a forward pass
 mixed_fault(model, …)               what speaks against it on this device, found by a trial
 """
@@ -32,11 +32,12 @@ def mixed(device: torch.device, precision: str) -> AbstractContextManager:
 def choose_precision(asked: str, model: nn.Module, imgsz: int, world: World, before: str = "") -> str:
     """--amp → a name of DTYPES. ``before``: what a resumed run computed in, see ``precision_as_saved``.
 
-    Of auto: float16 on CUDA, unless a trial finds fault with it in any of the processes, and off elsewhere. Raises
-    UserError for a precision that the device doesn't have.
+    Of auto: float16 on CUDA, unless a trial finds fault with it in any of the processes, and off elsewhere. Of fastest: the
+    same, but bfloat16 on processors that have it in all of the processes. Raises UserError for a precision that the device
+    doesn't have.
     """
     device = world.device
-    if asked != "auto":
+    if asked not in ("auto", "fastest"):
         if asked != "off" and device.type not in ("cuda", "cpu"):
             raise UserError(f"--amp {asked}: mixed precision is for CUDA and the CPU; on {device.type} leave it out")
         if asked == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
@@ -45,13 +46,15 @@ def choose_precision(asked: str, model: nn.Module, imgsz: int, world: World, bef
     kind, _, name = before.partition(" ")
     if kind == device.type and name in DTYPES:
         return name
+    if device.type == "cpu" and asked == "fastest":
+        return "off" if world.any(not computes_bf16()) else "bf16"
     if device.type == "cpu" and computes_bf16():
         print("note: this processor computes in bfloat16: --amp bf16 trains faster, in lower precision")
     if device.type != "cuda":
         return "off"
     fault = mixed_fault(model, imgsz, device, "fp16")
     if world.any(bool(fault)):
-        print(f"--amp auto: mixed precision is off: {fault or 'another process found fault with it'}")
+        print(f"--amp {asked}: mixed precision is off: {fault or 'another process found fault with it'}")
         return "off"
     return "fp16"
 

@@ -136,8 +136,8 @@ def continued_options(options: TrainOptions, checkpoint: Checkpoint) -> TrainOpt
 def saved_options(options: TrainOptions, checkpoint: Checkpoint) -> TrainOptions:
     """The options that a run was begun with, over those given now, but for what it runs on and the files of code.
 
-    Raises UserError for a --size that is not the run's, and where the run needs plugins that are not given: files of code
-    are named by who starts the run, never by a checkpoint.
+    Raises UserError for a --size or a --recipe that is not the run's, and where the run needs plugins that are not given:
+    files of code are named by who starts the run, never by a checkpoint.
     """
     file = Path(checkpoint.path)
     with reading(file):
@@ -153,6 +153,12 @@ def saved_options(options: TrainOptions, checkpoint: Checkpoint) -> TrainOptions
     if options.teacher:
         # they may have been moved
         changes["teacher"] = options.teacher
+    recipe = before.get("recipe", "stock")
+    if options.recipe not in ("stock", recipe):
+        raise UserError(
+            f"--recipe {options.recipe}: {file} is of the recipe {shown(str(recipe))}, and a resumed run keeps its own; leave "
+            "--recipe out, or begin a new run"
+        )
     # the way out for a run that diverges in the precision it began with
     if options.amp != "auto":
         changes["amp"] = options.amp
@@ -187,7 +193,8 @@ def leg_options(options: TrainOptions, path: Path, checkpoint: Checkpoint) -> Tr
     kept = saved_options(options, checkpoint)
     # what augmentation draws depends on (seed, epoch, index), and the epochs begin at 0 again: these draws are new
     seed = (kept.seed + 1) % 2**63
-    changes = {"epochs": options.epochs - done, "seed": seed, "weights": str(path), "exist_ok": False}
+    # what its weights know came of images at full size
+    changes = {"epochs": options.epochs - done, "seed": seed, "weights": str(path), "exist_ok": False, "progressive": 0}
     return replace(kept, **changes, **leg_place(options, path))
 
 

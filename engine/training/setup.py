@@ -20,11 +20,13 @@ import torch
 from engine.recipe.anchors import fit_anchors
 from engine.recipe.autobatch import find_batch_size
 from engine.recipe.distillation import Pupil, PupilLoss, Teacher, read_teachers
-from engine.recipe.ema import ModelEMA
-from engine.recipe.hyp import check_hyp, read_hyp
+from engine.recipe.ema import ModelEMA, fitting_tau
+from engine.recipe.hyp import OPTIONAL, check_hyp, read_said_hyp
 from engine.recipe.image_size import largest_size
 from engine.recipe.optimizer import Schedule, build_optimizer
-from engine.recipe.parameters import freeze_layers, idle_parameters, set_drop_path
+from engine.recipe.parameters import Drops, freeze_layers, idle_parameters, set_drop_path
+from engine.recipe.progressive import Stage, most_images, plan_stages
+from engine.recipe.recipes import recipe_hyp, recipe_line
 from engine.training.data import TrainingData, build_loaders, index_data
 from engine.training.learner import Learner
 from engine.training.model import build_model, require_classes
@@ -52,7 +54,8 @@ TRIAL_BOXES = 16
 
 @dataclass
 class Run:
-    """What a training run is made of. ``val_loss`` is over the batches of this process alone."""
+    """What a training run is made of. ``val_loss`` is over the batches of this process alone. ``stages``: one, or those of
+    --progressive; ``drops`` is what they weaken in the model."""
 
     options: TrainOptions
     hyp: dict[str, Any]
@@ -60,6 +63,8 @@ class Run:
     data: TrainingData
     learner: Learner
     val_loss: Loss
+    stages: list[Stage]
+    drops: Drops
     folder: Path
     records: Records | Silent
     state: State
@@ -109,6 +114,11 @@ def set_up(options: TrainOptions, hyp: dict[str, Any] | None = None, keep_record
         print(teacher.told(hyp))
     if options.batch_size == -1:
         options = replace(options, batch_size=choose_batch_size(model, options, hyp, imgsz, world, amp, teachers))
+    if options.progressive and not earlier:
+        # the run keeps to it, wherever it is resumed
+        hyp = hyp | {"progressive_batch": most_images(hyp, options.batch_size, device.type)}
+    multiple = world.size * (4 if options.quad else 1)
+    stages = plan_stages(options.progressive, options.epochs, imgsz, stride, options.batch_size, hyp, multiple)
 
     with world.first_before_others():
         train, val = index_data(config, options.single_cls)
@@ -121,7 +131,7 @@ def set_up(options: TrainOptions, hyp: dict[str, Any] | None = None, keep_record
     learner = build_learner(model, options, hyp, len(data.train_loader), imgsz, world, amp, teachers)
     val_loss = model.detect.loss(hyp, imgsz)
     state = State.at_start(len(names), epochs_done(earlier) if is_leg else 0, terms=4 if teachers else 3)
-    run = Run(options, hyp, world, data, learner, val_loss, folder, records, state)
+    run = Run(options, hyp, world, data, learner, val_loss, stages, Drops(model), folder, records, state)
     if earlier and not is_leg:
         take_up(run, path, earlier.training)
     else:
@@ -132,8 +142,12 @@ def set_up(options: TrainOptions, hyp: dict[str, Any] | None = None, keep_record
 
 
 def read_run_hyp(options: TrainOptions) -> dict[str, Any]:
-    """The hyper-parameters of --hyp, with the label smoothing of the flag where it is given."""
-    hyp = read_hyp(options.hyp)
+    """The hyper-parameters of --hyp, those of --recipe where the file doesn't say them, and the label smoothing of the flag
+    where it is given. Says what the recipe sets."""
+    said = read_said_hyp(options.hyp)
+    hyp = OPTIONAL | recipe_hyp(options.recipe, options.epochs or DEFAULT_EPOCHS) | said
+    if options.recipe != "stock":
+        print(recipe_line(options.recipe, options.as_data(), hyp, said))
     return hyp | {"label_smoothing": options.label_smoothing} if options.label_smoothing else hyp
 
 
@@ -232,7 +246,8 @@ def build_learner(
     pupil = Pupil(model, teachers, hyp) if teachers else None
     parts = {"slow": model.backbone, "factor": options.backbone_lr, "beside": pupil and pupil.adapters}
     optimizer = build_optimizer(model, hyp, options.batch_size, schedule.accumulate, options.optimizer, **parts)
-    ema = ModelEMA(world.copy_first(model), tau=hyp["ema_tau"])
+    tau = hyp["ema_tau"] or fitting_tau(options.epochs * batches / schedule.accumulate)
+    ema = ModelEMA(world.copy_first(model), tau=tau)
     idle = idle_parameters(model, imgsz) if world.size > 1 else []
     if idle and world.is_first:
         print(f"note: {len(idle)} parameters do not learn, since no gradient reaches them; the first: {idle[0]}")
@@ -241,7 +256,7 @@ def build_learner(
     return Learner(
         model=model,
         parallel=world.wrap(pupil or model, bool(idle)),
-        loss=build_loss(model, hyp, imgsz, world, pupil),
+        loss=build_loss(model, hyp, imgsz, world, pupil=pupil),
         optimizer=optimizer,
         schedule=schedule,
         scaler=torch.amp.GradScaler(device.type, enabled=amp == "fp16"),
@@ -254,11 +269,18 @@ def build_learner(
 
 
 def build_loss(
-    model: DetectionModel, hyp: dict[str, Any], imgsz: int, world: World, pupil: Pupil | None = None
+    model: DetectionModel,
+    hyp: dict[str, Any],
+    imgsz: int,
+    world: World,
+    zoom: float = 1.0,
+    pupil: Pupil | None = None,
 ) -> Loss | PupilLoss:
-    """What ``model`` is trained by, of images at ``imgsz`` pixels: by the labels, and by the teachers of ``pupil``."""
-    labels = model.detect.loss(hyp, imgsz, world.sum, world.size)
-    return PupilLoss(labels, pupil, hyp, imgsz, world.sum, world.size) if pupil else labels
+    """What ``model`` is trained by, of images at ``imgsz`` pixels, ``zoom`` times the size that its anchors are for: by the
+    labels, and by the teachers of ``pupil``."""
+    of_anchors = {"zoom": zoom} if model.detect.anchored and zoom != 1 else {}
+    labels = model.detect.loss(hyp, imgsz, world.sum, world.size, **of_anchors)
+    return PupilLoss(labels, pupil, hyp, imgsz, world.sum, world.size, zoom) if pupil else labels
 
 
 def take_up(run: Run, path: Path, saved: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ Trainer(set_up(options)).run()
 Several processes started by torchrun do the same in step (utils/distributed.py); the first one keeps the records.
 """
 
+import math
 import time
 from collections.abc import Callable
 from copy import deepcopy
@@ -22,10 +23,12 @@ from engine.evaluation.evaluator import evaluate
 from engine.evaluation.figures import Evaluation
 from engine.recipe.image_size import scaled_at_random
 from engine.recipe.optimizer import learning_rates
+from engine.recipe.progressive import stage_at, stage_line, stage_table
+from engine.training.data import build_stage_loader
 from engine.training.learner import Diverged, seed_step
 from engine.training.options import CODE, PRESENT
 from engine.training.records import in_half
-from engine.training.setup import Run, saved_arguments
+from engine.training.setup import Run, build_loss, saved_arguments
 from engine.training.signals import Stopped, StopSignal, stopping_at_once
 from models.load import use_half
 from utils.checkpoint import read_checkpoint
@@ -51,6 +54,9 @@ class Trainer:
         self.options, self.hyp, self.world = run.options, run.hyp, run.world
         self.data, self.learner, self.val_loss = run.data, run.learner, run.val_loss
         self.records, self.folder, self.state = run.records, run.folder, run.state
+        self.stages, self.drops = run.stages, run.drops
+        # of the whole run, and the stage of --progressive whose batches the data has now
+        self.full_loader, self.stage = run.data.train_loader, None
         self.stop = StopSignal(patient=self.world.size > 1)
         # by a clock that nobody sets
         self.saved_at = time.monotonic()
@@ -70,6 +76,8 @@ class Trainer:
             f"{options.epochs} epochs, batch {options.batch_size}, {data.train_loader.num_workers} workers; "
             f"results in {self.folder}"
         )
+        if options.progressive:
+            print(stage_table(self.stages))
         with stopping_at_once(self.last_words):
             self.fit()
             state = self.state
@@ -102,21 +110,24 @@ class Trainer:
         return self.state.epoch >= self.options.epochs or self.out_of_patience()
 
     def out_of_patience(self) -> bool:
-        """Whether --patience epochs have passed without a better one; never without validation, which measures that."""
+        """Whether --patience epochs have passed without a better one; never without validation, which measures that, and
+        of --progressive in the last stage, to which the others lead."""
         options, state = self.options, self.state
-        return not options.noval and 0 < options.patience <= state.epoch - 1 - state.best_epoch
+        since = max(state.best_epoch, self.stages[-1].begin)
+        return not options.noval and 0 < options.patience <= state.epoch - 1 - since
 
     def train_epoch(self) -> None:
         """One pass over the images, or over what a resumed run has left of it."""
         state, learner, options, device = self.state, self.learner, self.options, self.world.device
         self.check_labels()
+        self.enter_stage()
         state.begin_epoch()
         # worth its while for images of one size: CUDA then tries its convolutions, and keeps to the fastest of this run
         torch.backends.cudnn.benchmark = not (options.multi_scale or options.rect or options.deterministic)
         bar = self.batches_left()
         learner.parallel.train()
         for batch in bar:
-            number = state.epoch * len(self.data.train_loader) + state.batches_done
+            number = self.step_number()
             rng = seed_step(options.seed, number, self.world.rank)
             images = to_float(batch.images, device)
             if options.multi_scale:
@@ -129,6 +140,30 @@ class Trainer:
             bar.set_description(self.progress(batch, images.shape[-1]))
             self.save_if_due()
             self.leave_if_asked()
+
+    def enter_stage(self) -> None:
+        """Where a stage of --progressive begins, or is taken up again: its images, its loss, its stochastic depth."""
+        stage = stage_at(self.stages, self.state.epoch)
+        if len(self.stages) == 1 or stage is self.stage:
+            return
+        self.stage = stage
+        learner, stride = self.learner, int(self.learner.model.stride.max())
+        self.data.train_loader = build_stage_loader(
+            self.options, self.data, self.full_loader, stage, stride, self.world
+        )
+        # an object keeps to its anchor from stage to stage, as it keeps to its share of the image
+        zoom = stage.imgsz / self.data.imgsz
+        learner.loss = build_loss(learner.model, self.hyp, stage.imgsz, self.world, zoom, learner.pupil)
+        self.drops.weaken(stage.strength)
+        print(stage_line(stage, len(self.stages)))
+
+    def step_number(self) -> int:
+        """Of the next batch, counted over the run in batches of --batch-size: where a stage of small images has more of them
+        in a batch it stands for as many steps, and the rates and the images of an update stay those of the schedule."""
+        schedule, done = self.learner.schedule, self.state.batches_done + 1
+        images = done * self.data.train_loader.batch_sampler.batch_size
+        within = min(math.ceil(images / schedule.batch_size), schedule.steps_per_epoch)
+        return self.state.epoch * schedule.steps_per_epoch + within - 1
 
     def batches_left(self) -> tqdm:
         """The batches of this epoch that are still to do, behind a progress bar."""

@@ -119,6 +119,8 @@ class Detect(Head):
         imgsz: int,
         total: Callable[[torch.Tensor], torch.Tensor] = lambda counts: counts,
         processes: int = 1,
+        zoom: float = 1.0,
     ) -> DetectionLoss:
         gains = scale_gains(hyp, self.nl, self.nc, imgsz)
-        return DetectionLoss(self.anchors, self.nc, gains, total, processes)
+        anchors = self.anchors if zoom == 1 else self.anchors * zoom
+        return DetectionLoss(anchors, self.nc, gains, total, processes)

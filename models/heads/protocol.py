@@ -79,9 +79,11 @@ class Head(nn.Module):
         imgsz: int,
         total: Callable[[torch.Tensor], torch.Tensor] = lambda counts: counts,
         processes: int = 1,
+        zoom: float = 1.0,
     ) -> Loss:
         """What it is trained by, of images at ``imgsz`` pixels.
 
-        Where ``processes`` share a batch, ``total`` sums a tensor over them.
+        Where ``processes`` share a batch, ``total`` sums a tensor over them. Those with anchors take them ``zoom`` times as
+        large: for a stage of images that much smaller than those the anchors are for. The others are not asked to.
         """
         raise NotImplementedError

@@ -8,6 +8,7 @@ from engine.recipe.distillation import (
     Pupil,
     PupilLoss,
     Taught,
+    answers_of,
     match_anchors,
     match_classes,
     match_levels,
@@ -82,6 +83,15 @@ def test_anchors_are_matched_by_shape_and_then_by_stride():
     coarse = DetectionModel("yolov5s_EfficientNetV2.yaml", nc=3).detect
     assert (three.stride.tolist(), coarse.stride.tolist()) == ([8, 16, 32], [16, 32, 64])
     assert match_anchors(three, coarse) == [[(level, k) for k in range(3)] for level in range(3)]
+    # one of 62×45 px at half its size is most like 33×23
+    assert match_anchors(three, three, zoom=0.5)[1][1] == (0, 2)
+
+
+def test_boxes_of_smaller_anchors_are_smaller():
+    head, raw = student().detect, torch.randn(1, 2, 4, 4, 8)
+    whole, half = (answers_of(head, raw, 1, zoom) for zoom in (1.0, 0.5))
+    assert torch.equal(half[..., 2:4], whole[..., 2:4] / 2)
+    assert torch.equal(half[..., :2], whole[..., :2]) and torch.equal(half[..., 4:], raw[..., 4:])
 
 
 def test_there_is_nothing_to_learn_of_oneself(tmp_path):
@@ -188,12 +198,13 @@ def test_strides_that_differ_and_do_not_divide_the_image(tmp_path):
     (teacher,) = read_teachers([file], model, NAMES, settings, CPU)
     assert (model.stride.tolist(), teacher.model.stride.tolist()) == ([4, 8], [8, 16])
     pupil = Pupil(model, [teacher], settings).train()
-    assert pupil.levels == [[0, 0]] and pupil.anchors == [[[(0, 0), (0, 1)], [(1, 0), (1, 1)]]]
+    assert pupil.levels == [[0, 0]]
     lesson = pupil(torch.rand(2, 3, 72, 144))
     (taught,) = lesson.taught
     assert (lesson.size, taught.size) == ((72, 144), (80, 144))
     assert [tuple(b.shape[2:]) for _, b in taught.maps["distill_cwd"]] == [(18, 36), (9, 18)]
     loss = PupilLoss(model.detect.loss(settings, 144), pupil, settings, 144)
+    assert loss.anchors == [[[(0, 0), (0, 1)], [(1, 0), (1, 1)]]]
     (answers,) = loss.answers_of_teachers(lesson)
     for level, found in enumerate(answers):
         raw = taught.answers[level]

@@ -37,6 +37,8 @@ def steps(trainer: Trainer, count: int = 4) -> dict:
     for norm in norms:
         norm.eval()
         norm.train = lambda mode=True, norm=norm: norm
+    # it brings a loss of its own
+    trainer.enter_stage()
     losses, loss = [], trainer.learner.loss
 
     def noted(maps, targets):

@@ -134,8 +134,24 @@ def test_elsewhere_auto_is_off(model, monkeypatch, capsys):
         choose_precision("fp16", model, 64, World(device=MPS))
 
 
+def test_fastest_is_auto_and_bfloat16_on_a_processor_that_has_it(model, monkeypatch, capsys):
+    for native in (False, True):
+        monkeypatch.setattr(precision, "computes_bf16", lambda native=native: native)
+        assert choose_precision("fastest", model, 64, World()) == ("bf16" if native else "off")
+    assert choose_precision("fastest", model, 64, World(device=MPS)) == "off"
+    # a resumed run keeps to what it began in
+    assert choose_precision("fastest", model, 64, World(), "cpu off") == "off"
+    # one process of several can't
+    monkeypatch.setattr(World, "any", lambda self, flag: True)
+    assert choose_precision("fastest", model, 64, World()) == "off"
+    assert not capsys.readouterr().out
+    monkeypatch.setattr(precision, "mixed_fault", lambda *_: "")
+    monkeypatch.setattr(World, "any", lambda self, flag: flag)
+    assert choose_precision("fastest", model, 64, World(device=CUDA)) == "fp16"
+
+
 def test_no_such_precision():
-    with pytest.raises(UserError, match="--amp int4: no such choice; there are auto off fp16 bf16"):
+    with pytest.raises(UserError, match="--amp int4: no such choice; there are auto fastest off fp16 bf16"):
         TrainOptions.of({"amp": "int4"})
 
 

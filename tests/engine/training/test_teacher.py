@@ -85,6 +85,18 @@ def test_a_run_that_is_stopped_goes_on_to_the_very_same_end(place, tmp_path):
     assert files[0] == files[1]
 
 
+def test_stages_of_smaller_images_are_taught_as_well(place, tmp_path):
+    """The student's anchors are smaller there, and so are what it learns from."""
+    trainer = Trainer(set_up(TrainOptions.of(flags(place, tmp_path, "t", imgsz=64, progressive=2))))
+    whole = trainer.learner.loss.anchors
+    trainer.train_epoch()
+    assert trainer.learner.loss.zoom == 0.5 and trainer.state.mean_losses[3] > 0
+    assert trainer.learner.loss.anchors != whole
+    trainer.state.epoch_done()
+    trainer.train_epoch()
+    assert trainer.learner.loss.zoom == 1 and trainer.learner.loss.anchors == whole
+
+
 def test_what_is_left_is_the_student_alone(place, tmp_path, capsys):
     folder = train.run(**flags(place, tmp_path, "t"))
     said = capsys.readouterr().out
