@@ -29,9 +29,17 @@ DOORS = (
 # imports from its own room, where no circle arises, or from a row further down; rooms of one row know nothing of each
 # other. Commands are the exception: none imports another.
 ROWS = (
-    (6, {COMMANDS: "train.py val.py detect.py export.py benchmarks.py hubconf.py data/convert.py"}),
+    (6, {COMMANDS: "train.py val.py detect.py export.py benchmarks.py compare.py hubconf.py data/convert.py"}),
     (5, {"engine/stock": "engine/stock"}),
-    (5, {"engine/studies": "engine/studies"}),
+    (5, {"engine/studies": "engine/studies", "engine/comparison": "engine/comparison"}),
+    (5, {"engine/report": "engine/report"}),
+    # what a comparison has found, which the report shows, too
+    (
+        5,
+        {
+            "engine/comparison/tables …": "engine/comparison/record.py engine/comparison/pick.py engine/comparison/tables.py",
+        },
+    ),
     (5, {"engine/training": "engine/training"}),
     (5, {"engine/evaluation": "engine/evaluation"}),
     (5, {"engine/detection": "engine/detection"}),

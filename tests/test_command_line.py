@@ -12,6 +12,7 @@ from typing import get_args
 
 import pytest
 
+from engine.comparison.options import CompareOptions
 from engine.detection.options import DetectOptions
 from engine.evaluation.options import ValOptions
 from engine.export.options import ExportOptions
@@ -60,6 +61,12 @@ FLAGS = {
         --include=['pytorch','torchscript','onnx','onnx-dnn','openvino','openvino-int8','engine','coreml','tflite','ncnn']
         --name=exp --plugins=[] --project=runs/benchmarks --runs=50 --weights=None
     """,
+    "compare": """
+        --backbone-weights= --backbone=[] --batch-size=16 --cfg=[] --data=data/shapes.yaml --device= --epochs=100
+        --exist-ok=False --hyp=data/hyps/hyp.scratch-low.yaml --img/--img-size/--imgsz=640 --jobs=1 --max-gflops=None
+        --max-latency=None --max-params=None --metric=map50_95 --name=exp --plugins=[] --project=runs/compare --runs=50
+        --runtimes=['pytorch'] --seeds=3 --size=None --study= --trust=False --watch=False --weights=[] --workers=8
+    """,
     "data.convert": """
         --drop-difficult=False --groups==?name --images=None --link=False --names=None --one-based=False --seed=0
         --shares=[0.8,0.1,0.1] --suffix= dest= layout= source=[]
@@ -75,6 +82,7 @@ COMMANDS = {
     "detect": DetectOptions,
     "export": ExportOptions,
     "benchmarks": BenchmarkOptions,
+    "compare": CompareOptions,
     "data.convert": ConvertOptions,
     "models.yolo": ModelOptions,
 }

@@ -175,11 +175,16 @@ def now(device: torch.device) -> float:
     return time.perf_counter()
 
 
-def median_ms(call: Callable[[], object], device: torch.device, repeats: int = 10, warm_up: int = 2) -> float:
-    """Median milliseconds of ``repeats`` calls, after ``warm_up`` that don't count: they plan, compile and fill caches."""
+def times_ms(call: Callable[[], object], device: torch.device, repeats: int = 10, warm_up: int = 2) -> list[float]:
+    """Milliseconds of each of ``repeats`` calls, after ``warm_up`` that don't count: they plan, compile and fill caches."""
     times = []
     for _ in range(warm_up + repeats):
         started = now(device)
         call()
         times.append((now(device) - started) * 1e3)
-    return statistics.median(times[warm_up:])
+    return times[warm_up:]
+
+
+def median_ms(call: Callable[[], object], device: torch.device, repeats: int = 10, warm_up: int = 2) -> float:
+    """The median of ``times_ms``."""
+    return statistics.median(times_ms(call, device, repeats, warm_up))

@@ -84,3 +84,9 @@ def random_statistics(model: nn.Module) -> nn.Module:
             ):
                 tensor.uniform_(low, high, generator=generator)
     return model
+
+
+def detect_options(weights, source, tmp_path, **changes):
+    """How detect.run is called in tests."""
+    base = {"weights": [str(weights)], "source": str(source), "imgsz": [96], "device": "cpu", "conf_thres": 0.2}
+    return base | {"project": str(tmp_path / "runs")} | changes

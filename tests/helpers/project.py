@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 # figures, photographs and a checkpoint that are not part of the project
 SHARED = ROOT.parent / "shared"
-COMMANDS = ["train.py", "val.py", "detect.py", "export.py", "benchmarks.py", "data/convert.py"]
+COMMANDS = ["train.py", "val.py", "detect.py", "export.py", "benchmarks.py", "compare.py", "data/convert.py"]
 
 
 def shared(*parts: str) -> Path:

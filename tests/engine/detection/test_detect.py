@@ -15,7 +15,7 @@ from engine.detection.pipeline import Thresholds
 from engine.detection.predictor import Predictor
 from engine.detection.results import describe
 from engine.detection.writer import Writer
-from tests.helpers.detection import options
+from tests.helpers.models import detect_options as options
 from tests.helpers.models import make_weights
 from tests.helpers.project import assert_user_error, command, command_here, shared
 from utils.boxes import xywh2xyxy

@@ -23,8 +23,8 @@ from engine.detection.predictor import Predictor
 from models.load import detector_from
 from models.yolo import DetectionModel
 from tests.helpers.descriptions import small
-from tests.helpers.detection import options
 from tests.helpers.fake_cuda import CUDA, fake_cuda
+from tests.helpers.models import detect_options as options
 from tests.helpers.models import lively, make_weights
 from tests.helpers.sets import make_set
 from utils.boxes import xywh2xyxy

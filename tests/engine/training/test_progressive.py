@@ -16,7 +16,6 @@ from utils.checkpoint import read_checkpoint
 from utils.errors import UserError
 from utils.yaml_file import write_yaml
 
-ANSWERS = ("distill_box", "distill_obj", "distill_cls")
 # of a model with stochastic depth in its two middle blocks, whose largest stride is 8
 DROPS = [-1, 2, "FusedMBConv", [64, 3, 1, 2]]
 

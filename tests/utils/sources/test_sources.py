@@ -15,7 +15,7 @@ import pytest
 import detect
 import utils.sources.capture
 import utils.sources.streams
-from tests.helpers.detection import options
+from tests.helpers.models import detect_options as options
 from tests.helpers.models import make_weights
 from utils.errors import UserError
 from utils.sources.capture import frame_rate
