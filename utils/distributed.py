@@ -109,8 +109,13 @@ class World:
         Not for long: NCCL may wait for processes that have died.
         """
         leaving = threading.Thread(target=self.leave, daemon=True)
-        leaving.start()
-        leaving.join(LEAVE_SECONDS)
+        try:
+            leaving.start()
+        # Python 3.12.0 and .1 start no thread any more here
+        except RuntimeError:
+            self.leave()
+        else:
+            leaving.join(LEAVE_SECONDS)
 
     @property
     def is_first(self) -> bool:
