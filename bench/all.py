@@ -17,8 +17,8 @@ if __name__ == "__main__":
 
 import argparse
 import json
-import platform
 import tempfile
+from dataclasses import asdict
 from datetime import date
 from pathlib import Path
 
@@ -28,7 +28,7 @@ from bench import loader, speed
 from bench.speed import Row
 from utils.data.coco import COCO_NAMES
 from utils.data.config import prepare_data, read_data_yaml
-from utils.device import describe_device
+from utils.device import describe_device, processor_name
 from utils.errors import UserError, exit_on_user_error
 from utils.paths import ROOT
 
@@ -163,18 +163,11 @@ def number(value: float) -> str:
 
 def machine() -> dict:
     return {
-        "machine": describe_device(torch.device("cpu")) + f" {processor()}",
+        "machine": describe_device(torch.device("cpu")) + f" {processor_name()}",
         "cores": torch.get_num_threads(),
         "torch": torch.__version__,
         "date": date.today().isoformat(),
     }
-
-
-def processor() -> str:
-    """The processor's name, as far as the system tells."""
-    info = Path("/proc/cpuinfo")
-    names = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
-    return names[0] if info.exists() and names else platform.processor() or platform.machine()
 
 
 def main() -> None:
@@ -198,7 +191,7 @@ def main() -> None:
         for row in rows:
             beside = "" if row.floor is None else f", {row.floor_is} {number(row.floor)}: ratio {number(row.ratio)}"
             print(f"  {row.what}: {number(row.value)} {row.unit}{beside}", flush=True)
-        record[part] = {"machine": machine(), "rows": [row.as_data() for row in rows]}
+        record[part] = {"machine": machine(), "rows": [asdict(row) for row in rows]}
         # kept as it is found, so that an interrupted run leaves what it has measured
         RECORD.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
         for language, file in PAGES.items():

@@ -16,7 +16,6 @@ if __name__ == "__main__":  # run as a script: the project's folder comes before
 import argparse
 import json
 import os
-import platform
 import re
 import statistics
 import time
@@ -27,6 +26,7 @@ from tqdm import tqdm
 
 from models.flops import count_gflops, count_parameters
 from models.yolo import DetectionModel
+from utils.device import processor_name
 
 ROOT = Path(__file__).resolve().parents[1]
 RECORD = ROOT / "bench" / "backbones.json"
@@ -99,12 +99,7 @@ def ready(name: str) -> DetectionModel:
 
 def describe_machine() -> str:
     """Processor, cores and PyTorch, as one line."""
-    info = Path("/proc/cpuinfo")
-    found = re.search(r"model name\s*:\s*(.+)", info.read_text()) if info.exists() else None
-    processor = found.group(1).strip() if found else platform.processor() or platform.machine()
-    return (
-        f"{processor}, {torch.get_num_threads()} of {os.cpu_count()} cores, PyTorch {torch.__version__.split('+')[0]}"
-    )
+    return f"{processor_name()}, {torch.get_num_threads()} of {os.cpu_count()} cores, PyTorch {torch.__version__.split('+')[0]}"
 
 
 def table(record: dict, pending: str) -> str:

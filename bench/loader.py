@@ -127,7 +127,7 @@ def images_per_second(sides: list[Side], case: Case, rounds: int, batch: int = 1
     return [figures[1:] for figures in found]
 
 
-def ratio(figures: list[float], others: list[float]) -> float:
+def median_ratio(figures: list[float], others: list[float]) -> float:
     """The median of the rounds' ratios."""
     return median(a / b for a, b in zip(figures, others, strict=True))
 
@@ -140,10 +140,10 @@ def measure(case: Case, rounds: int, batch: int = 16, reference: Path | None = N
     sides = [Side(ROOT, workers) for workers in (0, 1, 2)] + ([Side(reference, 0)] if reference else [])
     found = images_per_second(sides, case, rounds, batch)
     figures = {"process": median(found[0]), "worker": median(found[1]), "two workers": median(found[2])}
-    figures["two workers / worker"] = ratio(found[2], found[1])
+    figures["two workers / worker"] = median_ratio(found[2], found[1])
     if reference:
         figures["reference"] = median(found[3])
-        figures["process / reference"] = ratio(found[0], found[3])
+        figures["process / reference"] = median_ratio(found[0], found[3])
     return figures
 
 

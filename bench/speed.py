@@ -11,13 +11,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
 
+from bench.loader import median_ratio
 from engine.detection.detector import load_detector
 from engine.detection.pipeline import VALIDATION
 from engine.training.options import TrainOptions
@@ -45,9 +46,6 @@ class Row:
     ratio: float | None = None
     floor_is: str = ""
 
-    def as_data(self) -> dict:
-        return asdict(self)
-
 
 def in_turns(calls: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
     """What each of ``calls`` returns in so many rounds; one before them, that warms all up, does not count."""
@@ -56,11 +54,6 @@ def in_turns(calls: dict[str, Callable[[], float]], rounds: int) -> dict[str, li
         for name, call in calls.items():
             found[name].append(call())
     return {name: values[1:] for name, values in found.items()}
-
-
-def median_ratio(upper: list[float], lower: list[float]) -> float:
-    """The median of the rounds' ratios."""
-    return statistics.median(a / b for a, b in zip(upper, lower, strict=True))
 
 
 def seconds(call: Callable[[], object]) -> float:

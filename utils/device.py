@@ -2,6 +2,7 @@
 
 import gc
 import os
+import platform
 import re
 import statistics
 import time
@@ -86,6 +87,21 @@ def normalising() -> Iterator[None]:
             "the smallest map of the model has one pixel here, and a batch of one image is not enough to normalise it; "
             "choose a larger --imgsz, or another --batch-size"
         ) from None
+
+
+def processor_name() -> str:
+    """The name of the processor, or of its kind where the system does not say more."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())
+
+
+def usable_cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def computes_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:

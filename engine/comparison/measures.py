@@ -25,7 +25,7 @@ from engine.comparison.record import PARTS, Latency, Machine
 from engine.detection.detector import load_detector
 from engine.export.formats.table import format_of, variants
 from engine.training.options import TrainOptions
-from utils.device import describe_device
+from utils.device import describe_device, processor_name
 from utils.errors import UserError, one_line
 
 
@@ -45,7 +45,7 @@ def machine_of(device: torch.device, runtimes: Sequence[str]) -> Machine:
     """This machine, without its measures."""
     packages = {name.split(":")[0] for runtime in runtimes if runtime in variants() for name in _packages(runtime)}
     return Machine(
-        name=_processor(),
+        name=processor_name(),
         cores=os.cpu_count(),
         threads=torch.get_num_threads(),
         os=platform.platform(),
@@ -67,15 +67,6 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return ""
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor() or platform.machine())
 
 
 def key_of(contenders: Sequence[Contender], options: CompareOptions, machine: Machine) -> str:

@@ -22,6 +22,7 @@ from engine.training.options import CODE, TrainOptions
 from engine.training.resume import is_finished
 from engine.training.signals import Stopped, handled_by, restore
 from utils.checkpoint import read_checkpoint
+from utils.device import usable_cores
 from utils.errors import UserError, one_line, shown
 from utils.files import require_file
 from utils.paths import ROOT
@@ -183,7 +184,7 @@ class Trainings:
         """That of a training: of several on one processor each has its share of the cores."""
         environment = dict(os.environ)
         if len(self.places) > 1 and THREADS not in environment:
-            environment[THREADS] = str(max(1, cores() // len(self.places)))
+            environment[THREADS] = str(max(1, usable_cores() // len(self.places)))
         return environment
 
     def _look(self) -> None:
@@ -220,11 +221,6 @@ class Trainings:
         if os.name == "posix":
             for started in list(self.active.values()):
                 started.process.send_signal(number)
-
-
-def cores() -> int:
-    """Those that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def last_error(log: Path, code: int) -> str:

@@ -1,6 +1,7 @@
 """From one row of a model YAML to its layer: construct it, trace it to know the shape of what it gives, set its constants."""
 
 import re
+from functools import partial
 from inspect import Parameter, signature
 from itertools import chain
 from typing import Any
@@ -214,32 +215,18 @@ def output_shape(row: Row, layer: nn.Module, inputs: list[tuple], as_list: bool)
     is traced on the meta device, whose functions take a second or two to load; one that needs real numbers is run on zeros.
     """
     try:
-        try:
-            with torch.no_grad():
-                x = [torch.empty(0, *shape) for shape in inputs]
-                y = layer(x if as_list else x[0])
-        except TooLarge:
-            raise
-        except Exception:
-            y = _traced(layer, inputs, as_list)
+        y = _output(layer, inputs, as_list)
     except TooLarge as e:
         raise row.error(str(e)) from None
-    except Exception:  # either a mistake in the row or a block that can't be traced: the real run tells
-        try:
-            with torch.no_grad():
-                x = [torch.zeros(1, *shape) for shape in inputs]
-                y = layer(x if as_list else x[0])
-        except TooLarge as e:
-            raise row.error(str(e)) from None
-        except Exception as e:
-            given = " and ".join("×".join(map(str, shape)) for shape in inputs)
-            remedy = _lacking(row, layer, e)
-            if row.rule == "plain" and not row.block.startswith("nn.") and not remedy:
-                remedy = (
-                    f"; it was built as {row.block}(*args): where its constructor begins with the input channels, "
-                    'name that parameter c1, or say by the rule "channels" or "keep" how it is fed'
-                )
-            raise row.error(f"{row.block} does not fit its input {shown(given)}: {_told(e)}{remedy}") from e
+    except Exception as e:
+        given = " and ".join("×".join(map(str, shape)) for shape in inputs)
+        remedy = _lacking(row, layer, e)
+        if row.rule == "plain" and not row.block.startswith("nn.") and not remedy:
+            remedy = (
+                f"; it was built as {row.block}(*args): where its constructor begins with the input channels, "
+                'name that parameter c1, or say by the rule "channels" or "keep" how it is fed'
+            )
+        raise row.error(f"{row.block} does not fit its input {shown(given)}: {_told(e)}{remedy}") from e
     if row.index == 0 and _is_pyramid(y):
         # the coarsest is P5, as in write-ups: of four maps, P2 to P5
         row.maps = {f"P{6 - len(y) + i}": tuple(level.shape[1:]) for i, level in enumerate(y)}
@@ -254,8 +241,28 @@ def output_shape(row: Row, layer: nn.Module, inputs: list[tuple], as_list: bool)
     return tuple(y.shape[1:])
 
 
-def _traced(layer: nn.Module, inputs: list[tuple], as_list: bool):
-    """What ``layer`` gives for inputs of these shapes, as tensors without content."""
+def _output(layer: nn.Module, inputs: list[tuple], as_list: bool) -> Any:
+    """What ``layer`` gives for inputs of these shapes, by the first of the ways that it can go. Raises what the last raises."""
+    # what fails is either a mistake in the row or a block that can't go this way: the run on an image tells
+    for way in (partial(_run, images=0), _traced):
+        try:
+            return way(layer, inputs, as_list)
+        except TooLarge:
+            raise
+        except Exception:
+            continue
+    return _run(layer, inputs, as_list, images=1)
+
+
+def _run(layer: nn.Module, inputs: list[tuple], as_list: bool, images: int) -> Any:
+    """The same, for so many images of zeros."""
+    with torch.no_grad():
+        x = [torch.zeros(images, *shape) for shape in inputs]
+        return layer(x if as_list else x[0])
+
+
+def _traced(layer: nn.Module, inputs: list[tuple], as_list: bool) -> Any:
+    """The same, by tensors that have a shape and no content."""
     state = {k: v.to("meta") for k, v in chain(layer.named_parameters(), layer.named_buffers())}
     x = [torch.empty(1, *shape, device="meta") for shape in inputs]
     return torch.func.functional_call(layer, state, (x if as_list else x[0],))

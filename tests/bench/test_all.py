@@ -2,11 +2,13 @@
 
 import subprocess
 import sys
+from dataclasses import asdict
 
 import pytest
 
 from bench.all import PAGES, number, page
-from bench.speed import Row, in_turns, median_ratio, run_command
+from bench.loader import median_ratio
+from bench.speed import Row, in_turns, run_command
 from utils.paths import ROOT
 
 
@@ -36,7 +38,7 @@ def test_both_pages_have_the_same_figures():
         Row("training", "yolov5n, 320 px", "ms an image", 31.04, 28.0, 0.9021, "bare steps"),
         Row("training", "alone", "images/s", 599.4),
     ]
-    record = {"training": {"machine": machine, "rows": [row.as_data() for row in rows]}}
+    record = {"training": {"machine": machine, "rows": [asdict(row) for row in rows]}}
     english, chinese = (page(record, language) for language in ("en", "zh"))
     for text in (english, chinese):
         assert "| yolov5n, 320 px | 31.0 ms an image | 28.0 | 0.90 | bare steps |" in text

@@ -3,7 +3,7 @@
 import cv2
 import pytest
 
-from bench.loader import ROOT, Case, Side, images_per_second, ratio
+from bench.loader import ROOT, Case, Side, images_per_second, median_ratio
 from tests.helpers.sets import make_set
 from utils.errors import UserError
 
@@ -24,7 +24,7 @@ def test_each_side_is_measured_once_a_round_and_leaves_the_set_alone(case):
 
 
 def test_the_ratio_is_that_of_the_rounds():
-    assert ratio([2, 30, 8], [1, 10, 8]) == 2
+    assert median_ratio([2, 30, 8], [1, 10, 8]) == 2
 
 
 def test_what_cannot_be_measured_is_told(case, tmp_path):

@@ -41,14 +41,14 @@ class Stop(BaseException):
 
 
 def stopped_at(trainer: Trainer, epoch: int, batches: int) -> Path:
-    """The last.pt of a run that ends within an epoch, after so many of its batches."""
+    """The last.pt of a run that ends after so many batches of an epoch, or, after none, between two epochs."""
 
     def stop() -> None:
         if (trainer.state.epoch, trainer.state.batches_done) == (epoch, batches):
             trainer.save()
             raise Stop
 
-    trainer.save_if_due = stop
+    trainer.leave_if_asked = stop
     with pytest.raises(Stop):
         trainer.fit()
     return trainer.weights / "last.pt"

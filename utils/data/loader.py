@@ -7,7 +7,6 @@ train_loader, eval_loader                             DataLoaders of these
 
 import math
 import multiprocessing
-import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -23,6 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from utils.data.dataset import GROUP, LANES, Drawn, EvalSet, Item, Key, TrainSet
 from utils.data.images import stack_images
+from utils.device import usable_cores
 from utils.errors import UserError
 
 
@@ -239,5 +239,4 @@ def watching_workers() -> Iterator[None]:
 
 def worker_count(asked: int, batch_size: int, processes: int = 1) -> int:
     """Workers that make sense: no more than asked for, than there are cores to a process, and than images in a batch."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(asked, max(cores // processes, 1), batch_size if batch_size > 1 else 0)
+    return min(asked, max(usable_cores() // processes, 1), batch_size if batch_size > 1 else 0)

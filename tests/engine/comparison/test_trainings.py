@@ -94,7 +94,7 @@ def test_each_run_is_a_call_of_train_py_and_those_that_are_done_are_passed_over(
 
 
 def test_several_at_once_share_the_cores_and_each_device_has_its_own(stand_in, monkeypatch):
-    monkeypatch.setattr(trainings, "cores", lambda: 8)
+    monkeypatch.setattr(trainings, "usable_cores", lambda: 8)
     jobs = jobs_of(stand_in, 2, epochs=9)
 
     def free_both() -> None:

@@ -11,7 +11,7 @@ from engine.training.setup import set_up
 from engine.training.trainer import Trainer
 from tests.helpers.descriptions import with_row
 from tests.helpers.sets import make_set
-from tests.helpers.training import Stop, hyp_file, options
+from tests.helpers.training import hyp_file, options, stopped_at
 from utils.checkpoint import read_checkpoint
 from utils.errors import UserError
 from utils.yaml_file import write_yaml
@@ -74,20 +74,6 @@ def test_every_stage_has_its_size_batch_augmentation_loss_and_depth(flags, capsy
     ]
 
 
-def killed_at(trainer: Trainer, epoch: int, batches: int):
-    """The last.pt of a run that ends after so many batches of an epoch, or, after none, between two epochs."""
-
-    def stop() -> None:
-        if (trainer.state.epoch, trainer.state.batches_done) == (epoch, batches):
-            trainer.save()
-            raise Stop
-
-    trainer.leave_if_asked = stop
-    with pytest.raises(Stop):
-        trainer.fit()
-    return trainer.weights / "last.pt"
-
-
 def test_a_run_killed_in_every_stage_ends_like_one_that_was_not(flags):
     flags |= {"recipe": "fast", "amp": "bf16", "noval": True}
     whole = train.run(**flags, name="whole")
@@ -95,7 +81,7 @@ def test_a_run_killed_in_every_stage_ends_like_one_that_was_not(flags):
     now = {"device": "cpu", "workers": 0}
     # within the first stage; after its last batch; between it and the next; within that, and within the last
     for epoch, batches in ((0, 1), (0, 2), (1, 0), (1, 3), (2, 4)):
-        last = killed_at(run, epoch, batches)
+        last = stopped_at(run, epoch, batches)
         saved = read_checkpoint(last).training
         assert (saved["epoch"], saved["batches_done"]) == (epoch, batches)
         now["cache"] = "ram" if epoch == 1 else ""
