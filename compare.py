@@ -12,7 +12,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from engine.comparison.options import CompareOptions
-from utils.console.guard import stop_second_start
+from utils.console.guard import keep_freed_memory, stop_second_start
 from utils.errors import exit_on_user_error
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ def run(**given) -> "Comparison":
     In a script it stands below ``if __name__ == "__main__":``, since the processes that load images may import it.
     """
     stop_second_start()
+    keep_freed_memory()
     from engine.comparison.study import compare
 
     return compare(CompareOptions.of(given))

@@ -10,6 +10,7 @@ import argparse
 from pathlib import Path
 
 from engine.detection.options import DetectOptions
+from utils.console.guard import keep_freed_memory
 from utils.errors import exit_on_user_error
 
 
@@ -19,6 +20,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def run(**given) -> Path:
     """Detect with the flags given as keywords, the others at their defaults; returns the folder of the results."""
+    keep_freed_memory()
     from engine.detection.predictor import predict
 
     return predict(DetectOptions.of(given))

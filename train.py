@@ -11,7 +11,7 @@ import argparse
 from pathlib import Path
 
 from engine.training.options import TrainOptions
-from utils.console.guard import stop_second_start
+from utils.console.guard import keep_freed_memory, stop_second_start
 from utils.errors import exit_on_user_error
 
 
@@ -26,6 +26,7 @@ def run(**given) -> Path:
     processes that load images may import it. Raises UserError for mistakes that can be mended.
     """
     stop_second_start()
+    keep_freed_memory()
     options = TrainOptions.of(given)
     if options.evolve or options.resume_evolve:
         from engine.studies.evolve import evolve

@@ -9,7 +9,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from engine.evaluation.options import ValOptions
-from utils.console.guard import stop_second_start
+from utils.console.guard import keep_freed_memory, stop_second_start
 from utils.errors import exit_on_user_error
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ def run(**given) -> "Evaluation | list[Evaluation]":
     ``if __name__ == "__main__":``, since the processes that load images may import it.
     """
     stop_second_start()
+    keep_freed_memory()
     from engine.evaluation.validator import validate
 
     return validate(ValOptions.of(given))

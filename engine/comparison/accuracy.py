@@ -6,6 +6,7 @@ sample_of(name, founds, metric)            what statistics need of a candidate's
 
 import hashlib
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from importlib.util import find_spec
@@ -35,6 +36,10 @@ GROUPS = 20
 BATCH = 32
 # the columns of ``resampled``, in the order of FIGURES in engine/evaluation/bootstrap.py
 BOOTSTRAPPED = ("map50", "map75", "map50_95")
+# arrays of boxes, the last column of which is a class
+BOXES = ("detections", "labels")
+# of what is kept of one run: the boxes of some hundred thousand images
+MOST_BYTES = 2**30
 COCO = "faster_coco_eval"
 AREAS = {"ap_small": "APs", "ap_medium": "APm", "ap_large": "APl"}
 
@@ -110,7 +115,7 @@ class Accuracy:
         # a library that was installed since knows more
         areas = find_spec(COCO) is not None
         digest = f"{file_digest(weights)} {labels_digest(self.index.annotations)} {self.imgsz} {areas}"
-        if (found := read_found(keep)) and found.digest == digest:
+        if (found := read_found(keep)) and (found.digest, found.classes) == (digest, self.config.nc):
             return found
         collector = _Collector()
         evaluation = self.evaluate(weights, collector)
@@ -161,11 +166,40 @@ def read_found(path: Path) -> Found | None:
     if not path.is_file():
         return None
     try:
+        with zipfile.ZipFile(path) as archive:
+            if sum(part.file_size for part in archive.infolist()) > MOST_BYTES:
+                return None
         with np.load(path, allow_pickle=False) as saved:
             values = {f.name: saved[f.name] for f in fields(Found)}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    # NotImplementedError: of a way of packing that zipfile doesn't know; RuntimeError: encrypted
+    except (OSError, ValueError, KeyError, EOFError, MemoryError, RuntimeError, zipfile.BadZipFile, zlib.error):
+        return None
+    return _checked(values)
+
+
+def _checked(values: dict[str, np.ndarray]) -> Found | None:
+    """The arrays as what was found, where they can be that."""
+    n, m, k = (len(values[name]) if values[name].ndim else 0 for name in ("paths", "detections", "labels"))
+    shapes = {"digest": (), "paths": (n,), "sizes": (n, 2), "detections": (m, 6), "image": (m,), "labels": (k, 6)}
+    shapes |= {"label_image": (k,), "figures": (len(BOOTSTRAPPED),), "areas": (len(AREAS),), "classes": ()}
+    shapes |= {"resampled": (RESAMPLES, len(BOOTSTRAPPED))}
+    kinds = dict.fromkeys(("sizes", "image", "label_image", "classes"), "i") | {"digest": "U", "paths": "U"}
+    if any(
+        values[name].shape != shape or values[name].dtype.kind != kinds.get(name, "f") for name, shape in shapes.items()
+    ):
+        return None
+    numbers = (*BOXES, "figures", "resampled")
+    in_order = all(_in_order(values[name], n) for name in ("image", "label_image"))
+    if not n or not in_order or not all(np.isfinite(values[name]).all() for name in numbers):
+        return None
+    if not all(((rows := values[name])[:, 5] >= 0).all() and (rows[:, 5] < values["classes"]).all() for name in BOXES):
         return None
     return Found(**values | {"digest": str(values["digest"]), "classes": int(values["classes"])})
+
+
+def _in_order(indices: np.ndarray, n: int) -> bool:
+    """Whether they are indices into n images, which rise."""
+    return not len(indices) or bool(indices[0] >= 0 and indices[-1] < n and (np.diff(indices) >= 0).all())
 
 
 def areas_of(found: Found, images: np.ndarray | None = None) -> np.ndarray:

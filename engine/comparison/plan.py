@@ -210,7 +210,8 @@ def check_settings(folder: Path, settings: dict[str, dict[str, Any]]) -> None:
         write_yaml(file, settings)
         return
     saved = read_yaml(file, "settings of a study")
-    if not all(isinstance(saved.get(key), dict) for key in settings):
+    whole = all(isinstance(saved.get(key), dict) for key in settings)
+    if not whole or not all(isinstance(own, dict) for own in saved["candidates"].values()):
         raise UserError(f"{file}: not the settings of a study; move it away, or choose another --name")
     changed = changes(saved["images"], settings["images"])
     if saved["training"] and settings["training"]:

@@ -10,7 +10,7 @@ Imports no torch.
 
 import dataclasses
 import json
-import math
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import NoneType, UnionType
@@ -294,7 +294,7 @@ def _read(kind: Any, value: Any, place: str) -> Any:
             return tuple(_read(k, v, f"{place}[{i}]") for i, (k, v) in enumerate(zip(kinds, value, strict=True)))
     elif origin is dict and isinstance(value, dict):
         return {key: _read(parts[1], v, f"{place}.{key}") for key, v in value.items()}
-    elif kind is float and type(value) in (int, float) and math.isfinite(value):
+    elif kind is float and type(value) in (int, float) and abs(value) <= sys.float_info.max:
         return float(value)
     elif origin is None and type(value) is kind:
         return value

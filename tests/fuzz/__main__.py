@@ -23,7 +23,7 @@ from pathlib import Path
 
 from tests.fuzz.arena import remake, run, warm
 
-KINDS = ("checkpoints", "states", "descriptions", "data_yamls", "images", "downloads", "flags", "exports")
+KINDS = ("checkpoints", "states", "descriptions", "data_yamls", "images", "downloads", "flags", "exports", "studies")
 
 
 def main() -> int:

@@ -13,6 +13,7 @@ outside its folder, start no program, hold no more than MOST_MEMORY bytes, leave
 import contextlib
 import importlib
 import os
+import platform
 import runpy
 import shutil
 import signal
@@ -68,6 +69,8 @@ def warm() -> None:
 
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
+    # asks a program of the system, once
+    platform.processor()
     # not all that is below ROOT: an environment may be there
     for path in sorted(path for folder in ("engine", "models", "utils") for path in (ROOT / folder).rglob("*.py")):
         parts = path.relative_to(ROOT).with_suffix("").parts

@@ -11,13 +11,15 @@ from typing import Any, get_args
 import cv2
 import numpy as np
 
+from engine.comparison.options import CompareOptions
 from engine.detection.options import DetectOptions
 from engine.evaluation.options import ValOptions
 from engine.export.options import ExportOptions
 from engine.studies.options import BenchmarkOptions
 from engine.training.options import TrainOptions
 from models.yolo import ModelOptions
-from tests.fuzz.arena import Case
+from tests.fuzz.arena import Case, nothing
+from tests.fuzz.studies import at_once
 from tests.helpers.descriptions import TINY
 from tests.helpers.models import own_checkpoint
 from tests.helpers.sets import make_set
@@ -41,6 +43,11 @@ COMMANDS = {
         BenchmarkOptions,
         "--data data.yaml --weights model.pt --include pytorch --runs 1 --project runs".split() + SMALL,
         1,
+    ),
+    "compare.py": (
+        CompareOptions,
+        "--data data.yaml --weights model.pt --epochs 0 --runs 1 --workers 0 --project runs".split() + SMALL,
+        2,
     ),
     "data/convert.py": (ConvertOptions, ["to-coco", "data.yaml", "out"], 3),
     "models/yolo.py": (ModelOptions, ["--cfg", "model.yaml", *SMALL], 3),
@@ -163,14 +170,16 @@ def make(rng: random.Random, folder: Path, sound: Path) -> Case:
             ]
         )
         words = [broken(rng, "dest" if i == 2 else "source", word) for i, word in enumerate(words)]
-    flags = [entry for entry in options.flags() if not entry[1].positional and entry[0] not in LEFT_OUT]
+    # with epochs, compare.py starts trainings as programs
+    left_out = (*LEFT_OUT, "epochs") if command == "compare.py" else LEFT_OUT
+    flags = [entry for entry in options.flags() if not entry[1].positional and entry[0] not in left_out]
     for name, declared, hint in rng.sample(flags, min(rng.choice([1, 1, 2, 3]), len(flags))):
         words += spelt(rng, name, declared, hint)
     if rng.random() < 0.1:
         words.insert(rng.randint(0, len(words)), rng.choice(JUNK))
     if "pipe" in words:
         os.mkfifo(folder / "pipe")
-    return Case([command, *words])
+    return Case([command, *words], before=at_once if command == "compare.py" else nothing)
 
 
 def broken(rng: random.Random, name: str, word: str) -> str:

@@ -4,6 +4,7 @@ import csv
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -190,6 +191,15 @@ def test_accuracies_are_those_of_val_and_are_kept(two, tiny_set, tmp_path):
     assert accuracy.of(Path(two[0]), keep).digest == found.digest and keep.stat().st_mtime_ns == written
     # another file under the same name is evaluated anew, as is a damaged one
     assert accuracy.of(Path(two[1]), keep).digest != found.digest
+    # or one that holds what can't be: it would end the comparison long after
+    classes = found.labels * [1, 1, 1, 1, 1, 9]
+    wrong = {"image": found.image + len(found.paths), "labels": classes, "figures": found.figures * np.nan}
+    wrong |= {"resampled": found.resampled[:, :2], "paths": found.paths[:-1]}
+    for name, array in wrong.items():
+        np.savez_compressed(keep, **vars(found) | {name: array})
+        assert read_found(keep) is None, name
+    np.savez_compressed(keep, **vars(found))
+    assert read_found(keep) is not None
     keep.write_bytes(keep.read_bytes()[:-100])
     assert read_found(keep) is None and read_found(tmp_path / "none.npz") is None
     sample = sample_of("a", [found, found], "map50")

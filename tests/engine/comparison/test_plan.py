@@ -117,6 +117,8 @@ def test_a_changed_setting_is_noticed(tmp_path):
     sized = plan_of(study=study_file(tmp_path, candidates={"yolov5n": {"cfg": "yolov5n.yaml", "size": "s"}}), epochs=30)
     with pytest.raises(UserError, match="candidate yolov5n: size was not given, is now s"):
         check_settings(tmp_path, sized.settings())
-    (tmp_path / "settings.yaml").write_text("a: b\n")
-    with pytest.raises(UserError, match="not the settings of a study"):
-        check_settings(tmp_path, plan_of(**given).settings())
+    damaged = "{images: {}, training: {}, candidates: {yolov5n: set}}\n"
+    for text in ("a: b\n", damaged):
+        (tmp_path / "settings.yaml").write_text(text)
+        with pytest.raises(UserError, match="not the settings of a study"):
+            check_settings(tmp_path, plan_of(**given).settings())

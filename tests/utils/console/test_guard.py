@@ -1,5 +1,6 @@
-"""A script without a guard begins only once."""
+"""A script without a guard begins only once; memory is kept for the next batch."""
 
+import os
 import subprocess
 import sys
 
@@ -36,3 +37,27 @@ def test_a_process_that_is_started_to_help_does_not_begin_all_over(method, tmp_p
         result = subprocess.run([sys.executable, file], capture_output=True, text=True, timeout=60)
         helped = guard or method == "fork"
         assert result.stdout.split() == (["begun", "helped"] if helped else ["begun"]), result.stderr
+
+
+FAULTS = """
+import resource, sys
+sys.path.insert(0, {root!r})
+from utils.console.guard import keep_freed_memory
+
+keep_freed_memory()
+for _ in range(20):
+    blocks = [bytearray(b"x") * (8 << 20) for _ in range(6)]
+    del blocks
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="for glibc alone")
+@pytest.mark.parametrize(("environment", "kept"), [({}, True), ({"MALLOC_TRIM_THRESHOLD_": "131072"}, False)])
+def test_memory_is_cleared_by_the_system_once_and_not_for_every_batch(environment, kept):
+    """20 times 48 MB are 12,288 pages each time; a user's own settings stay."""
+    unset = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
+    words = [sys.executable, "-c", FAULTS.format(root=str(ROOT))]
+    result = subprocess.run(words, capture_output=True, text=True, timeout=60, env=unset | environment)
+    faults = int(result.stdout)
+    assert (faults < 4 * 12_288) is kept, result.stderr
