@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from bench.loader import median_ratio
 from engine.detection.detector import load_detector
 from engine.detection.pipeline import VALIDATION
 from engine.training.options import TrainOptions
-from engine.training.setup import set_up
+from engine.training.setup import Run, set_up
 from engine.training.trainer import Trainer
 from utils.boxes import non_max_suppression
 from utils.data.images import letterbox, read_image, stack_images, to_float
@@ -171,6 +172,66 @@ def bare_step(learner, images: torch.Tensor, targets: torch.Tensor) -> None:
     loss.backward()
     learner.optimizer.step()
     learner.optimizer.zero_grad()
+
+
+def compiled_training(data: str, folder: Path, rounds: int) -> list[Row]:
+    """A step with --amp bf16 and --compile, beside the same without; what compiling takes is told apart."""
+    given = {"cfg": "yolov5n.yaml", "data": data, "imgsz": 320, "batch_size": 16, "epochs": 1, "device": "cpu"}
+    given |= {"noplots": True, "workers": 0, "project": str(folder / "runs")}
+    faster = {"plain": {}, "bf16": {"amp": "bf16"}, "both": {"amp": "bf16", "compile": True}}
+    runs = {name: set_up(TrainOptions.of(given | more), keep_records=False) for name, more in faster.items()}
+    batch = next(iter(runs["plain"].data.train_loader))
+    images = to_float(batch.images, CPU)
+
+    def step(run: Run) -> float:
+        run.state.last_update = -run.learner.schedule.accumulate
+        return seconds(lambda: run.learner.step(images, batch.targets, 0, run.state)) / len(images)
+
+    for run in runs.values():
+        run.learner.parallel.train()
+    compiling = step(runs["both"]) * len(images)
+    found = in_turns({name: lambda run=run: step(run) for name, run in runs.items()}, max(3 * rounds, 9))
+    plain = statistics.median(found["plain"]) * 1e3
+    rows = [
+        Row(
+            "training",
+            f"yolov5n, 320 px, batch 16, {flags}",
+            "ms an image",
+            statistics.median(found[name]) * 1e3,
+            plain,
+            median_ratio(found["plain"], found[name]),
+            "the same step without these flags",
+        )
+        for name, flags in (("bf16", "--amp bf16"), ("both", "--amp bf16 --compile"))
+    ]
+    return [*rows, Row("training", "the first step with --compile", "s", compiling)]
+
+
+def two_at_once(data: str, folder: Path, rounds: int) -> list[Row]:
+    """Two trainings at once, beside the two one after the other."""
+    words = [
+        ROOT / "train.py",
+        "--cfg",
+        "yolov5n.yaml",
+        "--data",
+        data,
+        "--imgsz",
+        192,
+        "--epochs",
+        1,
+        "--device",
+        "cpu",
+    ]
+    words += ["--project", folder / "runs", "--noplots", "--noval", "--cache"]
+
+    def both() -> float:
+        with ThreadPoolExecutor() as pool:
+            return seconds(lambda: list(pool.map(lambda _: run_command(words, ROOT), range(2))))
+
+    found = in_turns({"both": both, "one": lambda: 2 * run_command(words, ROOT)[0]}, min(rounds, 3))
+    both_s, one_s = (statistics.median(found[side]) for side in ("both", "one"))
+    ratio = median_ratio(found["both"], found["one"])
+    return [Row("busy", "two trainings at once", "s", both_s, one_s, ratio, "the two, one after the other")]
 
 
 def training_memory(data: str, folder: Path, rounds: int) -> list[Row]:

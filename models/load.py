@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from models.backbones.backbone import Backbone
 from models.backbones.pretrained import load_pretrained, saved_normalization
 from models.description.rows import UnknownBlock
@@ -15,13 +17,13 @@ from utils.saved.schema import MOST_LETTERS, misfits
 MOST_PIXELS = 100_000
 
 
-def use_half(model: DetectionModel) -> None:
-    """Let the layers of ``model`` compute in float16, in place, and the head in float32: a coordinate near 640 would be
+def use_half(model: DetectionModel, dtype: torch.dtype = torch.float16) -> None:
+    """Let the layers of ``model`` compute in ``dtype``, in place, and the head in float32: a coordinate near 640 would be
     half a pixel off in float16. What goes in and comes out stays float32."""
     *layers, head = model.model
     for layer in layers:
-        layer.half()
-    layers[0].register_forward_pre_hook(lambda _, inputs: inputs[0].half())
+        layer.to(dtype)
+    layers[0].register_forward_pre_hook(lambda _, inputs: inputs[0].to(dtype))
     head.register_forward_pre_hook(lambda _, inputs: ([x.float() for x in inputs[0]],))
 
 
@@ -58,10 +60,14 @@ def detector_from(checkpoint: Checkpoint) -> DetectionModel:
         )
     model.load_state_dict(given)
     model.names = checkpoint.names
-    size = _saved_option(checkpoint, "imgsz")
-    # None where the file doesn't say
-    model.trained_size = size if type(size) is int and 0 < size <= MOST_PIXELS else None
+    model.trained_size = saved_size(checkpoint)
     return model.eval()
+
+
+def saved_size(checkpoint: Checkpoint) -> int | None:
+    """The longer side in pixels that a checkpoint was trained at; None where the file doesn't say."""
+    size = _saved_option(checkpoint, "imgsz")
+    return size if type(size) is int and 0 < size <= MOST_PIXELS else None
 
 
 def _saved_option(checkpoint: Checkpoint, name: str) -> Any:

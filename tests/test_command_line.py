@@ -28,8 +28,8 @@ from utils.layouts.options import ConvertOptions
 FLAGS = {
     "train": """
         --albumentations=None=? --amp=auto --backbone-lr=1.0 --backbone-weights= --backbone= --batch-size=16 --cache==?ram --cfg=
-        --cos-lr=False --data=data/shapes.yaml --deterministic=False --device= --drop-path=None --epochs=None --evolve=0=?300
-        --exist-ok=False --freeze=[0] --hyp=data/hyps/hyp.scratch-low.yaml --image-weights=False
+        --compile=False --cos-lr=False --data=data/shapes.yaml --deterministic=False --device= --drop-path=None
+        --epochs=None --evolve=0=?300 --exist-ok=False --freeze=[0] --hyp=data/hyps/hyp.scratch-low.yaml --image-weights=False
         --img/--img-size/--imgsz=640 --label-smoothing=0.0 --multi-scale=False --name=exp --noautoanchor=False
         --noplots=False --nosave=False --noval=False --optimizer=SGD --patience=100 --plugins=[] --progressive=0=?4
         --project=runs/train --quad=False --recipe=stock --rect=False --resume-evolve/--resume_evolve=False=?True
@@ -37,17 +37,17 @@ FLAGS = {
         --teacher=[] --weights= --workers=8
     """,
     "val": """
-        --against=None --areas=False --augment=False --batch-size=32 --bootstrap=0=?1000 --conf-thres=0.001
+        --against=None --areas=False --augment=False --batch-size=32 --bootstrap=0=?1000 --compile=False --conf-thres=0.001
         --data=data/shapes.yaml --device= --dnn=False --errors=False --exist-ok=False --half=False
         --img/--img-size/--imgsz=None --iou-thres=0.6 --max-det=300 --name=exp --plugins=[] --project=runs/val
-        --save-conf=False --save-csv=False --save-hybrid=False --save-json=False --save-tex=False --save-txt=False
+        --runtime=torch --save-conf=False --save-csv=False --save-hybrid=False --save-json=False --save-tex=False --save-txt=False
         --single-cls=False --task=val --trust=False --verbose=False --weights=None --workers=8
     """,
     "detect": """
         --agnostic-nms=False --augment=False --classes=None --conf-thres=0.25 --device= --dnn=False --exist-ok=False
         --explain-layer=None --explain==?layercam --half=False --hide-conf=False --hide-labels=False
         --img/--img-size/--imgsz=[640] --iou-thres=0.45 --line-thickness=None --max-det=1000 --name=exp --nosave=False
-        --plugins=[] --project=runs/detect --save-conf=False --save-crop=False --save-csv=False --save-json=False
+        --plugins=[] --project=runs/detect --runtime=torch --save-conf=False --save-crop=False --save-csv=False --save-json=False
         --save-txt=False --source=data/images --trust=False --vid-stride=1 --view-img=False --visualize=False
         --weights=None
     """,
@@ -64,8 +64,8 @@ FLAGS = {
     "compare": """
         --backbone-weights= --backbone=[] --batch-size=16 --cfg=[] --data=data/shapes.yaml --device= --epochs=100
         --exist-ok=False --hyp=data/hyps/hyp.scratch-low.yaml --img/--img-size/--imgsz=640 --jobs=1 --max-gflops=None
-        --max-latency=None --max-params=None --metric=map50_95 --name=exp --plugins=[] --project=runs/compare --runs=50
-        --runtimes=['pytorch'] --seeds=3 --size=None --study= --trust=False --watch=False --weights=[] --workers=8
+        --max-latency=None --max-params=None --metric=map50_95 --name=exp --plugins=[] --project=runs/compare --ray=
+        --runs=50 --runtimes=['pytorch'] --seeds=3 --size=None --study= --trust=False --watch=False --weights=[] --workers=8
     """,
     "data.convert": """
         --drop-difficult=False --groups==?name --images=None --link=False --names=None --one-based=False --seed=0

@@ -431,7 +431,15 @@ class Detector(Options):
     """What finds the boxes: checkpoints or an exported file, and how it is run."""
 
     weights: list[str] | None = flag(None, "checkpoint or exported file; several checkpoints: an ensemble", "model")
-    half: bool = flag(False, "compute in float16 (checkpoints; an exported file has its own precision)", "speed")
+    half: bool = flag(
+        False, "compute in float16, on a CPU in bfloat16 (checkpoints; an exported file has its own precision)", "speed"
+    )
+    runtime: str = flag(
+        "torch",
+        "what runs a checkpoint: it is exported once, and compared; auto: the fastest installed, on a CPU (default: torch)",
+        "speed",
+        choices=("torch", "onnx", "openvino", "auto"),
+    )
     dnn: bool = flag(False, "run ONNX by OpenCV instead of ONNX Runtime", "speed")
     trust: bool = flag(False, "run TorchScript and TensorRT files of others: they are programs", "model")
     augment: bool = flag(False, "test-time augmentation: three scales and a flip", "detection")

@@ -112,6 +112,13 @@ def computes_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
         return False
 
 
+def half_precision(device: torch.device) -> torch.dtype | None:
+    """What --half computes in: float16; on a CPU bfloat16 where the processor computes it, else None, for nothing is gained."""
+    if device.type != "cpu":
+        return torch.float16
+    return torch.bfloat16 if computes_bf16() else None
+
+
 def free_memory(device: torch.device) -> int | None:
     """Bytes of a CUDA device that this process has or can have; None for other devices, which do not say."""
     if device.type != "cuda":

@@ -108,6 +108,13 @@ class CompareOptions(RunFolder, Plugins, SquareImages, Device, Workers):
         at_least=1,
         at_most=MOST_JOBS,
     )
+    ray: str = flag(
+        "",
+        "train on the machines of a Ray cluster that see the same folders, --jobs at once: its address, such as auto or "
+        "10.0.0.1:6379; local: one that is started here (an extra)",
+        "speed",
+        metavar="ADDRESS",
+    )
 
     def __post_init__(self):
         super().__post_init__()

@@ -14,6 +14,7 @@ goes on by the same command: trainings from their checkpoints, all else from wha
 
 import statistics
 import zlib
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -23,7 +24,6 @@ import numpy as np
 import torch
 
 from engine.comparison.accuracy import AREAS, Accuracy, Found, errors_of, sample_of
-from engine.comparison.locks import only_one
 from engine.comparison.measures import Contender, key_of, machine_of, measure
 from engine.comparison.options import CompareOptions
 from engine.comparison.pairs import compare_pairs, estimate
@@ -46,8 +46,10 @@ from engine.comparison.record import (
     read_record,
     write_record,
 )
+from engine.comparison.runs.locks import only_one
+from engine.comparison.runs.remote import Cluster
+from engine.comparison.runs.trainings import Job, Trainings
 from engine.comparison.tables import screen, write_tables
-from engine.comparison.trainings import Job, Trainings
 from engine.detection.detector import load_detector
 from engine.evaluation.coco import CocoEvaluator
 from engine.export.formats.table import is_exported
@@ -267,7 +269,9 @@ class Study:
             self._note(jobs)
             self.save()
 
-        Trainings(jobs, places, max(self.options.workers // len(places), min(self.options.workers, 1)), tell).run()
+        workers = max(self.options.workers // len(places), min(self.options.workers, 1))
+        with Cluster(self.options.ray, len(places)) if self.options.ray else nullcontext() as cluster:
+            Trainings(jobs, places, workers, tell, cluster).run()
         tell()
 
     def _job(self, entrant: Entrant, seed: int) -> Job:

@@ -10,12 +10,14 @@ from typing import Protocol
 import torch
 from torch import nn
 
+from engine.export.cached import TORCH, choose_runtime, run_by
 from engine.export.formats.table import is_exported
 from engine.export.runtime import Runtime
 from models.load import detector_from, use_half
 from models.yolo import DetectionModel
 from utils.boxes import non_max_suppression
 from utils.checkpoint import read_checkpoint
+from utils.device import half_precision
 from utils.errors import UserError
 
 
@@ -76,11 +78,13 @@ def load_detector(
     half: bool = False,
     dnn: bool = False,
     trust: bool = False,
+    runtime: str = TORCH,
 ) -> Detector:
     """One detector from a checkpoint or an exported file, or an ensemble of checkpoints, ready for inference.
 
-    ``half``: see use_half; ``dnn`` runs an ONNX file by OpenCV; ``trust`` runs files of others that are programs
-    (TorchScript, TensorRT), and all exported files without a trial. Raises UserError for files that are no detectors.
+    ``half``: see half_precision and use_half; ``dnn`` runs an ONNX file by OpenCV; ``trust`` runs files of others that are
+    programs (TorchScript, TensorRT), and all exported files without a trial; ``runtime`` runs a checkpoint by another one,
+    see engine/export/cached.py. Raises UserError for files that are no detectors.
     """
     paths = [weights] if isinstance(weights, str | Path) else list(weights)
     exported = [path for path in paths if is_exported(path)]
@@ -91,15 +95,27 @@ def load_detector(
             raise UserError(
                 f"--half: the precision of {exported[0]} was settled when it was exported; leave --half out"
             )
+        if runtime != TORCH:
+            raise UserError(
+                f"--runtime: runs checkpoints (.pt), and {exported[0]} has a runtime of its own; leave it out"
+            )
         return Runtime(exported[0], device, dnn, trust)
     if dnn:
         raise UserError(f"--dnn: runs ONNX files, and {paths[0]} is not one; make it: export.py --include onnx")
+    dtype = half_precision(device) if half else None
+    if half and dtype is None:
+        print("note: --half: this processor does not compute in bfloat16; it stays float32")
+    if (runtime := choose_runtime(runtime, device, plain=len(paths) == 1 and dtype is None)) != TORCH:
+        if len(paths) > 1 or half:
+            other = "--half: it computes in float32" if half else "several --weights: an ensemble is run by PyTorch"
+            raise UserError(f"--runtime {runtime} and {other}; leave one of the two out")
+        return run_by(runtime, Path(paths[0]), device)
     models = []
     for path in paths:
         model = detector_from(read_checkpoint(path)).fuse()
         models.append(model.to(device, memory_format=torch.channels_last))
-        if half:
-            use_half(models[-1])
+        if dtype:
+            use_half(models[-1], dtype)
     if len({tuple(m.names.values()) for m in models}) > 1:
         raise UserError(f"--weights {' '.join(map(str, paths))}: the models of an ensemble must have the same classes")
     return models[0] if len(models) == 1 else Ensemble(models)

@@ -48,11 +48,12 @@ class Predictor:
         half: bool = False,
         dnn: bool = False,
         trust: bool = False,
+        runtime: str = "torch",
     ):
         require_share("--conf-thres", thresholds.conf_thres)
         require_share("--iou-thres", thresholds.iou_thres)
         self.device = select_device(device)
-        self.model = load_detector(weights, self.device, half, dnn, trust)
+        self.model = load_detector(weights, self.device, half, dnn, trust, runtime)
         self.names = self.model.names
         self.stride = int(self.model.stride.max())
         self.fixed = self.model.fixed_size
@@ -91,7 +92,7 @@ def predict(options: DetectOptions) -> Path:
     thresholds = Thresholds(
         options.conf_thres, options.iou_thres, options.max_det, options.classes, agnostic=options.agnostic_nms
     )
-    how = {name: getattr(options, name) for name in ("augment", "half", "dnn", "trust")}
+    how = {name: getattr(options, name) for name in ("augment", "half", "dnn", "trust", "runtime")}
     predictor = Predictor(weights, imgsz, options.device, thresholds, **how)
     if predictor.fixed and max(predictor.fixed) != max(imgsz):
         print(f"note: {weights[0]} takes {predictor.fixed[0]}×{predictor.fixed[1]} images only; --imgsz is not used")

@@ -51,6 +51,7 @@ class ValOptions(RunFolder, Plugins, Detector, BoxThresholds, SquareImages, Devi
     )
     areas: bool = flag(False, "COCO's figures, of small, medium and large objects, too (faster-coco-eval)", "measuring")
     errors: bool = flag(False, "which kinds of errors there are, and what each costs of mAP50 (TIDE)", "measuring")
+    compile: bool = flag(False, "turn the model into code of its own by torch.compile first (takes a minute)", "speed")
     verbose: bool = flag(False, "a row per class", "output")
     save_csv: bool = flag(False, "write the row per class to metrics.csv, and the curves to PR_curve.csv", "output")
     save_tex: bool = flag(False, "write the row per class to metrics.tex, a LaTeX table", "output")

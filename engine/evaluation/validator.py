@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from engine.detection.compilation import compile_detector
 from engine.detection.detector import Detector, load_detector, note_other_size
 from engine.detection.pipeline import VALIDATION, Thresholds, speed_line, warm_up
 from engine.evaluation.bootstrap import intervals_of
@@ -141,12 +142,14 @@ def study(weights: list[str | Path], config: DataConfig, device: torch.device, o
 
 
 def _load(weights: list[str | Path], config: DataConfig, device: torch.device, options: ValOptions) -> Detector:
-    model = load_detector(weights, device, options.half, options.dnn, options.trust)
+    model = load_detector(weights, device, options.half, options.dnn, options.trust, options.runtime)
     if not options.single_cls and model.nc != config.nc:
         raise UserError(
             f"{weights[0]} knows {model.nc} classes, {config.file} has {config.nc}; "
             "name the data it was trained on, or compare without classes by --single-cls"
         )
+    if options.compile:
+        compile_detector(model, device, options.batch_size, options.imgsz or 640)
     return model
 
 

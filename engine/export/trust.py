@@ -77,24 +77,30 @@ def _known() -> set[str]:
     return set()
 
 
-def _list_file() -> Path:
-    """Where the list is. Raises OSError where this user has no such folder."""
+def cache_folder() -> Path:
+    """The project's own, in the user's cache. Raises OSError where this user has no such folder."""
     given = os.environ.get("LOCALAPPDATA" if sys.platform == "win32" else "XDG_CACHE_HOME", "")
     folder = Path(given) if os.path.isabs(given) else Path(os.path.expanduser("~"), ".cache")
     if not folder.is_absolute():
         raise OSError(0, "this account has no home folder", "~/.cache")
-    return folder / "yolov5-apart" / "exports.sha256"
+    return folder / "yolov5-apart"
+
+
+def _list_file() -> Path:
+    """Where the list is. Raises OSError as cache_folder does."""
+    return cache_folder() / "exports.sha256"
 
 
 def _digest(path: Path) -> str:
     """The digest of a file; of a folder that of the names and digests of what is in it."""
     if not path.is_dir():
-        return _digest_of_file(path)
-    lines = (f"{_digest_of_file(file)} {file.relative_to(path).as_posix()}\n" for file in files_of(path))
+        return digest_of_file(path)
+    lines = (f"{digest_of_file(file)} {file.relative_to(path).as_posix()}\n" for file in files_of(path))
     return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def _digest_of_file(file: Path) -> str:
+def digest_of_file(file: Path) -> str:
+    """The SHA-256 digest of a file. Raises UserError where it can't be read."""
     digest = hashlib.sha256()
     try:
         with open(file, "rb") as f:

@@ -196,6 +196,9 @@ class TrainOptions(RunFolder, Plugins, BackboneFlags, SquareImages, Device, Work
         "speed",
         choices=("auto", "fastest", "off", "fp16", "bf16"),
     )
+    compile: bool = flag(
+        False, "turn the model into code of its own by torch.compile at the first batch (takes minutes)", "speed"
+    )
     cache: str = flag(
         "",
         "keep decoded images in memory or as .npy files beside the labels",

@@ -19,6 +19,7 @@ from typing import TypeVar
 import torch
 from tqdm import tqdm
 
+from engine.detection.compilation import any_number, compile_errors
 from engine.evaluation.evaluator import evaluate
 from engine.evaluation.figures import Evaluation
 from engine.recipe.image_size import scaled_at_random
@@ -58,6 +59,8 @@ class Trainer:
         # of the whole run, and the stage of --progressive whose batches the data has now
         self.full_loader, self.stage = run.data.train_loader, None
         self.stop = StopSignal(patient=self.world.size > 1)
+        # whether the first batch is behind us, at which --compile makes its code
+        self.compiled = False
         # by a clock that nobody sets
         self.saved_at = time.monotonic()
 
@@ -118,7 +121,7 @@ class Trainer:
 
     def train_epoch(self) -> None:
         """One pass over the images, or over what a resumed run has left of it."""
-        state, learner, options, device = self.state, self.learner, self.options, self.world.device
+        state, learner, options = self.state, self.learner, self.options
         self.check_labels()
         self.enter_stage()
         state.begin_epoch()
@@ -126,13 +129,25 @@ class Trainer:
         torch.backends.cudnn.benchmark = not (options.multi_scale or options.rect or options.deterministic)
         bar = self.batches_left()
         learner.parallel.train()
+        with compile_errors():
+            self.learn_from(bar)
+
+    def learn_from(self, bar: tqdm) -> None:
+        """The steps of an epoch, or of what is left of it."""
+        state, learner, options, device = self.state, self.learner, self.options, self.world.device
         for batch in bar:
             number = self.step_number()
             rng = seed_step(options.seed, number, self.world.rank)
             images = to_float(batch.images, device)
             if options.multi_scale:
                 images = scaled_at_random(images, int(learner.model.stride.max()), rng)
+            if options.compile:
+                any_number(images)
+            started = time.monotonic()
             losses = learner.step(images, batch.targets, number, state)
+            if options.compile and not self.compiled:
+                bar.write(f"--compile: the first batch took {time.monotonic() - started:.0f} s")
+                self.compiled = True
 
             if state.epoch == 0:
                 self.records.batch(state.batches_done, batch)

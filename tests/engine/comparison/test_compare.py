@@ -10,12 +10,13 @@ import torch
 import yaml
 
 import compare
-from engine.comparison import measures, study, trainings
+from engine.comparison import measures, study
 from engine.comparison.accuracy import AREAS, Accuracy, areas_of, read_found, sample_of
 from engine.comparison.latency import ITSELF, Cell, noise_of, time_cells
 from engine.comparison.memory import inference, measure_apart, training
 from engine.comparison.options import CompareOptions
 from engine.comparison.record import DONE, END_TO_END, FAILED, FINISHED, MODEL, TRAINING, Point, Run, read_record
+from engine.comparison.runs import trainings
 from engine.comparison.study import seconds_to
 from engine.detection.detector import load_detector
 from engine.export.exporter import export_one

@@ -136,9 +136,10 @@ def test_detect_takes_an_exported_file(own, data, tmp_path, capsys):
     assert len(line.split()) == 5
 
 
-def test_half_computes_in_float16_and_decodes_in_float32(weights, data):
+def test_half_computes_in_bfloat16_on_a_cpu_and_decodes_in_float32(weights, data, monkeypatch, capsys):
+    monkeypatch.setattr("utils.device.computes_bf16", lambda: True)
     half = load_detector(weights, CPU, half=True)
-    assert {p.dtype for p in half.model[:-1].parameters()} == {torch.float16}
+    assert {p.dtype for p in half.model[:-1].parameters()} == {torch.bfloat16}
     assert {p.dtype for p in half.detect.parameters()} == {torch.float32}
     pixels = images(1, 128, 128)
     with torch.inference_mode():
@@ -147,6 +148,10 @@ def test_half_computes_in_float16_and_decodes_in_float32(weights, data):
     assert found.dtype == torch.float32
     assert 0 < (found - full)[..., 4:].abs().max() < 0.1
     assert square_map(weights, data, half=True) == pytest.approx(square_map(weights, data), abs=0.05)
+    # where the processor has none, it would only be slower
+    monkeypatch.setattr("utils.device.computes_bf16", lambda: False)
+    assert {p.dtype for p in load_detector(weights, CPU, half=True).parameters()} == {torch.float32}
+    assert "--half: this processor does not compute in bfloat16; it stays float32" in capsys.readouterr().out
 
 
 def test_a_batch_file_is_filled_up_and_fed_in_portions(own):

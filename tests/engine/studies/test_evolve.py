@@ -19,6 +19,7 @@ from engine.studies import evolve
 from engine.studies.evolve import mutate
 from engine.training.learner import Learner
 from engine.training.options import TrainOptions
+from tests.helpers.descriptions import TINY
 from tests.helpers.processes import in_background
 from tests.helpers.project import ROOT, assert_user_error, command_here
 from tests.helpers.training import options
@@ -126,6 +127,20 @@ def test_a_search_does_not_run_the_plugins_that_its_folder_names(tmp_path):
     with pytest.raises(UserError, match=rf"opt.yaml: was begun with blocks of your own.*add --plugins {plugin}"):
         train.run(resume_evolve=str(tmp_path))
     assert not ran.exists()
+
+
+def test_the_trainings_of_a_search_have_stages_too(tiny_set, tmp_path, capsys):
+    asked = options(tiny_set, tmp_path, cfg=tiny_model(tmp_path), imgsz=64, epochs=2, progressive=2, evolve=2)
+    folder = train.run(**asked)
+    said = capsys.readouterr().out
+    assert said.count("stage 1 of 2: epochs 0 at 32 px") == said.count("stage 2 of 2: epochs 1 at 64 px") == 2
+    assert len(table(folder)) == 2
+
+
+def tiny_model(tmp_path) -> str:
+    """The YAML of a model whose largest stride is 16."""
+    write_yaml(tmp_path / "tiny.yaml", TINY)
+    return str(tmp_path / "tiny.yaml")
 
 
 def test_the_next_training_is_as_those_of_the_search(tiny_set, tmp_path, monkeypatch, capsys):

@@ -21,11 +21,11 @@ class Enough(Exception):
     pass
 
 
-def steps(trainer: Trainer, count: int = 4) -> dict:
-    """Losses and weights of the first steps of a model in float64.
+def freeze_norms(trainer: Trainer) -> None:
+    """Let a model in float64 keep the statistics that its BatchNorms have of some noise.
 
     In float32 the rounding of the first step, which differs between processors and batch sizes, grows to 1e-4 by the
-    fourth. BatchNorm is frozen at the statistics of some noise: else they would be each process's own.
+    fourth. Of batches the statistics would be each process's own.
     """
     for module in (trainer.learner.model, trainer.learner.parallel):
         module.register_forward_pre_hook(lambda _, inputs: (inputs[0].double(),))
@@ -37,6 +37,22 @@ def steps(trainer: Trainer, count: int = 4) -> dict:
     for norm in norms:
         norm.eval()
         norm.train = lambda mode=True, norm=norm: norm
+
+
+def stages(trainer: Trainer) -> dict:
+    """The weights of a model in float64 after each epoch."""
+    freeze_norms(trainer)
+    weights = []
+    while not trainer.done():
+        trainer.train_epoch()
+        trainer.state.epoch_done()
+        weights.append({k: v.clone() for k, v in trainer.learner.model.state_dict().items()})
+    return {"weights": weights, "losses": trainer.state.mean_losses.tolist()}
+
+
+def steps(trainer: Trainer, count: int = 4) -> dict:
+    """Losses and weights of the first steps of a model in float64."""
+    freeze_norms(trainer)
     # it brings a loss of its own
     trainer.enter_stage()
     losses, loss = [], trainer.learner.loss
@@ -83,7 +99,7 @@ def restart(trainer: Trainer) -> None:
 
 
 def begun(task: str, options: dict) -> Trainer:
-    torch.set_default_dtype(torch.float64 if task == "steps" else torch.float32)
+    torch.set_default_dtype(torch.float64 if task in ("steps", "stages") else torch.float32)
     trainer = Trainer(set_up(TrainOptions.of(options)))
     torch.set_default_dtype(torch.float32)
     return trainer
@@ -94,7 +110,7 @@ if __name__ == "__main__":
     found = []
     for options in map(json.loads, runs):
         trainer = begun(task, options)
-        found.append({"steps": steps, "validate": validate, "restart": restart}[task](trainer))
+        found.append({"steps": steps, "stages": stages, "validate": validate, "restart": restart}[task](trainer))
     if trainer.world.is_first:
         torch.save(found, out)
     trainer.world.leave()

@@ -115,6 +115,17 @@ def test_layers_that_nothing_uses_do_not_keep_processes_from_learning(steps):
     assert_the_same(*steps["idle"], "model.4.m.0.weight")
 
 
+def test_two_processes_go_from_stage_to_stage_as_one(tmp_path):
+    settings = idle_steps(tmp_path)
+    one, two = (results("stages", [settings], tmp_path, n)[0] for n in (1, 2))
+    assert len(one["weights"]) == 2
+    for before, after in zip(one["weights"], two["weights"], strict=True):
+        for key, value in before.items():
+            torch.testing.assert_close(value, after[key], rtol=1e-6, atol=1e-6)
+    first, last = (weights["model.4.m.0.weight"] for weights in one["weights"])
+    assert (last - first).abs().max() > 0.001
+
+
 def test_two_processes_are_taught_as_one(steps):
     """The layers beside the model get the gradients of all images, too; what is said of boxes is by the weights of all."""
     one, _ = steps["taught"]

@@ -1,6 +1,7 @@
 """The trainings of a study: each a process of its own that runs train.py, several at once, one after another in each place.
 
     Trainings(jobs, places, workers, tell).run()
+    Trainings(jobs, places, workers, tell, cluster).run()    on the machines of a cluster (remote.py)
 
 What ends well, fails or is stopped is seen in the folder of the run and in how its process ended, never in ours alone: so a
 study that was killed goes on where its runs are. Ctrl-C and SIGTERM are passed on to the trainings, which save and end.
@@ -16,8 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from engine.comparison.locks import note_holder, run_lock
 from engine.comparison.record import DONE, FAILED, RUNNING, WAITING, Point
+from engine.comparison.runs.locks import note_holder, run_lock
+from engine.comparison.runs.remote import Cluster, RemoteProcess
 from engine.training.options import CODE, TrainOptions
 from engine.training.resume import is_finished
 from engine.training.signals import Stopped, handled_by, restore
@@ -66,13 +68,17 @@ class Job:
         last = self.folder / "weights" / "last.pt"
         return last.exists() and is_finished(read_checkpoint(last))
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether there is a checkpoint to go on from."""
+        return (self.folder / "weights" / "last.pt").exists()
+
     def words(self, device: str | int, workers: int) -> list[str]:
         """Of train.py: to begin, or to go on."""
-        last = self.folder / "weights" / "last.pt"
         present = ["--device", str(device)] if str(device) else []
         present += ["--workers", str(workers)]
-        if last.exists():
-            return ["--resume", str(last), *present, *self.options.as_words(*CODE)]
+        if self.has_begun:
+            return ["--resume", str(self.folder / "weights" / "last.pt"), *present, *self.options.as_words(*CODE)]
         names = [name for name, _, _ in self.options.flags() if name not in ("device", "workers")]
         return [*self.options.as_words(*names), *present]
 
@@ -108,20 +114,29 @@ class _Started:
     """A run with its process, since ``at`` by a clock that nobody sets, and what it had trained before in seconds."""
 
     job: Job
-    process: subprocess.Popen
+    process: subprocess.Popen | RemoteProcess
     lock: IO[str]
     at: float
     before: float
 
 
 class Trainings:
-    """Runs ``jobs`` in their order, one at a time in each of ``places``, which are devices; ``tell`` is called after changes."""
+    """Runs ``jobs`` in their order, one at a time in each of ``places``, which are devices; ``tell`` is called after changes.
+    With a ``cluster`` their processes are on its machines."""
 
-    def __init__(self, jobs: Sequence[Job], places: Sequence[str | int], workers: int, tell: Callable[[], None]):
+    def __init__(
+        self,
+        jobs: Sequence[Job],
+        places: Sequence[str | int],
+        workers: int,
+        tell: Callable[[], None],
+        cluster: Cluster | None = None,
+    ):
         self.jobs = jobs
         self.places = places
         self.workers = workers
         self.tell = tell
+        self.cluster = cluster
         self.active: dict[int, _Started] = {}
         self.stopped = 0
 
@@ -164,21 +179,29 @@ class Trainings:
         if self._was_done(job):
             lock.close()
             return
-        line = [sys.executable, str(ROOT / "train.py"), *job.words(self.places[place], self.workers)]
-        again = "goes on" if "--resume" in line else "begins"
+        again = "goes on" if job.has_begun else "begins"
         print(f"{job.said}: {again} ({number}), log in {job.log}", flush=True)
         job.status, job.message = RUNNING, ""
-        more = {"pass_fds": (lock.fileno(),), "start_new_session": True} if os.name == "posix" else {}
-        with open(job.log, "ab") as log:
-            process = subprocess.Popen(
-                line, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=self._environment(), **more
-            )
-        note_holder(lock, process.pid)
+
+        def line() -> list[str]:
+            return [sys.executable, str(ROOT / "train.py"), *job.words(self.places[place], self.workers)]
+
+        process = self.cluster.start(line, job.log, job.said) if self.cluster else self._process(line(), job.log, lock)
         self.active[place] = _Started(job, process, lock, time.monotonic(), job.seconds)
         # the signal may have come while the process was being started
         if self.stopped:
             self._stop(self.stopped)
         self.tell()
+
+    def _process(self, line: list[str], log: Path, lock: IO[str]) -> subprocess.Popen:
+        """One of this machine, which holds the lock of its run."""
+        more = {"pass_fds": (lock.fileno(),), "start_new_session": True} if os.name == "posix" else {}
+        with open(log, "ab") as said:
+            process = subprocess.Popen(
+                line, stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.STDOUT, env=self._environment(), **more
+            )
+        note_holder(lock, process.pid)
+        return process
 
     def _environment(self) -> dict[str, str]:
         """That of a training: of several on one processor each has its share of the cores."""
@@ -218,7 +241,7 @@ class Trainings:
     def _stop(self, number: int) -> None:
         """Pass a signal on; the first lets a training finish its batch and save, the second ends it at once."""
         self.stopped = number
-        if os.name == "posix":
+        if os.name == "posix" or self.cluster:
             for started in list(self.active.values()):
                 started.process.send_signal(number)
 

@@ -10,55 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from engine.comparison import trainings
-from engine.comparison.locks import only_one
 from engine.comparison.record import DONE, FAILED
-from engine.comparison.trainings import Job, Trainings
+from engine.comparison.runs import trainings
+from engine.comparison.runs.locks import only_one
+from engine.comparison.runs.trainings import Job, Trainings
 from engine.training.options import TrainOptions
 from engine.training.signals import Stopped
-from tests.helpers.models import make_weights
 from tests.helpers.project import ROOT
 from utils.errors import UserError
-from utils.results import NAMES
 
 posix = pytest.mark.skipif(os.name != "posix", reason="signals and locks are those of POSIX systems")
-# leaves what a training leaves; with --epochs 9 it goes on until it is asked to stop
-STAND_IN = """
-import os, pathlib, shutil, signal, sys, time
-words = sys.argv[1:]
-if "--resume" in words:
-    folder = pathlib.Path(words[words.index("--resume") + 1]).parents[1]
-else:
-    folder = pathlib.Path(words[words.index("--project") + 1], words[words.index("--name") + 1])
-(folder / "weights").mkdir(parents=True, exist_ok=True)
-with open(folder / "calls.txt", "a") as f:
-    print(os.environ.get("OMP_NUM_THREADS"), *words, file=f)
-if "--multi-scale" in words:
-    print("some warning")
-    sys.exit("error: the card\\x1b is full")
-def stop(number, _):
-    (folder / "stopped.txt").write_text(str(number))
-    sys.exit(128 + number)
-for number in (signal.SIGINT, signal.SIGTERM):
-    signal.signal(number, stop)
-(folder / "began.txt").touch()
-while "9" in words and not (folder / "go.txt").exists():
-    time.sleep(0.01)
-(folder / "results.csv").write_text({table!r})
-shutil.copy({weights!r}, folder / "weights" / "last.pt")
-"""
-ROW = "0,0.1,0.1,0.1,0.5,0.5,0.25,0.125,0.1,0.1,0.1,0.01,0.01,0.01"
-
-
-@pytest.fixture
-def stand_in(tmp_path, monkeypatch):
-    """A folder with a train.py of its own in the project's place."""
-    weights, table = str(make_weights(tmp_path / "done.pt", seed=0)), f"{','.join(NAMES)}\n{ROW}\n"
-    (tmp_path / "train.py").write_text(STAND_IN.replace("{table!r}", repr(table)).replace("{weights!r}", repr(weights)))
-    monkeypatch.setattr(trainings, "ROOT", tmp_path)
-    monkeypatch.setattr(trainings, "PAUSE", 0.02)
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    return tmp_path
 
 
 def jobs_of(tmp_path: Path, count: int, **changes) -> list[Job]:
@@ -161,7 +122,7 @@ def test_what_a_killed_study_has_left_running_is_asked_to_stop(stand_in, tmp_pat
         f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
         "from pathlib import Path\n"
         "import os, subprocess\n"
-        "from engine.comparison.locks import note_holder, run_lock\n"
+        "from engine.comparison.runs.locks import note_holder, run_lock\n"
         f"log = Path({str(job.log)!r}); log.parent.mkdir(parents=True)\n"
         "lock = run_lock(log.with_suffix('.lock'))\n"
         f"words = [sys.executable, {str(stand_in / 'train.py')!r}, *{job.words('cpu', 0)!r}]\n"

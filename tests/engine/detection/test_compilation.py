@@ -1,0 +1,126 @@
+"""--compile: the same figures from code of the model's own, made once for images of any number and size."""
+
+import shutil
+
+import pytest
+import torch
+
+import train
+import val
+from engine.detection.compilation import compile_detector, compile_errors, compile_layers
+from engine.detection.detector import Ensemble, load_detector
+from engine.training.options import TrainOptions
+from engine.training.setup import set_up
+from engine.training.trainer import Trainer
+from models.yolo import DetectionModel
+from tests.helpers.descriptions import TINY
+from tests.helpers.models import lively, own_checkpoint
+from tests.helpers.project import assert_user_error, command
+from tests.helpers.sets import make_set
+from tests.helpers.training import hyp_file, options, rows, stopped_at
+from utils.checkpoint import read_checkpoint
+from utils.errors import UserError
+from utils.yaml_file import write_yaml
+
+CPU = torch.device("cpu")
+needs_compiler = pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++"))), reason="no C++ compiler")
+
+
+@pytest.fixture
+def cfg(tmp_path) -> str:
+    write_yaml(tmp_path / "tiny.yaml", TINY)
+    return str(tmp_path / "tiny.yaml")
+
+
+def test_without_a_compiler_it_is_one_line(tiny_set, cfg, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    with pytest.raises(UserError, match=r"--compile: needs a C\+\+ compiler, and there is none \(g\+\+, clang\+\+, "):
+        compile_layers(torch.nn.Identity())
+    monkeypatch.setenv("CXX", "nothing-of-that-name")
+    with pytest.raises(UserError, match=r"none \(nothing-of-that-name\)"):
+        train.run(**options(tiny_set, tmp_path, cfg=cfg, compile=True))
+
+
+def test_code_that_can_not_be_made_is_one_line_and_other_errors_stay():
+    said = "--compile: no code can be made of this model here: .*; leave --compile out"
+    with pytest.raises(UserError, match=said), compile_errors():
+        raise torch._dynamo.exc.Unsupported("no such thing\nin a long story")
+    with pytest.raises(RuntimeError, match="of ours"), compile_errors():
+        raise RuntimeError("of ours")
+
+
+@needs_compiler
+@pytest.mark.slow
+def test_one_code_serves_every_shape_and_computes_the_same():
+    torch._dynamo.reset()
+    torch.manual_seed(0)
+    model = lively(DetectionModel(TINY), torch.rand(2, 3, 96, 64)).fuse()
+    both = Ensemble([model])
+    with torch.inference_mode():
+        shapes = [(2, 3, 96, 64), (3, 3, 64, 96), (2, 3, 64, 64), (5, 3, 128, 96)]
+        batches = [torch.rand(shape) for shape in shapes]
+        expected = [model(batch)[0] for batch in batches]
+        # a break in the graph would be an error
+        torch.compile(model, backend="eager", fullgraph=True)(batches[0])
+        torch._dynamo.reset()
+        torch._dynamo.utils.counters.clear()
+        compile_detector(both, CPU, 2, 96)
+        for batch, boxes in zip(batches, expected, strict=True):
+            torch.testing.assert_close(both(batch)[0], boxes, rtol=1e-4, atol=1e-3)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
+
+
+@needs_compiler
+@pytest.mark.slow
+def test_a_compiled_training_learns_the_same_and_resumes_exactly(cfg, tmp_path, capsys):
+    torch._dynamo.reset()
+    # the last batch is smaller
+    data = make_set(tmp_path / "set", train=11, val=2, size=(64, 64))
+    hyp = hyp_file(tmp_path, nominal_batch=4, warmup_epochs=0.0)
+    flags = options(data, tmp_path, cfg=cfg, batch_size=4, epochs=3, hyp=hyp)
+    plain = train.run(**flags, name="plain")
+    torch._dynamo.utils.counters.clear()
+    whole = train.run(**flags, name="whole", compile=True)
+    assert "--compile: the first batch took" in capsys.readouterr().err
+    counters = torch._dynamo.utils.counters
+    assert counters["stats"]["unique_graphs"] == 1 and not counters["graph_break"]
+    for before, after in zip(rows(plain), rows(whole), strict=True):
+        for name in ("train/box_loss", "train/obj_loss", "train/cls_loss"):
+            assert float(after[name]) == pytest.approx(float(before[name]), rel=0.02), name
+    last = stopped_at(Trainer(set_up(TrainOptions.of(flags | {"name": "stopped", "compile": True}))), 1, 1)
+    stopped = train.run(resume=str(last), device="cpu")
+    assert (stopped / "results.csv").read_bytes() == (whole / "results.csv").read_bytes()
+    models = [read_checkpoint(folder / "weights" / "last.pt").model for folder in (whole, stopped)]
+    assert all(torch.equal(a, b) for a, b in zip(*(model.values() for model in models), strict=True))
+
+
+@needs_compiler
+@pytest.mark.slow
+def test_validation_compiled_gives_the_same_figures(learnt, tmp_path, capsys):
+    data, _, weights = learnt
+    flags = {"weights": [str(weights)], "data": str(data), "imgsz": 64, "batch_size": 4, "workers": 0, "device": "cpu"}
+    plain, compiled = (val.run(**flags, project=str(tmp_path), compile=c) for c in (False, True))
+    assert compiled.map50_95 == pytest.approx(plain.map50_95, abs=2e-3) and plain.map50_95 > 0.1
+    assert "--compile: took" in capsys.readouterr().out
+
+
+def test_exported_files_are_not_compiled(tiny_set, cfg, tmp_path):
+    own_checkpoint(tmp_path / "tiny.pt", cfg=cfg)
+    model = load_detector(tmp_path / "tiny.pt", CPU)
+    assert isinstance(model, DetectionModel)
+    command("export.py", "--weights", tmp_path / "tiny.pt", "--include", "torchscript", "--imgsz", 64)
+    result = command(
+        *(
+            "val.py",
+            "--weights",
+            tmp_path / "tiny.torchscript",
+            "--data",
+            tiny_set,
+            "--compile",
+            "--trust",
+            "--device",
+            "cpu",
+        )
+    )
+    assert_user_error(result, "--compile: is for checkpoints (.pt)")
