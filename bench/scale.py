@@ -199,7 +199,8 @@ def draw(rows: list[Row], file: Path) -> None:
     for row in rows:
         what, _, n = row.what.rpartition(": ")
         curves.setdefault(what, []).append((float(n.replace(",", "")), row.ratio or 0.0))
-    figure, axes = new_figure(9, 5)
+    figure = new_figure(9, 5)
+    axes = figure.subplots()
     for what, points in curves.items():
         first = points[0][0]
         axes.plot([n / first for n, _ in points], [ratio for _, ratio in points], "o-", label=what)

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.interval_coverage import detect, make_scene
+from bench.comparison.interval_coverage import detect, make_scene
 from engine.comparison.accuracy import read_found, sample_of
 from engine.comparison.pairs import Sample, compare_pairs
 from engine.comparison.record import FIRST, SECOND, Pair

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from engine.comparison.runs.trainings import Job
 from engine.recipe.hyp import read_hyp
 from engine.training.options import TrainOptions
 from engine.training.setup import set_up
@@ -52,3 +53,21 @@ def stopped_at(trainer: Trainer, epoch: int, batches: int) -> Path:
     with pytest.raises(Stop):
         trainer.fit()
     return trainer.weights / "last.pt"
+
+
+def jobs_of(tmp_path: Path, count: int, **changes) -> list[Job]:
+    """Runs of a study, seed by seed."""
+    return [
+        Job(
+            "a",
+            seed,
+            TrainOptions.of({"project": str(tmp_path / "a"), "name": f"seed{seed}", "seed": seed} | changes),
+            tmp_path / "logs" / f"a-seed{seed}.log",
+        )
+        for seed in range(count)
+    ]
+
+
+def calls(job: Job) -> list[str]:
+    """The command lines by which the stand-in of tests/engine/comparison/runs/conftest.py was called."""
+    return (job.folder / "calls.txt").read_text().splitlines()

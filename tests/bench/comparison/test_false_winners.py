@@ -12,8 +12,10 @@ def kept_run(path, figure: float, rng: np.random.Generator):
     """What compare.py keeps of a run whose mAP50-95 is ``figure``."""
     empty = np.zeros((0, 6), np.float32)
     paths, none = np.array(["a.jpg", "b.jpg", "c.jpg"]), np.zeros(0, int)
-    resampled = figure + rng.normal(0, 0.02, (50, 3))
-    found = Found("", paths, np.ones((3, 2)), empty, none, empty, none, np.full(3, figure), resampled, np.zeros(3), 2)
+    resampled = figure + rng.normal(0, 0.02, (1000, 3))
+    found = Found(
+        "", paths, np.ones((3, 2), int), empty, none, empty, none, np.full(3, figure), resampled, np.zeros(3), 2
+    )
     np.savez(path, **vars(found))
     return path
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bench.interval_coverage import coverage, detect, figures_of, make_scene, paired_coverage
+from bench.comparison.interval_coverage import coverage, detect, figures_of, make_scene, paired_coverage
 from engine.evaluation.bootstrap import (
     draw_images,
     interval,

@@ -12,7 +12,7 @@ import compare
 from engine.comparison.record import DONE
 from engine.comparison.runs.remote import Cluster
 from engine.comparison.runs.trainings import Trainings
-from tests.engine.comparison.runs.test_trainings import calls, jobs_of
+from tests.helpers.training import calls, jobs_of
 from utils.checkpoint import read_checkpoint
 from utils.errors import UserError
 

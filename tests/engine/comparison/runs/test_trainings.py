@@ -6,36 +6,19 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import pytest
 
 from engine.comparison.record import DONE, FAILED
 from engine.comparison.runs import trainings
 from engine.comparison.runs.locks import only_one
-from engine.comparison.runs.trainings import Job, Trainings
-from engine.training.options import TrainOptions
+from engine.comparison.runs.trainings import Trainings
 from engine.training.signals import Stopped
 from tests.helpers.project import ROOT
+from tests.helpers.training import calls, jobs_of
 from utils.errors import UserError
 
 posix = pytest.mark.skipif(os.name != "posix", reason="signals and locks are those of POSIX systems")
-
-
-def jobs_of(tmp_path: Path, count: int, **changes) -> list[Job]:
-    return [
-        Job(
-            "a",
-            seed,
-            TrainOptions.of({"project": str(tmp_path / "a"), "name": f"seed{seed}", "seed": seed} | changes),
-            tmp_path / "logs" / f"a-seed{seed}.log",
-        )
-        for seed in range(count)
-    ]
-
-
-def calls(job: Job) -> list[str]:
-    return (job.folder / "calls.txt").read_text().splitlines()
 
 
 def test_each_run_is_a_call_of_train_py_and_those_that_are_done_are_passed_over(stand_in):

@@ -1,8 +1,8 @@
 """How often the 95 % intervals of ``val.py --bootstrap`` hold the true figure, on made-up detectors; and how long they take.
 
-    python bench/interval_coverage.py                        a few minutes
-    python bench/interval_coverage.py --runs 4000 --images 400
-    python bench/interval_coverage.py --time 5000            1,000 resamples of 5,000 images, 80 classes
+    python bench/comparison/interval_coverage.py                        a few minutes
+    python bench/comparison/interval_coverage.py --runs 4000 --images 400
+    python bench/comparison/interval_coverage.py --time 5000            1,000 resamples of 5,000 images, 80 classes
 
 The true figure is that of 100,000 images. Each run makes other images of the same kind, and looks whether the interval that
 is found on them holds it. Objects of one image are found or missed together, as in photographs: some images are harder.
@@ -13,7 +13,7 @@ if __name__ == "__main__":
     import sys
     from pathlib import Path
 
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 import argparse
 import time
