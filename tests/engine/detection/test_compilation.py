@@ -1,6 +1,9 @@
 """--compile: the same figures from code of the model's own, made once for images of any number and size."""
 
+import os
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -15,7 +18,7 @@ from engine.training.trainer import Trainer
 from models.yolo import DetectionModel
 from tests.helpers.descriptions import TINY
 from tests.helpers.models import lively, own_checkpoint
-from tests.helpers.project import assert_user_error, command
+from tests.helpers.project import ROOT, assert_user_error, command
 from tests.helpers.sets import make_set
 from tests.helpers.training import hyp_file, options, rows, stopped_at
 from utils.checkpoint import read_checkpoint, save_checkpoint
@@ -93,6 +96,39 @@ def test_a_compiled_training_learns_the_same_and_resumes_exactly(cfg, tmp_path, 
     assert (stopped / "results.csv").read_bytes() == (whole / "results.csv").read_bytes()
     models = [read_checkpoint(folder / "weights" / "last.pt").model for folder in (whole, stopped)]
     assert all(torch.equal(a, b) for a, b in zip(*(model.values() for model in models), strict=True))
+
+
+@needs_compiler
+@pytest.mark.slow
+def test_stages_make_it_compile_once_more_and_a_teacher_goes_with_it(cfg, tmp_path, capsys):
+    data = make_set(tmp_path / "set", train=8, val=2, size=(64, 64))
+    own_checkpoint(tmp_path / "teacher.pt", cfg=cfg, names={0: "disc", 1: "rectangle"})
+    hyp = hyp_file(tmp_path, nominal_batch=4, warmup_epochs=0.0, distill_cwd=1.0)
+    flags = options(data, tmp_path, cfg=cfg, batch_size=4, epochs=2, hyp=hyp, teacher=[str(tmp_path / "teacher.pt")])
+    plain = train.run(**flags, progressive=2, name="plain")
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    compiled = train.run(**flags, progressive=2, name="compiled", compile=True)
+    assert "stage 2 of 2" in capsys.readouterr().out
+    # of the model at both sizes; what the teacher adds is computed beside it
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] <= 3
+    for before, after in zip(rows(plain), rows(compiled), strict=True):
+        for name in ("train/box_loss", "train/distill_loss"):
+            assert float(after[name]) == pytest.approx(float(before[name]), rel=0.02), name
+
+
+@needs_compiler
+@pytest.mark.slow
+def test_several_processes_compile_too(cfg, tmp_path):
+    data = make_set(tmp_path / "set", train=8, val=2, size=(64, 64))
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", ROOT / "train.py"]
+    words = ["--data", data, "--cfg", cfg, "--imgsz", 64, "--batch-size", 4, "--epochs", 1, "--workers", 0, "--noplots"]
+    words += ["--device", "cpu", "--compile", "--project", tmp_path / "runs"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([*map(str, [*launch, *words])], capture_output=True, text=True, timeout=400, env=environment)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("--compile: the first batch took") == 1
+    assert float(rows(tmp_path / "runs" / "exp")[0]["train/obj_loss"]) > 0
 
 
 @needs_compiler
