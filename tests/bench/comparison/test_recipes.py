@@ -1,0 +1,57 @@
+"""bench/comparison/recipes.py: its runs can be begun, and its pages say what came of them."""
+
+import cv2
+import pytest
+
+from bench.comparison.recipes import EXPERIMENTS, PAGES, TEACHER, draw, job_of, mean_of, page, row, write_fifth
+from tests.helpers.project import shared
+from utils.data.config import image_files, read_data_yaml
+
+
+def runs(*figures: float, minutes: float = 1.0) -> dict:
+    curve = [[30.0, 0.1], [60.0 * minutes, 0.2]]
+    return {str(s): {"seconds": 60 * minutes, "map50_95": f, "curve": curve} for s, f in enumerate(figures)}
+
+
+def test_means_have_the_intervals_of_students_t():
+    mean, half = mean_of([0.1, 0.2, 0.3])
+    # 4.303 · 0.1 / √3
+    assert (mean, half) == (pytest.approx(0.2), pytest.approx(0.24843, abs=1e-4)) and mean_of([0.5]) == (0.5, None)
+
+
+def test_an_arm_is_told_beside_the_first_by_the_seeds_that_both_have():
+    first = runs(0.40, 0.42, 0.44)
+    assert row("stock", first, first) == "| stock | 3 | 0.420 ± 0.050 |  | 1.0 |  |"
+    fast = runs(0.41, 0.43, minutes=0.25)
+    assert row("fast", fast, first) == "| fast | 2 | 0.420 ± 0.127 | +0.010 ± 0.000 | 0.2 | 0.25 |"
+
+
+def test_every_run_is_one_that_train_can_begin():
+    for experiment in EXPERIMENTS:
+        assert bool(experiment.before) is any(TEACHER in arm.get("teacher", []) for arm in experiment.arms.values())
+        jobs = [job_of(experiment, arm, 1, "best.pt") for arm in experiment.arms]
+        assert len({job.folder for job in jobs}) == len(jobs) and {job.options.seed for job in jobs} == {1}
+        assert all(TEACHER not in job.options.teacher for job in jobs)
+    assert job_of(EXPERIMENTS[0], "fast, 50 epochs", 0).options.progressive == 4
+
+
+def test_both_pages_and_the_plot_show_what_was_measured(tmp_path):
+    arms = {"stock, 60 epochs": {"seeds": runs(0.4, 0.41), "command": "python train.py --epochs 60"}}
+    arms["fast, 50 epochs"] = {"seeds": runs(0.42, 0.43, minutes=0.5), "command": "python train.py --recipe fast"}
+    entry = {"arms": arms, "machine": "a CPU", "torch": "2.14.1", "date": "2026-01-01"}
+    english, chinese = (page({"thirds": entry}, language) for language in PAGES)
+    for text in (english, chinese):
+        assert "| fast, 50 epochs | 2 | 0.425 ± 0.064 | +0.020 ± 0.000 | 0.5 | 0.50 |" in text
+        assert "python train.py --recipe fast" in text and "(images/recipes-thirds.png)" in text
+    assert "a third of the time" in english and "三分之一" in chinese
+    draw(entry, tmp_path / "plot.png")
+    assert cv2.imread(str(tmp_path / "plot.png")).std() > 5
+
+
+def test_a_fifth_of_the_training_images_is_to_validate_with(tmp_path):
+    shared("datasets", "bccd")
+    write_fifth(tmp_path / "fifth.yaml")
+    config = read_data_yaml(tmp_path / "fifth.yaml")
+    train, val = (set(image_files(config.splits[name])) for name in ("train", "val"))
+    assert (len(train), len(val), len(train & val)) == (164, 41, 0)
+    assert not any("/val/" in image for image in train | val)
