@@ -13,11 +13,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 from torch import nn
 
 from engine.detection.detector import Detector, Ensemble
 from models.yolo import DetectionModel
+from utils.data.images import stack_images, to_float
 from utils.errors import UserError, shown
 
 COMPILERS = ("g++", "clang++", "c++", "cl")
@@ -39,7 +41,7 @@ def compile_layers(model: nn.Module, dynamic: bool | None = None) -> None:
     model.compile(dynamic=dynamic)
 
 
-def compile_detector(detector: Detector, device: torch.device, batch: int, imgsz: int, half: bool = False) -> None:
+def compile_detector(detector: Detector, device: torch.device, batch: int, imgsz: int) -> None:
     """Compile a checkpoint's model, or those of an ensemble, for images of any number and size, best for ``batch`` of about
     ``imgsz`` pixels. Raises UserError for an exported file."""
     if not isinstance(detector, DetectionModel | Ensemble):
@@ -49,7 +51,8 @@ def compile_detector(detector: Detector, device: torch.device, batch: int, imgsz
         compile_layers(member, dynamic=True)
     # sides that differ, and more than one image: else the code would be for squares, or for one image, alone
     stride = int(detector.stride.max())
-    images = torch.zeros(max(batch, 2), members[0].yaml["ch"], imgsz, max(imgsz - stride, stride), device=device)
+    blank = np.zeros((imgsz, max(imgsz - stride, stride), members[0].yaml["ch"]), np.uint8)
+    images = to_float(stack_images([blank] * max(batch, 2)), device)
     started = time.monotonic()
     with compile_errors(), torch.inference_mode():
         detector(images)

@@ -105,7 +105,7 @@ def load_detector(
     dtype = half_precision(device) if half else None
     if half and dtype is None:
         print("note: --half: this processor does not compute in bfloat16; it stays float32")
-    if (runtime := choose_runtime(runtime, device, plain=len(paths) == 1 and dtype is None)) != TORCH:
+    if (runtime := choose_runtime(runtime, device, plain=len(paths) == 1 and not half)) != TORCH:
         if len(paths) > 1 or half:
             other = "--half: it computes in float32" if half else "several --weights: an ensemble is run by PyTorch"
             raise UserError(f"--runtime {runtime} and {other}; leave one of the two out")

@@ -54,8 +54,8 @@ COMMANDS = {
 }
 # each unit of these is work: only a few, or more than is let through
 COSTLY = ("epochs", "imgsz", "batch_size", "runs", "evolve", "workers", "opset")
-# not tried: one asks a program of its own whether there is a display, the other builds every model
-LEFT_OUT = ("view_img", "test")
+# not tried: they ask a program of its own whether there is a display, build every model, start a compiler
+LEFT_OUT = ("view_img", "test", "compile")
 # of these only what stays in the folder of the case
 PLACES = ("project", "dest")
 NUMBERS = (

@@ -62,7 +62,8 @@ def test_one_code_serves_every_shape_and_computes_the_same():
     both = Ensemble([model])
     with torch.inference_mode():
         shapes = [(2, 3, 96, 64), (3, 3, 64, 96), (2, 3, 64, 64), (5, 3, 128, 96)]
-        batches = [torch.rand(shape) for shape in shapes]
+        # in memory as images come
+        batches = [torch.rand(shape).to(memory_format=torch.channels_last) for shape in shapes]
         expected = [model(batch)[0] for batch in batches]
         # a break in the graph would be an error
         torch.compile(model, backend="eager", fullgraph=True)(batches[0])
