@@ -11,8 +11,6 @@ from torch import nn
 from utils.errors import UserError, shown
 
 T = TypeVar("T")
-# parameters × pixels, which bounds multiply-adds: a tenth of a second on two cores
-SMALL = 10**7 * 640**2
 
 
 def count_parameters(model: nn.Module) -> tuple[int, int]:
@@ -49,13 +47,11 @@ def _measured(
 ) -> T:
     """What ``measure`` tells of a copy of the model and an image [1, channels, h, w].
 
-    Of a large one that is on the meta device, where tensors have a shape and no content: exact at the asked size, and free
-    but for the seconds that its functions take to load. A small model, which has answered by then, and one whose forward
-    needs real numbers are measured on the CPU.
+    That is on the meta device, where tensors have a shape and no content: exact at the asked size, and free. A model whose
+    forward needs real numbers is measured on the CPU instead.
     """
     height, width = (size, size) if isinstance(size, int) else size
-    small = count_parameters(model)[0] * height * width <= SMALL
-    for device in ("cpu",) if small else ("meta", "cpu"):
+    for device in ("meta", "cpu"):
         try:
             image = torch.empty(1, channels, height, width, dtype=torch.float32, device=device)
             return measure(copy.deepcopy(model).to(device).float().eval(), image)

@@ -243,14 +243,16 @@ def output_shape(row: Row, layer: nn.Module, inputs: list[tuple], as_list: bool)
 
 def _output(layer: nn.Module, inputs: list[tuple], as_list: bool) -> Any:
     """What ``layer`` gives for inputs of these shapes, by the first of the ways that it can go. Raises what the last raises."""
-    # what fails is either a mistake in the row or a block that can't go this way: the run on an image tells
     for way in (partial(_run, images=0), _traced):
         try:
             return way(layer, inputs, as_list)
         except TooLarge:
             raise
-        except Exception:
-            continue
+        except Exception as e:
+            # what a block that needs real numbers raises there names the device; all else is a mistake in the row, with
+            # which an image may take minutes, as through a pool of a million pixels
+            if way is _traced and "meta" not in f"{type(e).__name__} {e}".lower():
+                raise
     return _run(layer, inputs, as_list, images=1)
 
 

@@ -10,6 +10,7 @@ begins again on another one, where its last checkpoint stands.
 import ctypes
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -24,6 +25,7 @@ from utils.paths import ROOT
 RETRIES = 3
 KILLED = -9
 LOCAL = "local"
+PATIENCE = 10  # seconds until a cluster must answer
 # of Linux: the signal that a process gets when its parent ends
 PR_SET_PDEATHSIG = 1
 
@@ -45,8 +47,9 @@ class Cluster:
         quiet = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
         there = {"runtime_env": {"env_vars": {"PYTHONPATH": str(ROOT)}}}
         try:
+            _knock(address)
             ray.init(address, **quiet, **there, **({"include_dashboard": False} if address == LOCAL else {}))
-        except (ConnectionError, ValueError, RuntimeError, OSError) as e:
+        except (OSError, OverflowError, ValueError, RuntimeError) as e:
             raise UserError(
                 f"--ray {shown(address)}: no cluster answers ({shown(str(e), 200)}); start one with `ray start --head`, or take "
                 f"--ray {LOCAL}, which starts one here"
@@ -148,6 +151,13 @@ class Runner:
         self.asked = number
         if self.process:
             self.process.send_signal(number)
+
+
+def _knock(address: str) -> None:
+    """Raises OSError where nobody answers at host:port or ray://host:port: Ray itself would wait for very long."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host, int(port)), timeout=PATIENCE).close()
 
 
 def _end_with_parent() -> None:
