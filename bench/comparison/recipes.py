@@ -30,19 +30,20 @@ from engine.comparison.record import DONE
 from engine.comparison.runs.trainings import Job, Trainings
 from engine.training.options import TrainOptions
 from utils.console.typed import command_line
-from utils.data.config import image_files, read_data_yaml
+from utils.data.config import image_files
 from utils.device import describe_device, processor_name
 from utils.errors import UserError, exit_on_user_error
 from utils.files import safe_name
 from utils.paths import ROOT
 from utils.plots.figure import new_figure, plot_color, save_figure
-from utils.yaml_file import write_yaml
+from utils.yaml_file import read_yaml, write_yaml
 
 RUNS = ROOT / "runs" / "recipes"
 RECORD = ROOT / "docs" / "figures" / "recipes.json"
 PAGES = {"en": ROOT / "docs" / "recipes.md", "zh": ROOT / "docs" / "recipes.zh-CN.md"}
 IMAGES = ROOT / "docs" / "images"
 WEIGHTS = ROOT.parent / "shared" / "weights" / "yolov5n.pt"
+PHOTOGRAPHS = ROOT.parent / "shared" / "datasets"
 # two-sided 95 % of Student's t, by degrees of freedom
 T95 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776}
 
@@ -64,7 +65,7 @@ class Experiment:
 
 
 TEACHER = "TEACHER"
-BCCD = {"data": "data/bccd.yaml", "imgsz": 320, "batch_size": 16, "device": "cpu", "workers": 2, "cache": "ram"}
+BCCD = {"data": str(RUNS / "bccd.yaml"), "imgsz": 320, "batch_size": 16, "device": "cpu", "workers": 2, "cache": "ram"}
 SHAPES = {"data": "data/shapes.yaml", "batch_size": 16, "device": "cpu", "workers": 2, "cache": "ram"}
 FINE_TUNED = BCCD | {"weights": str(WEIGHTS), "epochs": 60, "recipe": "small"}
 FAST = {"recipe": "fast"}
@@ -131,17 +132,20 @@ EXPERIMENTS = (
 )
 
 
-def write_fifth(file: Path) -> None:
-    """The data YAML of BCCD's training images alone: every fifth of them is to validate with."""
-    config = read_data_yaml("data/bccd.yaml")
-    images = image_files(config.splits["train"])
-    file.parent.mkdir(parents=True, exist_ok=True)
-    parts = {"train": [f for i, f in enumerate(images) if i % 5], "val": images[::5]}
-    lists = {}
+def write_bccd(folder: Path) -> None:
+    """The data YAMLs of BCCD, bccd.yaml, and of its training images alone, bccd-fifth.yaml: every fifth of them is to validate
+    with."""
+    described = read_yaml(ROOT / "data" / "bccd.yaml", "data YAML")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_yaml(folder / "bccd.yaml", described | {"path": str(PHOTOGRAPHS / "bccd")})
+    images = image_files([str(PHOTOGRAPHS / "bccd" / "images" / "train")])
+    parts = {"train": [image for i, image in enumerate(images) if i % 5], "val": images[::5]}
+    lists = {name: folder / f"bccd-{name}.txt" for name in parts}
     for name, part in parts.items():
-        lists[name] = str(file.with_name(f"bccd-{name}.txt"))
-        Path(lists[name]).write_text("".join(f"{image}\n" for image in part))
-    write_yaml(file, lists | {"names": config.names})
+        lists[name].write_text("".join(f"{image}\n" for image in part))
+    write_yaml(
+        folder / "bccd-fifth.yaml", {name: str(file) for name, file in lists.items()} | {"names": described["names"]}
+    )
 
 
 def job_of(experiment: Experiment, arm: str, seed: int, teacher: str = "") -> Job:
@@ -290,8 +294,7 @@ def main() -> None:
     given = parser.parse_args()
     record = json.loads(RECORD.read_text()) if RECORD.exists() else {}
     if not given.pages:
-        if "fifth" in given.only:
-            write_fifth(RUNS / "bccd-fifth.yaml")
+        write_bccd(RUNS)
         for experiment in EXPERIMENTS:
             if experiment.key in given.only:
                 record[experiment.key] = measure(experiment, record.get(experiment.key, {}))

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from models.description import budget
+from models.description import budget, build
 from models.description.budget import Budget, TooLarge
 from models.description.rows import Row, torch_module
 from models.flops import count_gflops
@@ -151,6 +151,19 @@ def test_copies_and_endless_work_are_weighed(monkeypatch):
     with pytest.raises(TooLarge, match="more than 100,000 operations"), Budget():
         while True:
             torch.ones(1)
+
+
+def test_a_mistake_is_told_before_an_image_is_tried(monkeypatch):
+    """Through a pool of a million pixels one would take minutes."""
+    tried, run = [], build._run
+
+    def note(*given, images):
+        tried.append(images)
+        return run(*given, images=images)
+
+    monkeypatch.setattr(build, "_run", note)
+    assert "SPPF does not fit its input 64×80×80" in said(with_row(4, [-1, 1, "SPPF", [128, 910_438]]))
+    assert tried and not any(tried)
 
 
 def test_a_layer_as_an_argument_is_made_of_small_plain_arguments_alone():
