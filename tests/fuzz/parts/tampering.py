@@ -164,7 +164,9 @@ def near(rng: random.Random, value: Any) -> Any:
     if isinstance(value, bool) or value is None:
         return not value
     if isinstance(value, int | float):
-        return rng.choice([-value, value + 1, float(value), str(value), [value], value * 1000])
+        # whole numbers may be of any length
+        near_float = float(value) if abs(value) < 1e300 else 0.5
+        return rng.choice([-value, value + 1, near_float, str(value), [value], value * 1000])
     if isinstance(value, str):
         return rng.choice([value.upper(), value + "x", [value], value[:-1], value.encode()])
     if isinstance(value, torch.Tensor):
