@@ -294,8 +294,10 @@ def _read(kind: Any, value: Any, place: str) -> Any:
             return tuple(_read(k, v, f"{place}[{i}]") for i, (k, v) in enumerate(zip(kinds, value, strict=True)))
     elif origin is dict and isinstance(value, dict):
         return {key: _read(parts[1], v, f"{place}.{key}") for key, v in value.items()}
-    elif kind is float and type(value) in (int, float) and abs(value) <= sys.float_info.max:
-        return float(value)
+    elif kind is float:
+        # Python's JSON has numbers that are none, and whole ones of any length
+        if type(value) in (int, float) and abs(value) <= sys.float_info.max:
+            return float(value)
     elif origin is None and type(value) is kind:
         return value
     raise ValueError(f"{place or 'it'} is {shown(value, 60)}, not {_in_words(kind)}")

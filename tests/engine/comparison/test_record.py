@@ -71,7 +71,8 @@ def test_whether_a_run_has_failed():
         (("machine", "cores"), "two", "machine.cores is two, not a whole number"),
         (("machine", "cores"), True, "machine.cores is True, not a whole number"),
         (("machine", "noise"), [1], r"machine.noise is \[1\], not a number"),
-        # Python reads such a number as a whole one of any size
+        # which Python reads as such, and as a whole number of any size
+        (("machine", "noise"), float("nan"), "machine.noise is nan, not a number"),
         (("machine", "noise"), 10**400, "machine.noise is 10000.*, not a number"),
         (("candidates",), {}, r"candidates is {}, not a list"),
         (("candidates", 0, "runs", 0, "status"), "resting", r"candidates\[0\].runs\[0\].status is resting"),
