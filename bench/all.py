@@ -108,9 +108,9 @@ def photographs(folder: Path) -> tuple[list[Path], Path]:
 
 def listed(folder: Path, images: list[Path], data: Path) -> str:
     """The data YAML of some of the images of ``data``."""
-    (folder / "some.txt").write_text("".join(f"{image}\n" for image in images))
-    some = data.with_name(f"some{len(images)}.yaml")
-    some.write_text(data.read_text().replace("train: images\n", f"train: {json.dumps(str(folder / 'some.txt'))}\n"))
+    some, names = (folder / f"some{len(images)}{suffix}" for suffix in (".yaml", ".txt"))
+    names.write_text("".join(f"{image}\n" for image in images))
+    some.write_text(data.read_text().replace("train: images\n", f"train: {json.dumps(str(names))}\n"))
     return str(some)
 
 

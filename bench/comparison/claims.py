@@ -136,9 +136,7 @@ def claims() -> list[Claim]:
             "An attention block before the head makes YOLOv5n find more.",
             "在检测头之前加一个注意力模块，YOLOv5n 的精度会提高。",
             {"accuracy": SHAPES | {"cfg": ["yolov5n.yaml", *attention], "size": "n", "epochs": 8}},
-            lambda found: [
-                difference(found["accuracy"], f"yolov5s_{name}-n", "yolov5n-n", better=True) for name in ATTENTION
-            ],
+            lambda found: [difference(found["accuracy"], f"yolov5s_{name}-n", "yolov5n-n") for name in ATTENTION],
         ),
     ]
 
@@ -213,17 +211,14 @@ def faster_training(found: Comparison) -> Fact:
     return Fact("training images/s, times", "每秒训练图片数，倍数", ratio, holds=ratio > 1)
 
 
-def difference(found: Comparison, one: str, other: str, better: bool = False) -> Fact:
-    """By how much more ``one`` finds than ``other``. It is claimed to find as much, or with ``better`` more."""
+def difference(found: Comparison, one: str, other: str) -> Fact:
+    """By how much more ``one`` finds than ``other``, where it is claimed to find as much or more."""
     pair, sign = pair_of(found, one, other)
     bounds = sorted(sign * bound for bound in (pair.low, pair.high))
-    wins = pair.verdict == (FIRST if sign > 0 else SECOND)
-    loses = pair.verdict == (SECOND if sign > 0 else FIRST)
-    claimed = (
-        (True if wins else False if loses else None) if better else (False if loses else None if not wins else True)
-    )
+    wins, loses = (FIRST, SECOND) if sign > 0 else (SECOND, FIRST)
+    holds = {wins: True, loses: False}.get(pair.verdict)
     label = f"{found.settings.metric} of {one} less that of {other}"
-    return Fact(label, f"{one} 的 {found.settings.metric} 减去 {other} 的", sign * pair.difference, *bounds, claimed)
+    return Fact(label, f"{one} 的 {found.settings.metric} 减去 {other} 的", sign * pair.difference, *bounds, holds)
 
 
 def pair_of(found: Comparison, one: str, other: str) -> tuple[Pair, int]:

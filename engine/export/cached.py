@@ -24,7 +24,7 @@ from engine.export.trust import cache_folder, digest_of_file, is_own, remember
 from engine.export.verify import compare
 from models.load import detector_from, saved_size
 from models.plugins import PLUGINS
-from utils.checkpoint import read_checkpoint
+from utils.checkpoint import Checkpoint, read_checkpoint
 from utils.data.images import fit_size
 from utils.errors import UserError
 from utils.extras import library_errors
@@ -55,14 +55,15 @@ def run_by(runtime: str, weights: Path, device: torch.device) -> Runtime:
     Raises UserError where a package is missing, where the model can't be exported, and where the file computes something else.
     """
     checkpoint = read_checkpoint(weights)
-    file = _exported(runtime, weights)
+    file = _exported(runtime, checkpoint)
     found = Runtime(file, device)
     found.trained_size = saved_size(checkpoint)
     return found
 
 
-def _exported(runtime: str, weights: Path) -> Path:
+def _exported(runtime: str, checkpoint: Checkpoint) -> Path:
     """The file in the cache."""
+    weights = Path(checkpoint.path)
     try:
         folder = cache_folder() / "runtimes" / _key(runtime, weights)
         file = folder / f"model{FORMATS[runtime].suffix}"
@@ -72,7 +73,7 @@ def _exported(runtime: str, weights: Path) -> Path:
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
             made = Path(scratch, file.name)
             print(f"--runtime {runtime}: {weights} is exported for it, once, to {file}")
-            _write(runtime, weights, made)
+            _write(runtime, checkpoint, made)
             shutil.rmtree(file, ignore_errors=True)
             os.replace(made, file)
     except OSError as e:
@@ -81,9 +82,9 @@ def _exported(runtime: str, weights: Path) -> Path:
     return file
 
 
-def _write(runtime: str, weights: Path, file: Path) -> None:
+def _write(runtime: str, checkpoint: Checkpoint, file: Path) -> None:
     """Export a checkpoint to ``file``, and hold that against PyTorch."""
-    model = detector_from(read_checkpoint(weights))
+    weights, model = checkpoint.path, detector_from(checkpoint)
     size = fit_size(model.trained_size or USUAL_SIZE, int(model.stride.max()))
     settings = Settings(imgsz=(size, size), dynamic=True)
     with library_errors(f"--runtime {runtime}: {weights} can't be exported for it"):

@@ -58,27 +58,26 @@ class Job:
         return f"{self.name}, seed {self.seed}"
 
     @property
+    def last(self) -> Path:
+        """The checkpoint to go on from, where there is one."""
+        return self.folder / "weights" / "last.pt"
+
+    @property
     def weights(self) -> Path:
         """The checkpoint that is looked at: as of any run, that of its best epoch."""
-        best, last = (self.folder / "weights" / name for name in ("best.pt", "last.pt"))
-        return best if best.exists() else last
+        best = self.last.with_name("best.pt")
+        return best if best.exists() else self.last
 
     def is_done(self) -> bool:
         """Whether its training has ended well. Raises UserError where its last.pt can't be read."""
-        last = self.folder / "weights" / "last.pt"
-        return last.exists() and is_finished(read_checkpoint(last))
-
-    @property
-    def has_begun(self) -> bool:
-        """Whether there is a checkpoint to go on from."""
-        return (self.folder / "weights" / "last.pt").exists()
+        return self.last.exists() and is_finished(read_checkpoint(self.last))
 
     def words(self, device: str | int, workers: int) -> list[str]:
         """Of train.py: to begin, or to go on."""
         present = ["--device", str(device)] if str(device) else []
         present += ["--workers", str(workers)]
-        if self.has_begun:
-            return ["--resume", str(self.folder / "weights" / "last.pt"), *present, *self.options.as_words(*CODE)]
+        if self.last.exists():
+            return ["--resume", str(self.last), *present, *self.options.as_words(*CODE)]
         names = [name for name, _, _ in self.options.flags() if name not in ("device", "workers")]
         return [*self.options.as_words(*names), *present]
 
@@ -179,7 +178,7 @@ class Trainings:
         if self._was_done(job):
             lock.close()
             return
-        again = "goes on" if job.has_begun else "begins"
+        again = "goes on" if job.last.exists() else "begins"
         print(f"{job.said}: {again} ({number}), log in {job.log}", flush=True)
         job.status, job.message = RUNNING, ""
 

@@ -68,7 +68,7 @@ def test_a_difference_is_turned_about_with_its_interval(verdict, as_much, more):
     found = comparison(pairs=(pair,))
     fact = difference(found, "one", "other")
     assert (fact.value, fact.low, fact.high, fact.holds) == (-0.02, -0.05, 0.01, as_much)
-    about = difference(found, "other", "one", better=True)
+    about = difference(found, "other", "one")
     assert (about.value, about.low, about.high) == (0.02, -0.01, 0.05)
     assert about.holds is (None if more is None else not more)
     with pytest.raises(UserError, match="no pair of one and third"):
