@@ -1,8 +1,9 @@
 """What the write-ups claim, measured here by compare.py: docs/claims.md and .zh-CN.md.
 
-    python bench/comparison/claims.py                     all claims, one study after another; what is done is not done again
-    python bench/comparison/claims.py --only c3-uib       one of them
-    python bench/comparison/claims.py --pages             the pages alone, of the figures that are there
+    python bench/comparison/claims.py                          all, one study after another; what is done is not done again
+    python bench/comparison/claims.py --only c3-uib            one of them
+    python bench/comparison/claims.py --device 0 --jobs 8      on a GPU, eight trainings at once
+    python bench/comparison/claims.py --pages                  the pages alone, of the figures that are there
 
 Studies lie in runs/claims, figures in docs/figures/claims.json. Nothing else should run on the machine meanwhile.
 """
@@ -22,21 +23,26 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-import compare
 from bench.comparison.recipes import write_bccd
 from engine.comparison.options import CompareOptions
 from engine.comparison.record import END_TO_END, FIRST, MODEL, SECOND, Candidate, Comparison, Pair
+from engine.comparison.study import compare
 from utils.console.typed import command_line
 from utils.errors import UserError, exit_on_user_error
 from utils.paths import ROOT
+from utils.yaml_file import read_yaml, write_yaml
 
 RECORD = ROOT / "docs" / "figures" / "claims.json"
 PAGES = {"en": ROOT / "docs" / "claims.md", "zh": ROOT / "docs" / "claims.zh-CN.md"}
 REPRODUCED, REFUTED, NOT_SHOWN = "reproduced", "refuted", "not shown"
 RUNS = ROOT / "runs" / "claims"
 MBCONV = RUNS / "yolov5s_MBConv-P3.yaml"
-SIZE = {"imgsz": 640, "epochs": 0, "runs": 30, "device": "cpu"}
-SHAPES = {"data": "data/shapes.yaml", "imgsz": 96, "seeds": 3, "hyp": "hyp.shapes.yaml", "device": "cpu", "workers": 2}
+COST = {"imgsz": 640, "epochs": 0, "runs": 30}
+# hyp.shapes.yaml is made for AdamW, which a study file asks for
+ADAMW = "bench/comparison/adamw.yaml"
+SHAPES = {"data": "data/shapes.yaml", "imgsz": 96, "epochs": 8, "hyp": "hyp.shapes.yaml", "study": ADAMW}
+# flags of this script, with their defaults
+PRESENT = {"device": "cpu", "workers": 2, "jobs": 1}
 
 
 @dataclass(frozen=True)
@@ -56,13 +62,13 @@ class Fact:
 
 @dataclass(frozen=True)
 class Claim:
-    """What a write-up says, the studies that put it to the test, and what is to be read from them."""
+    """What a write-up says, the study that puts it to the test, and what is to be read from that."""
 
     key: str
     en: str
     zh: str
-    studies: dict[str, dict[str, Any]]
-    read: Callable[[dict[str, Comparison]], list[Fact]]
+    study: dict[str, Any]
+    read: Callable[[Comparison], list[Fact]]
 
 
 def claims() -> list[Claim]:
@@ -71,83 +77,64 @@ def claims() -> list[Claim]:
     return [
         Claim(
             "shufflenetv2",
-            "YOLOv5l with ShuffleNetV2 as its backbone needs 62 % less computation, and finds as much.",
-            "YOLOv5l 换成 ShuffleNetV2 主干后计算量减少 62 %，精度相当。",
-            {
-                "cost": SIZE | {"cfg": ["yolov5l.yaml", "yolov5l_ShuffleNetV2.yaml"]},
-                "accuracy": SHAPES | {"cfg": ["yolov5n.yaml", "yolov5n_ShuffleNetV2.yaml"], "epochs": 8},
-            },
-            lambda found: [
-                less("GFLOPs", found["cost"], lambda c: c.gflops, 0.62),
-                *costs(found["cost"]),
-                difference(found["accuracy"], "yolov5n_ShuffleNetV2", "yolov5n"),
-            ],
+            "YOLOv5l with ShuffleNetV2 as its backbone needs 62 % less computation.",
+            "YOLOv5l 换成 ShuffleNetV2 主干后，计算量减少 62 %。",
+            COST | {"cfg": ["yolov5l.yaml", "yolov5l_ShuffleNetV2.yaml"]},
+            lambda found: [less("GFLOPs", found, lambda c: c.gflops, 0.62), *costs(found)],
         ),
         Claim(
             "c3-uib",
-            "YOLOv5n with C3_UIB has 1.3 M parameters and 3.3 GFLOPs, fewer than YOLOv5n, and finds as much.",
-            "YOLOv5n 换成 C3_UIB 后只有 1.3 M 参数量、3.3 GFLOPs，少于 YOLOv5n，精度相当。",
-            {
-                "cost": SIZE | {"cfg": ["yolov5n.yaml", "yolov5n_C3_UIB.yaml"]},
-                "accuracy": SHAPES | {"cfg": ["yolov5n.yaml", "yolov5n_C3_UIB.yaml"], "epochs": 8},
-            },
-            lambda found: [
-                *near("yolov5n_C3_UIB", found["cost"]),
-                *costs(found["cost"]),
-                difference(found["accuracy"], "yolov5n_C3_UIB", "yolov5n"),
-            ],
+            "YOLOv5n with C3_UIB has 1.3 M parameters and 3.3 GFLOPs, fewer than YOLOv5n.",
+            "YOLOv5n 换成 C3_UIB 后只有 1.3 M 参数量、3.3 GFLOPs，少于 YOLOv5n。",
+            COST | {"cfg": ["yolov5n.yaml", "yolov5n_C3_UIB.yaml"]},
+            lambda found: [*near("yolov5n_C3_UIB", found), *costs(found)],
+        ),
+        Claim(
+            "light",
+            "ShuffleNetV2 and C3_UIB find as much as the backbone of YOLOv5 does.",
+            "ShuffleNetV2 和 C3_UIB 的精度与 YOLOv5 原来的主干相当。",
+            SHAPES | {"cfg": ["yolov5n.yaml", *(f"{name}.yaml" for name in LIGHT)]},
+            lambda found: [difference(found, name, "yolov5n") for name in LIGHT],
         ),
         Claim(
             "fused-mbconv",
             "In the early stages Fused-MBConv trains faster than MBConv.",
             "在前几个阶段，Fused-MBConv 比 MBConv 训练得更快。",
-            {"speed": SIZE | {"imgsz": 320, "cfg": ["yolov5s_EfficientNetV2-P3.yaml", str(MBCONV)]}},
-            lambda found: [faster_training(found["speed"])],
+            COST | {"imgsz": 320, "cfg": ["yolov5s_EfficientNetV2-P3.yaml", str(MBCONV)]},
+            lambda found: [faster_training(found)],
         ),
         Claim(
             "efficientnet-b0",
             "YOLOv5s with EfficientNet-B0 by name is faster and smaller than the stock backbone on a CPU.",
             "YOLOv5s 按名字换成 EfficientNet-B0 主干后，在 CPU 上比原来的主干更快、更小。",
-            {"cost": SIZE | {"cfg": ["yolov5s.yaml"], "backbone": ["efficientnet_b0"]}},
-            lambda found: costs(found["cost"], claimed=True),
+            COST | {"cfg": ["yolov5s.yaml"], "backbone": ["efficientnet_b0"]},
+            lambda found: costs(found, claimed=True),
         ),
         Claim(
             "efficientnetv2",
             "EfficientNetV2 as published sees small objects as well as with outputs at strides 8, 16 and 32 (-P3).",
             "原样发表的 EfficientNetV2 对小目标的检测，与在步长 8、16、32 上输出的 -P3 一样好。",
-            {
-                "accuracy": {
-                    "data": str(RUNS / "bccd.yaml"),
-                    "imgsz": 256,
-                    "epochs": 40,
-                    "seeds": 3,
-                    "metric": "ap_small",
-                }
-                | {
-                    "cfg": ["yolov5s_EfficientNetV2.yaml", "yolov5s_EfficientNetV2-P3.yaml"],
-                    "device": "cpu",
-                    "workers": 2,
-                }
-            },
-            lambda found: [difference(found["accuracy"], "yolov5s_EfficientNetV2", "yolov5s_EfficientNetV2-P3")],
+            {"data": str(RUNS / "bccd.yaml"), "imgsz": 256, "epochs": 40, "metric": "ap_small"}
+            | {"cfg": [f"{name}.yaml" for name in EFFICIENTNETV2]},
+            lambda found: [difference(found, *EFFICIENTNETV2)],
         ),
         Claim(
             "attention",
             "An attention block before the head makes YOLOv5n find more.",
             "在检测头之前加一个注意力模块，YOLOv5n 的精度会提高。",
-            {"accuracy": SHAPES | {"cfg": ["yolov5n.yaml", *attention], "size": "n", "epochs": 8}},
-            lambda found: [difference(found["accuracy"], f"yolov5s_{name}-n", "yolov5n-n") for name in ATTENTION],
+            SHAPES | {"cfg": ["yolov5n.yaml", *attention], "size": "n"},
+            lambda found: [difference(found, f"yolov5s_{name}-n", "yolov5n-n") for name in ATTENTION],
         ),
     ]
 
 
+LIGHT = ("yolov5n_ShuffleNetV2", "yolov5n_C3_UIB")
+EFFICIENTNETV2 = ("yolov5s_EfficientNetV2", "yolov5s_EfficientNetV2-P3")
 ATTENTION = ("SE", "CBAM", "CoordAtt", "ECA", "SOCA", "SimAM")
 
 
 def write_mbconv(file: Path) -> None:
     """The YAML of EfficientNetV2 with MBConv in the place of every Fused-MBConv."""
-    from utils.yaml_file import read_yaml, write_yaml
-
     description = read_yaml(ROOT / "models" / "yolov5s_EfficientNetV2-P3.yaml", "model YAML")
     rows = []
     for source, number, block, args in description["backbone"]:
@@ -238,21 +225,26 @@ def judge(facts: list[Fact]) -> str:
 # Studies and pages --------------------------------------------------------------------------------------------------------
 
 
-def study(claim: Claim) -> dict[str, Any]:
-    """Run, or go on with, the studies of a claim; what is written down of it."""
+def write_studies() -> None:
+    """What studies need beside the files of the project."""
     write_mbconv(MBCONV)
     write_bccd(RUNS)
-    found, commands = {}, []
-    for name, options in claim.studies.items():
-        given = options | {"project": str(RUNS), "name": f"{claim.key}-{name}"}
-        found[name] = compare.run(**given)
-        if found[name].failed:
-            raise UserError(f"{claim.key}: a run of its study {name} has failed")
-        commands.append(command_line("compare.py", *CompareOptions.of(options).as_words(*options)))
+
+
+def options_of(claim: Claim, **present: Any) -> CompareOptions:
+    """What compare.py is asked for; ``present``: device, workers and jobs."""
+    return CompareOptions.of(claim.study | present | {"project": str(RUNS), "name": claim.key})
+
+
+def carry_out(claim: Claim, options: CompareOptions) -> dict[str, Any]:
+    """Run, or go on with, the study of a claim; what is written down of it. Where it trains, nothing is timed."""
+    found = compare(options, timed=not options.epochs)
+    if found.failed:
+        raise UserError(f"{claim.key}: a run of its study has failed")
     facts = claim.read(found)
-    machine = next(iter(found.values())).machine
-    where = {"machine": machine.name, "torch": machine.torch, "date": date.today().isoformat()}
-    return {"facts": [asdict(fact) for fact in facts], "verdict": judge(facts), "commands": commands, **where}
+    where = {"machine": found.machine.name, "torch": found.machine.torch, "date": date.today().isoformat()}
+    command = command_line("compare.py", *options.as_words(*claim.study))
+    return {"facts": [asdict(fact) for fact in facts], "verdict": judge(facts), "command": command, **where}
 
 
 WORDS = {
@@ -298,7 +290,7 @@ def page(record: dict[str, Any], language: str) -> str:
             signed = f"{fact['value']:+.3f}" if interval else f"{fact['value']:.2f}"
             lines.append(f"| {fact[language]} | {signed} | {interval} | {words['holds'][fact['holds']]} |")
         lines += ["", f"**{words[entry['verdict']]}** {words['machine'].format(**entry)}", "", "```bash"]
-        lines += [*entry["commands"], "```", ""]
+        lines += [entry["command"], "```", ""]
     return "\n".join(lines)
 
 
@@ -307,11 +299,15 @@ def main() -> None:
     known = [claim.key for claim in claims()]
     parser.add_argument("--only", nargs="+", choices=known, default=known, help="some of the claims")
     parser.add_argument("--pages", action="store_true", help="write the pages again, and measure nothing")
+    for name in PRESENT:
+        parser.add_argument(f"--{name}", default=PRESENT[name], type=type(PRESENT[name]), help="as of compare.py")
     given = parser.parse_args()
+    write_studies()
     record = json.loads(RECORD.read_text()) if RECORD.exists() else {}
     for claim in [] if given.pages else claims():
         if claim.key in given.only:
-            record[claim.key] = study(claim)
+            present = {name: getattr(given, name) for name in PRESENT}
+            record[claim.key] = carry_out(claim, options_of(claim, **present))
             RECORD.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
             print(f"{claim.key}: {record[claim.key]['verdict']}")
     for language, file in PAGES.items():

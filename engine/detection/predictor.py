@@ -20,7 +20,7 @@ from engine.detection.writer import Writer
 from models.plugins import load_plugins
 from utils.cli import require_share
 from utils.data.images import fit_size
-from utils.device import describe_device, select_device
+from utils.device import describe_device, make_way, select_device
 from utils.errors import MOST_SAID, UserError, shown
 from utils.paths import new_run_folder, newest_weights
 from utils.plots.display import show_image, why_no_display
@@ -53,6 +53,7 @@ class Predictor:
         require_share("--conf-thres", thresholds.conf_thres)
         require_share("--iou-thres", thresholds.iou_thres)
         self.device = select_device(device)
+        make_way(self.device)
         self.model = load_detector(weights, self.device, half, dnn, trust, runtime)
         self.names = self.model.names
         self.stride = int(self.model.stride.max())

@@ -23,7 +23,7 @@ from utils.data.config import DataConfig, index_split, prepare_data, read_data_y
 from utils.data.dataset import EvalSet
 from utils.data.index import Index
 from utils.data.loader import eval_loader, worker_count
-from utils.device import describe_device, select_device
+from utils.device import describe_device, make_way, select_device
 from utils.errors import UserError
 from utils.files import write_table
 from utils.paths import new_run_folder, newest_weights
@@ -38,6 +38,7 @@ def validate(options: ValOptions) -> Evaluation | list[Evaluation]:
     others = read_pr_curves(options.against or [])
     weights = options.weights or [newest_weights()]
     device = select_device(options.device)
+    make_way(device)
     split = options.task if options.task in ("train", "test") else "val"
     config = read_data_yaml(options.data)
     config = prepare_data(config, [split])

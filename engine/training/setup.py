@@ -44,7 +44,7 @@ from models.yolo import DetectionModel
 from utils.checkpoint import Checkpoint
 from utils.data.config import prepare_data, read_data_yaml
 from utils.data.images import usable_imgsz
-from utils.device import be_deterministic, describe_device, keeping_random_state, select_device
+from utils.device import be_deterministic, describe_device, keeping_random_state, make_way, select_device
 from utils.distributed import World
 from utils.paths import new_run_folder
 from utils.saved.schema import Entries, reading
@@ -78,6 +78,7 @@ def set_up(options: TrainOptions, hyp: dict[str, Any] | None = None, keep_record
     Without ``keep_records`` it leaves no files: for trainings that are a step of something larger.
     """
     device = select_device(options.device)
+    make_way(device)
     world = World.join(device)
     path, earlier = find_earlier(options, world)
     is_leg = earlier is not None and is_finished(earlier)

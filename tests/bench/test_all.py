@@ -26,7 +26,8 @@ def test_sides_take_turns_and_the_first_round_does_not_count():
 
 def test_a_command_is_measured_with_what_it_held(tmp_path):
     took, cores, megabytes = run_command(["-c", "bytearray(b'x') * 200_000_000; sum(range(10**6))"], tmp_path)
-    assert took > 0 and cores > 0 and 200 < megabytes < 2000
+    # 200 million bytes and Python; this process, with PyTorch in it, holds more
+    assert took > 0 and cores > 0 and 190 < megabytes < 300
     with pytest.raises(subprocess.CalledProcessError) as failed:
         run_command(["-c", "raise SystemExit('no such thing')"], tmp_path)
     assert b"no such thing" in failed.value.output

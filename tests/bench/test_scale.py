@@ -15,7 +15,8 @@ def test_a_unit_of_work_beside_that_of_the_least_scale(tmp_path):
     assert cv2.imread(str(tmp_path / "scale.png")).std() > 5
 
 
-def test_sets_are_made_up_and_read_in_processes_of_their_own(tmp_path):
+def test_sets_are_made_up_and_read_in_processes_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.setattr("bench.scale.MOST_NAMES", 8)
     rows = scans(tmp_path, (5, 20))
     assert [row.what for row in rows] == [
         f"{what}, images: {n}"
@@ -23,7 +24,8 @@ def test_sets_are_made_up_and_read_in_processes_of_their_own(tmp_path):
         for n in (5, 20)
     ]
     assert all(row.value > 0 for row in rows[:4])
-    assert len(list((tmp_path / "images20" / "labels" / "train").iterdir())) == 20
+    labels = list((tmp_path / "images20" / "labels" / "train").iterdir())
+    assert len(labels) == 20 and len({label.stat().st_ino for label in labels}) == 3
 
 
 def test_steps_and_suppression_of_many_classes_can_be_timed():
