@@ -5,11 +5,9 @@ import os
 import platform
 import re
 import statistics
-import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -104,76 +102,6 @@ def processor_name() -> str:
 def usable_cores() -> int:
     """The cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-# Of two looks at the threads: seconds between them, how many cores' worth of waiting for one shows that others want them,
-# and how little of it, for how many looks, that they no longer do
-LOOK, CROWDED, ALONE, QUIET = 0.5, 0.3, 0.1, 6
-
-
-class Neighbours(threading.Thread):
-    """Has the threads that compute sleep instead of spin, while other programs want the processor. Linux; see make_way.
-
-    At the end of each piece of work, of which a step of training has thousands, they wait for the last of them. GNU's OpenMP
-    spins meanwhile, for milliseconds: best where each has a core of its own, and worst where the one that is waited for can't
-    run for the one that waits. Two trainings at once then take more than twice as long as one after the other. While it has
-    more threads than there are cores it spins next to not at all. So one that does nothing is added to them as long as others
-    want the cores. As many compute as before: what they come to stays the same to the last bit.
-    """
-
-    def __init__(self, threads: Path = Path("/proc/self/task")):
-        super().__init__(name="neighbours", daemon=True)
-        self.threads = threads
-        self.waited = self.look()
-        self.calm = 0
-        self.alone = threading.Event()
-        self.alone.set()
-
-    def run(self) -> None:
-        while True:
-            began = time.monotonic()
-            time.sleep(LOOK)
-            self.judge(self.look(), time.monotonic() - began)
-
-    def look(self) -> dict[str, int]:
-        """For how many ns each thread has been ready to run and had no core, by its number."""
-        found = {}
-        for thread in self.threads.iterdir():
-            # it may have ended meanwhile
-            with suppress(OSError, IndexError, ValueError):
-                found[thread.name] = int((thread / "schedstat").read_text().split()[1])
-        return found
-
-    def judge(self, waited: dict[str, int], seconds: float) -> None:
-        """Make way, or no longer, by what the threads have waited in ``seconds``."""
-        more = sum(waited[name] - before for name, before in self.waited.items() if name in waited)
-        self.waited = waited
-        share = more / 1e9 / seconds
-        self.calm = self.calm + 1 if share < ALONE else 0
-        if share > CROWDED and self.alone.is_set():
-            self.alone.clear()
-            threading.Thread(target=self._wait_in_a_team, name="neighbours-team", daemon=True).start()
-        elif self.calm >= QUIET:
-            self.alone.set()
-
-    def _wait_in_a_team(self) -> None:
-        # computed by several threads, which from here on belong to this one, as long as it lives
-        torch.empty(2**20).zero_()
-        self.alone.wait()
-
-
-_NEIGHBOURS: list[Neighbours] = []
-
-
-def make_way(device: torch.device) -> None:
-    """From now on see to it that what computes on the CPU gets on beside other programs, by a thread that watches.
-
-    Nothing is done without need or use: on a GPU, on other systems than Linux, with one thread or fewer than there are cores.
-    """
-    on_linux = sys.platform.startswith("linux") and Path("/proc/self/schedstat").exists()
-    if device.type == "cpu" and on_linux and torch.get_num_threads() >= max(usable_cores(), 2) and not _NEIGHBOURS:
-        _NEIGHBOURS.append(Neighbours())
-        _NEIGHBOURS[0].start()
 
 
 def computes_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:

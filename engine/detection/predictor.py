@@ -19,8 +19,9 @@ from engine.detection.results import describe
 from engine.detection.writer import Writer
 from models.plugins import load_plugins
 from utils.cli import require_share
+from utils.console.neighbours import make_way
 from utils.data.images import fit_size
-from utils.device import describe_device, make_way, select_device
+from utils.device import describe_device, select_device
 from utils.errors import MOST_SAID, UserError, shown
 from utils.paths import new_run_folder, newest_weights
 from utils.plots.display import show_image, why_no_display

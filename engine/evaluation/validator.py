@@ -19,11 +19,12 @@ from engine.evaluation.latex import errors_table, metrics_table
 from engine.evaluation.options import ValOptions
 from engine.evaluation.recorder import Recorder, plot_evaluation
 from models.plugins import load_plugins
+from utils.console.neighbours import make_way
 from utils.data.config import DataConfig, index_split, prepare_data, read_data_yaml
 from utils.data.dataset import EvalSet
 from utils.data.index import Index
 from utils.data.loader import eval_loader, worker_count
-from utils.device import describe_device, make_way, select_device
+from utils.device import describe_device, select_device
 from utils.errors import UserError
 from utils.files import write_table
 from utils.paths import new_run_folder, newest_weights

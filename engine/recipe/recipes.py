@@ -1,7 +1,7 @@
 """--recipe: flags and hyper-parameters that go well together, by name. Imports no torch.
 
 recipe_flags("fast", given)        the flags that it sets, beside those given
-recipe_hyp("fast", epochs)         hyper-parameters, for files that do not say them
+recipe_hyp("fast")                 hyper-parameters, for files that do not say them
 """
 
 from collections.abc import Collection
@@ -13,21 +13,20 @@ from typing import Any
 class Recipe:
     """``flags`` hold unless they are given. ``together``: flags that fit each other alone, such as an optimiser and the file
     of its rates: they hold unless one of them is given as something else. ``hyp``: hyper-parameters that hold where the file
-    does not say them. ``plain_end``: close_mosaic, as a share of the epochs.
+    does not say them.
     """
 
     flags: dict[str, Any] = field(default_factory=dict)
     together: dict[str, Any] = field(default_factory=dict)
     hyp: dict[str, float] = field(default_factory=dict)
-    plain_end: float = 0.0
 
 
 # AdamW (1711.05101), and an update for every 16 images instead of every 64: a few hundred images are few updates, and these
 # are four times as many. The file has the rates, and gains of the loss that fit small images.
 _ADAMW = {"optimizer": "AdamW", "hyp": "data/hyps/hyp.scratch-tiny.yaml"}
-# The average of the weights remembers a tenth of the run: 2000 updates, as in stock, are longer than a short run is. The
-# last tenth is learnt from whole images, like those to be found (YOLOX, 2107.08430, section 2.1, does so at its end).
-_SHORT = {"together": _ADAMW, "hyp": {"ema_tau": 0}, "plain_end": 0.1}
+# The average of the weights remembers a tenth of the run: 2000 updates, as in stock, are longer than a short run is.
+# Mosaics are made to the end: without them in the last tenth, as YOLOX does (2107.08430), small sets lose (docs/train.md).
+_SHORT = {"together": _ADAMW, "hyp": {"ema_tau": 0}}
 RECIPES = {
     "stock": Recipe(),
     "small": Recipe(**_SHORT),
@@ -43,17 +42,14 @@ def recipe_flags(name: str, given: dict[str, Any]) -> dict[str, Any]:
     return {flag: v for flag, v in (recipe.flags | (recipe.together if fit else {})).items() if flag not in given}
 
 
-def recipe_hyp(name: str, epochs: int) -> dict[str, float]:
-    """The hyper-parameters that a recipe sets where the file of a run over ``epochs`` epochs does not say them."""
-    recipe = RECIPES[name]
-    closed = {"close_mosaic": max(round(epochs * recipe.plain_end), 1)} if recipe.plain_end else {}
-    return recipe.hyp | closed
+def recipe_hyp(name: str) -> dict[str, float]:
+    """The hyper-parameters that a recipe sets where the file of a run does not say them."""
+    return dict(RECIPES[name].hyp)
 
 
 def recipe_line(name: str, flags: dict[str, Any], hyp: dict[str, float], said: Collection[str]) -> str:
     """What a recipe sets in a run of ``flags`` and ``hyp``, whose file has ``said`` some of these itself."""
     recipe = RECIPES[name]
     words = [f"--{flag} {v}" for flag, v in (recipe.flags | recipe.together).items() if flags[flag] == v]
-    chosen = recipe.hyp | ({"close_mosaic": 0} if recipe.plain_end else {})
-    values = [f"{key} {hyp[key]:g}" for key in chosen if key not in said]
+    values = [f"{key} {hyp[key]:g}" for key in recipe.hyp if key not in said]
     return f"recipe {name} sets {', '.join([*words, *values]) or 'nothing: all is given'}"

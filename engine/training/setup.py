@@ -42,9 +42,10 @@ from models.plugins import load_plugins
 from models.sync_bn import synchronize_batchnorm
 from models.yolo import DetectionModel
 from utils.checkpoint import Checkpoint
+from utils.console.neighbours import make_way
 from utils.data.config import prepare_data, read_data_yaml
 from utils.data.images import usable_imgsz
-from utils.device import be_deterministic, describe_device, keeping_random_state, make_way, select_device
+from utils.device import be_deterministic, describe_device, keeping_random_state, select_device
 from utils.distributed import World
 from utils.paths import new_run_folder
 from utils.saved.schema import Entries, reading
@@ -149,7 +150,7 @@ def read_run_hyp(options: TrainOptions) -> dict[str, Any]:
     """The hyper-parameters of --hyp, those of --recipe where the file doesn't say them, and the label smoothing of the flag
     where it is given. Says what the recipe sets."""
     said = read_said_hyp(options.hyp)
-    hyp = OPTIONAL | recipe_hyp(options.recipe, options.epochs or DEFAULT_EPOCHS) | said
+    hyp = OPTIONAL | recipe_hyp(options.recipe) | said
     if options.recipe != "stock":
         print(recipe_line(options.recipe, options.as_data(), hyp, said))
     return hyp | {"label_smoothing": options.label_smoothing} if options.label_smoothing else hyp

@@ -33,6 +33,7 @@ from engine.training.setup import Run, build_loss, saved_arguments
 from engine.training.signals import Stopped, StopSignal, stopping_at_once
 from models.load import use_half
 from utils.checkpoint import read_checkpoint
+from utils.console.neighbours import turn
 from utils.console.progress import track
 from utils.console.typed import command_line
 from utils.data.config import source_of
@@ -144,7 +145,8 @@ class Trainer:
             if options.compile:
                 any_number(images)
             started = time.monotonic()
-            losses = learner.step(images, batch.targets, number, state)
+            with turn():
+                losses = learner.step(images, batch.targets, number, state)
             if options.compile and not self.compiled:
                 bar.write(f"--compile: the first batch took {time.monotonic() - started:.0f} s")
                 self.compiled = True

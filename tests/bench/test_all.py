@@ -4,11 +4,13 @@ import subprocess
 import sys
 from dataclasses import asdict
 
+import cv2
+import numpy as np
 import pytest
 
 from bench.all import PAGES, number, page
 from bench.loader import median_ratio
-from bench.speed import Row, in_turns, run_command
+from bench.speed import Row, core_seconds, in_turns, run_command
 from utils.paths import ROOT
 
 
@@ -53,3 +55,18 @@ def test_another_checkout_must_be_one(tmp_path):
         [sys.executable, ROOT / "bench" / "all.py", "--stock", tmp_path], capture_output=True, text=True, check=False
     )
     assert done.returncode == 2 and done.stderr.startswith(f"error: --stock {tmp_path}: no train.py there")
+
+
+def test_the_parts_of_a_video_are_done_one_after_the_other(tmp_path):
+    clip, copy = tmp_path / "clip.mp4", tmp_path / "copy.mp4"
+    writer = cv2.VideoWriter(str(clip), cv2.VideoWriter_fourcc(*"mp4v"), 25, (640, 480))
+    for shade in range(5):
+        writer.write(np.full((480, 640, 3), 40 * shade, np.uint8))
+    writer.release()
+    used = core_seconds(clip, copy, lambda: sum(i * i for i in range(10**6)))
+    assert used > 0.02
+    video = cv2.VideoCapture(str(copy))
+    shades = []
+    while (picture := video.read()[1]) is not None:
+        shades.append(int(picture.mean()))
+    assert len(shades) == 5 and all(abs(shade - 40 * i) < 8 for i, shade in enumerate(shades))

@@ -32,12 +32,12 @@ def test_every_run_is_one_that_train_can_begin():
         jobs = [job_of(experiment, arm, 1, "best.pt") for arm in experiment.arms]
         assert len({job.folder for job in jobs}) == len(jobs) and {job.options.seed for job in jobs} == {1}
         assert all(TEACHER not in job.options.teacher for job in jobs)
-    assert job_of(EXPERIMENTS[0], "fast, 50 epochs", 0).options.progressive == 4
+    assert job_of(EXPERIMENTS[0], "fast, 58 epochs", 0).options.progressive == 4
 
 
 def test_both_pages_and_the_plot_show_what_was_measured(tmp_path):
     arms = {"stock, 60 epochs": {"seeds": runs(0.4, 0.41), "command": "python train.py --epochs 60"}}
-    arms["fast, 50 epochs"] = {"seeds": runs(0.42, 0.43, minutes=0.5), "command": "python train.py --recipe fast"}
+    arms["fast, 58 epochs"] = {"seeds": runs(0.42, 0.43, minutes=0.5), "command": "python train.py --recipe fast"}
     entry = {"arms": arms, "machine": "a CPU", "torch": "2.14.1", "date": "2026-01-01"}
     english, chinese = (page({"thirds": entry}, language) for language in PAGES)
     for text in (english, chinese):

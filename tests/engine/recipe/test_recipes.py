@@ -57,20 +57,20 @@ def test_the_command_line_tells_what_is_given_from_what_is_not():
 
 
 def test_values_of_the_hyp_file_win(tmp_path, capsys):
-    own = hyp_file(tmp_path, ema_tau=300, close_mosaic=2)
+    own = hyp_file(tmp_path, ema_tau=300)
     hyp = read_run_hyp(TrainOptions.of({"recipe": "small", "hyp": own}))
-    assert (hyp["ema_tau"], hyp["close_mosaic"]) == (300, 2)
+    assert hyp["ema_tau"] == 300
     # and what it doesn't say is the recipe's
     unsaid = {"recipe": "small", "hyp": "hyp.scratch-low.yaml", "epochs": 60}
     hyp = read_run_hyp(TrainOptions.of(unsaid))
-    assert hyp == read_hyp("hyp.scratch-low.yaml") | {"ema_tau": 0, "close_mosaic": 6}
+    assert hyp == read_hyp("hyp.scratch-low.yaml") | {"ema_tau": 0}
     assert read_run_hyp(TrainOptions.of({"recipe": "stock"})) == read_hyp("hyp.scratch-low.yaml")
     read_run_hyp(TrainOptions.of({"recipe": "fast"}))
     assert capsys.readouterr().out.splitlines() == [
         "recipe small sets nothing: all is given",
-        "recipe small sets ema_tau 0, close_mosaic 6",
+        "recipe small sets ema_tau 0",
         "recipe fast sets --progressive 4, --amp fastest, --optimizer AdamW, --hyp data/hyps/hyp.scratch-tiny.yaml, "
-        "ema_tau 0, close_mosaic 10",
+        "ema_tau 0",
     ]
 
 
@@ -79,7 +79,7 @@ def test_a_recipe_sets_what_there_is(name):
     recipe = RECIPES[name]
     TrainOptions.of(recipe.flags | recipe.together)
     # a file always says the others
-    assert set(recipe_hyp(name, 100)) <= set(OPTIONAL) and not set(recipe_hyp(name, 100)) & set(REQUIRED)
+    assert set(recipe_hyp(name)) <= set(OPTIONAL) and not set(recipe_hyp(name)) & set(REQUIRED)
     assert recipe_flags(name, recipe.flags | recipe.together) == {}
     assert replace(TrainOptions.of({"recipe": name}), epochs=3).recipe == name
 
