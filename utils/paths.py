@@ -53,3 +53,10 @@ def newest_weights(root: Path | None = None) -> Path:
     if not found:
         raise UserError(f"{runs}: holds no */weights/best.pt yet; train first, or name a checkpoint with --weights")
     return found[-1]
+
+
+def seen_from_here(path: Path) -> str:
+    """A path as one would type it: relative to the current folder where it lies below that, so that what is passed on to
+    others names no folder of this machine without need."""
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)

@@ -69,6 +69,7 @@ from utils.data.images import fit_size
 from utils.data.index import labels_digest
 from utils.device import select_device
 from utils.errors import UserError, one_line, shown
+from utils.paths import seen_from_here
 
 PAGE = "comparison.html"
 LEVELS = tuple(n / 10 for n in range(1, 10))  # of mAP50-95, for the time until they are reached
@@ -141,7 +142,9 @@ class Study:
             created=self.earlier.created if self.earlier else now,
             command=again,
             machine=machine,
-            data=Data(str(self.config.file), names, len(train) or None, len(self.index.annotations), options.imgsz),
+            data=Data(
+                seen_from_here(self.config.file), names, len(train) or None, len(self.index.annotations), options.imgsz
+            ),
             settings=Settings(
                 options.epochs,
                 plan.seeds,

@@ -1,9 +1,11 @@
 """Folders of runs get names that are not taken, within their project."""
 
+from pathlib import Path
+
 import pytest
 
 from utils.errors import UserError
-from utils.paths import new_run_folder
+from utils.paths import new_run_folder, seen_from_here
 
 
 def test_a_name_that_is_taken_is_numbered(tmp_path):
@@ -32,3 +34,9 @@ def test_a_folder_that_cannot_be_made_is_one_line(project, tmp_path):
     (tmp_path / "a link to nothing").symlink_to(tmp_path / "nowhere")
     with pytest.raises(UserError, match="the run's folder can't be made .*; choose another --project or --name"):
         new_run_folder(tmp_path / project, "exp")
+
+
+def test_a_file_below_the_current_folder_is_named_from_there(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert seen_from_here(tmp_path / "data" / "cats.yaml") == str(Path("data", "cats.yaml"))
+    assert seen_from_here(tmp_path.parent / "cats.yaml") == str(tmp_path.parent / "cats.yaml")

@@ -41,7 +41,7 @@ def test_both_pages_and_the_plot_show_what_was_measured(tmp_path):
     entry = {"arms": arms, "machine": "a CPU", "torch": "2.14.1", "date": "2026-01-01"}
     english, chinese = (page({"thirds": entry}, language) for language in PAGES)
     for text in (english, chinese):
-        assert "| fast, 50 epochs | 2 | 0.425 ± 0.064 | +0.020 ± 0.000 | 0.5 | 0.50 |" in text
+        assert "| fast, 58 epochs | 2 | 0.425 ± 0.064 | +0.020 ± 0.000 | 0.5 | 0.50 |" in text
         assert "python train.py --recipe fast" in text and "(images/recipes-thirds.png)" in text
     assert "a third of the time" in english and "三分之一" in chinese
     draw(entry, tmp_path / "plot.png")
