@@ -4,9 +4,9 @@
     python bench/comparison/recipes.py --only ablation    some of them
     python bench/comparison/recipes.py --pages            the pages alone, of the figures that are there
 
-Runs lie in runs/recipes, figures in docs/figures/recipes.json, plots in docs/images. Nothing else should run meanwhile: minutes
-are told, too. What is tried out is tried on shapes and on a fixed fifth of BCCD's training images; its validation images are
-looked at in the end alone.
+Runs lie in runs/recipes, figures in docs/figures/recipes.json, plots in docs/images; BCCD is where data/bccd.yaml has it.
+Nothing else should run meanwhile: minutes are told, too. What is tried out is tried on shapes and on a fixed fifth of BCCD's
+training images; its validation images are looked at in the end alone.
 """
 
 # Run as a script: the project's folder comes before bench/ on the import path.
@@ -39,7 +39,7 @@ from utils.paths import ROOT
 from utils.plots.figure import new_figure, plot_color, save_figure
 from utils.yaml_file import read_yaml, write_yaml
 
-RUNS = ROOT / "runs" / "recipes"
+RUNS = Path("runs", "recipes")
 RECORD = ROOT / "docs" / "figures" / "recipes.json"
 PAGES = {"en": ROOT / "docs" / "recipes.md", "zh": ROOT / "docs" / "recipes.zh-CN.md"}
 IMAGES = ROOT / "docs" / "images"
@@ -66,7 +66,7 @@ class Experiment:
 
 
 TEACHER = "TEACHER"
-BCCD = {"data": str(RUNS / "bccd.yaml"), "imgsz": 320, "batch_size": 16, "device": "cpu", "workers": 2, "cache": "ram"}
+BCCD = {"data": "data/bccd.yaml", "imgsz": 320, "batch_size": 16, "device": "cpu", "workers": 2, "cache": "ram"}
 SHAPES = {"data": "data/shapes.yaml", "batch_size": 16, "device": "cpu", "workers": 2, "cache": "ram"}
 FINE_TUNED = BCCD | {"weights": str(WEIGHTS), "epochs": 60, "recipe": "small"}
 FAST = {"recipe": "fast"}
@@ -136,12 +136,10 @@ EXPERIMENTS = (
 )
 
 
-def write_bccd(folder: Path) -> None:
-    """The data YAMLs of BCCD, bccd.yaml, and of its training images alone, bccd-fifth.yaml: every fifth of them is to validate
-    with."""
+def write_fifth(folder: Path) -> None:
+    """The data YAML of BCCD's training images alone, bccd-fifth.yaml: every fifth of them is to validate with."""
     described = read_yaml(ROOT / "data" / "bccd.yaml", "data YAML")
     folder.mkdir(parents=True, exist_ok=True)
-    write_yaml(folder / "bccd.yaml", described | {"path": str(PHOTOGRAPHS / "bccd")})
     images = image_files([str(PHOTOGRAPHS / "bccd" / "images" / "train")])
     parts = {"train": [image for i, image in enumerate(images) if i % 5], "val": images[::5]}
     lists = {name: folder / f"bccd-{name}.txt" for name in parts}
@@ -298,7 +296,7 @@ def main() -> None:
     given = parser.parse_args()
     record = json.loads(RECORD.read_text()) if RECORD.exists() else {}
     if not given.pages:
-        write_bccd(RUNS)
+        write_fifth(RUNS)
         for experiment in EXPERIMENTS:
             if experiment.key in given.only:
 
