@@ -49,6 +49,17 @@ REPRESENTATIVE = [
 # What is read from a network --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("name", "eps", "momentum"),
+    [("mnasnet1_0", 1e-5, 0.03), ("mobilenet_v3_small", 1e-3, 0.03), ("resnet18", 1e-5, 0.1)],
+)
+def test_a_network_validates_with_what_it_has_learnt_lately(name, eps, momentum):
+    """MnasNet's own momentum of 0.0003 takes thousands of batches: trained for fewer it found nothing."""
+    backbone = DetectionModel("yolov5n.yaml", backbone=name).model[0]
+    norms = [module for module in backbone.modules() if isinstance(module, nn.BatchNorm2d)]
+    assert norms and {(norm.eps, round(norm.momentum, 6)) for norm in norms} == {(eps, momentum)}
+
+
 def test_maps_come_by_level_at_any_multiple_of_the_stride():
     backbone = create_backbone(SMALL)
     assert backbone.channels == {"P2": 24, "P3": 48, "P4": 96, "P5": 192}
