@@ -13,7 +13,6 @@ from engine.evaluation.matches import ImageMatches
 from engine.evaluation.recorder import Recorder
 from models.heads.protocol import Loss
 from utils.boxes import box_iou, scale_boxes, xywh2xyxy
-from utils.console.neighbours import turn
 from utils.console.progress import track
 from utils.data.loader import watching_workers
 from utils.distributed import World
@@ -48,8 +47,7 @@ def evaluate(
     hidden = progress is None or not world.is_first
     for number, batch in enumerate(track(loader, progress, hidden)):
         # on the CPU, as the targets are: per image a GPU would be waited for several times
-        with turn():
-            found, maps = pipeline.detect(batch)
+        found, maps = pipeline.detect(batch)
         targets = batch.targets
         if loss is not None:
             tally.losses += loss(maps, targets)[1].cpu().numpy()

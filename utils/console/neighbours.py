@@ -8,8 +8,8 @@ them. They spin meanwhile: best where each has a core of its own, and worst wher
 one that waits. Two trainings at once then take more than twice as long as one after the other, in bfloat16 thirty times.
 
 GNU's OpenMP spins next to not at all while it has more threads than there are cores: so one that does nothing is added to
-them as long as others want the cores. The barriers of oneDNN always spin: so trainings and validations take turns, too. How
-many threads compute, and so what comes out to the last bit, stays the same.
+them as long as others want the cores. The barriers of oneDNN, which it has in bfloat16, always spin: so trainings in it take
+turns, too. How many threads compute, and so what comes out to the last bit, stays the same.
 """
 
 import os
@@ -20,28 +20,54 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
 from utils.device import usable_cores
 
-# Of two looks at the threads: seconds between them, how many cores' worth of waiting for one shows that others want them,
-# and how little of it, for how many looks, that they no longer do
+# Of two looks: seconds between them; how many cores' worth of waiting for one, and of work done by others on them, shows that
+# others want them; and how little of it, for how many looks, that they no longer do
 LOOK, CROWDED, ALONE, QUIET = 0.5, 0.3, 0.1, 6
 # Of a turn: seconds between two tries to get it, after how many of them it is taken all the same (its holder may have been
 # stopped), and for how many it is left to others
 TRY, MOST, LEFT = 0.001, 10.0, 0.003
 
 
-class Neighbours(threading.Thread):
-    """Watches whether others want the cores that this process computes on. ``threads``: where the system tells of them;
-    ``turns``: the file that is locked while one works."""
+class Look(NamedTuple):
+    """What the system has told by a moment. ``waited``: ns for which each thread was ready to run and had no core, by its
+    number; ``all`` and ``own``: seconds that all programs have computed, and this one with the processes it has started."""
 
-    def __init__(self, threads: Path = Path("/proc/self/task"), turns: Path | None = None):
+    waited: dict[str, int]
+    all: float
+    own: float
+
+
+def look(system: Path = Path("/proc")) -> Look:
+    """Look now; ``system``: where Linux tells of itself. Threads and processes may end meanwhile."""
+    waited, computed, ticks = {}, [], os.sysconf("SC_CLK_TCK")
+    children = []
+    for thread in (system / "self" / "task").iterdir():
+        with suppress(OSError, IndexError, ValueError):
+            waited[thread.name] = int((thread / "schedstat").read_text().split()[1])
+            children += (thread / "children").read_text().split()
+    for process in ("self", *children):
+        with suppress(OSError, IndexError, ValueError):
+            # behind the name, which may hold anything
+            fields = (system / process / "stat").read_text().rpartition(")")[2].split()
+            computed.append(sum(map(int, fields[11:13])))
+    user, nice, kernel, _, _, *interrupts = map(int, (system / "stat").read_text().splitlines()[0].split()[1:8])
+    return Look(waited, (user + nice + kernel + sum(interrupts)) / ticks, sum(computed) / ticks)
+
+
+class Neighbours(threading.Thread):
+    """Watches whether others want the cores that this process computes on. ``turns``: the file that is locked while one
+    works."""
+
+    def __init__(self, turns: Path | None = None):
         super().__init__(name="neighbours", daemon=True)
-        self.threads = threads
         self.turns = turns or Path(tempfile.gettempdir(), f"detectors-take-turns-{os.getuid()}.lock")
-        self.waited = self.look()
+        self.last = look()
         self.calm = 0
         self.alone = threading.Event()
         self.alone.set()
@@ -50,24 +76,17 @@ class Neighbours(threading.Thread):
         while True:
             began = time.monotonic()
             time.sleep(LOOK)
-            self.judge(self.look(), time.monotonic() - began)
+            self.judge(look(), time.monotonic() - began)
 
-    def look(self) -> dict[str, int]:
-        """For how many ns each thread has been ready to run and had no core, by its number."""
-        found = {}
-        for thread in self.threads.iterdir():
-            # it may have ended meanwhile
-            with suppress(OSError, IndexError, ValueError):
-                found[thread.name] = int((thread / "schedstat").read_text().split()[1])
-        return found
-
-    def judge(self, waited: dict[str, int], seconds: float) -> None:
-        """Make way, or no longer, by what the threads have waited in ``seconds``."""
-        more = sum(waited[name] - before for name, before in self.waited.items() if name in waited)
-        self.waited = waited
-        share = more / 1e9 / seconds
-        self.calm = self.calm + 1 if share < ALONE else 0
-        if share > CROWDED and self.alone.is_set():
+    def judge(self, now: Look, seconds: float) -> None:
+        """Make way, or no longer, by what has changed in ``seconds``: where the threads wait for each other, or for the
+        processes that load their images, it is no use."""
+        last, self.last = self.last, now
+        waited = sum(now.waited[name] - before for name, before in last.waited.items() if name in now.waited)
+        others = (now.all - last.all) - (now.own - last.own)
+        wanted = min(waited / 1e9, others) / seconds
+        self.calm = self.calm + 1 if wanted < ALONE else 0
+        if wanted > CROWDED and self.alone.is_set():
             self.alone.clear()
             threading.Thread(target=self._wait_in_a_team, name="neighbours-team", daemon=True).start()
         elif self.calm >= QUIET:

@@ -1,5 +1,6 @@
 """Computing beside other programs: when way is made for them, and that turns are taken."""
 
+import os
 import subprocess
 import sys
 import threading
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from utils.console import neighbours
-from utils.console.neighbours import LOOK, QUIET, Neighbours
+from utils.console.neighbours import LOOK, QUIET, Look, Neighbours, look
 from utils.paths import ROOT
 
 pytestmark = pytest.mark.skipif(
@@ -21,33 +22,57 @@ def team() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == "neighbours-team"]
 
 
+def write(system: Path, everything: int, processes: dict[str, int], threads: dict[str, int]) -> None:
+    """What Linux tells: ticks that all have computed, those of processes, of which the first is this one, ns of waiting."""
+    system.mkdir(exist_ok=True)
+    (system / "stat").write_text(f"cpu {everything} 0 0 12345 678 0 0 9 0 0\ncpu0 1 1 1 1 1 1 1 1 1 1\n")
+    own, *others = processes
+    for name, ticks in processes.items():
+        (system / name).mkdir(exist_ok=True)
+        (system / name / "stat").write_text(f"7 (a) b ( c) R {' '.join('1' * 10)} {ticks} 0 0 0 20\n")
+    for name, ns in threads.items():
+        thread = system / own / "task" / name
+        thread.mkdir(parents=True, exist_ok=True)
+        (thread / "schedstat").write_text(f"900 {ns} 3\n")
+        (thread / "children").write_text(" ".join(others) if name == "1" else "")
+
+
+def test_the_system_tells_who_computes_and_who_waits(tmp_path):
+    write(tmp_path, 1000, {"self": 300, "8": 50}, {"1": 10**9, "2": 5})
+    (tmp_path / "self" / "task" / "3").mkdir()
+    ticks = os.sysconf("SC_CLK_TCK")
+    assert look(tmp_path) == Look({"1": 10**9, "2": 5}, 1000 / ticks, 350 / ticks)
+    here = look()
+    assert here.waited and 0 < here.own < here.all
+
+
 def test_while_others_want_the_cores_a_thread_that_does_nothing_is_there(tmp_path):
-    def waited(*ns: int) -> dict[str, int]:
-        return {str(i): n for i, n in enumerate(ns)}
+    watch = Neighbours()
+    watch.last = Look({"1": 10**9, "2": 0}, 100.0, 50.0)
 
-    def write(*ns: int) -> None:
-        for name, n in waited(*ns).items():
-            (tmp_path / name).mkdir(exist_ok=True)
-            (tmp_path / name / "schedstat").write_text(f"900 {n} 3\n")
+    def after(waited: float, others: float, **more: int) -> None:
+        """A look later: each of the two threads has waited for so many seconds, others have computed for so many."""
+        last = watch.last
+        found = {name: last.waited[name] + round(waited * 1e9) for name in ("1", "2")}
+        watch.judge(Look(found | more, last.all + 0.5 + others, last.own + 0.5), LOOK)
 
-    write(10**9, 0)
-    (tmp_path / "ended").mkdir()
-    watch = Neighbours(tmp_path)
-    assert watch.look() == watch.waited == waited(10**9, 0)
-    # alone, each waits some milliseconds for the system's own work
-    watch.judge(waited(10**9 + 10**7, 10**7), LOOK)
+    after(0.01, 0.02)
     assert watch.alone.is_set() and not team()
-    # half of the time both had no core
-    crowded = waited(10**9 + 26 * 10**7, 26 * 10**7)
-    watch.judge(crowded, LOOK)
+    # they wait for each other, or for processes of this one
+    after(0.3, 0.02)
+    assert watch.alone.is_set() and not team()
+    # others compute, and are in nobody's way
+    after(0.01, 0.5)
+    assert watch.alone.is_set() and not team()
+    after(0.26, 0.5)
     assert not watch.alone.is_set() and len(team()) == 1
     # a thread that is new has not waited since the last look; one is enough, however long it lasts
-    watch.judge(crowded | {"new": 10**12}, LOOK)
-    watch.judge(waited(10**10, 10**10), LOOK)
+    after(0.01, 0.5, new=10**12)
+    after(0.4, 0.5)
     assert not watch.alone.is_set() and len(team()) == 1
     for _ in range(QUIET):
         assert not watch.alone.is_set()
-        watch.judge(watch.waited, LOOK)
+        after(0.01, 0.5)
     assert watch.alone.is_set()
     for thread in team():
         thread.join(60)
@@ -69,8 +94,7 @@ def test_the_watch_is_kept_once_and_only_where_it_is_of_use():
 
 def crowded(folder: Path) -> Neighbours:
     """One that knows of others, with turns of its own."""
-    (folder / "none").mkdir(exist_ok=True)
-    watch = Neighbours(folder / "none", folder / "turns.lock")
+    watch = Neighbours(folder / "turns.lock")
     watch.alone.clear()
     return watch
 
