@@ -24,7 +24,7 @@ def weights(folder, name="last.pt") -> dict:
 
 @pytest.mark.slow
 def test_training_learns_to_tell_rectangles_from_discs(tmp_path):
-    data = make_set(tmp_path / "set", train=48, val=16, size=(64, 96))
+    data = make_set(tmp_path / "set", train=64, val=16, size=(64, 96))
     folder = train.run(
         **options(
             data, tmp_path, epochs=40, batch_size=8, imgsz=96, hyp="hyp.scratch-tiny.yaml", optimizer="AdamW", workers=2
