@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from bench.loader import median_ratio
+from engine.comparison.memory import most_resident
 from engine.detection.detector import load_detector
 from engine.detection.pipeline import VALIDATION
 from engine.training.options import TrainOptions
@@ -72,13 +73,13 @@ def run_command(words: list, folder: Path) -> tuple[float, float, float]:
     Raises CalledProcessError, with what it said, where it fails.
     """
     line = [sys.executable, *map(str, words)]
-    most = 0.0
+    most = 0
     started = time.perf_counter()
     with tempfile.TemporaryFile() as said:
         process = subprocess.Popen(line, cwd=folder, stdout=said, stderr=subprocess.STDOUT)
         # what the system says at the end is at least what this process held when it started the other
         while not (ended := os.wait4(process.pid, os.WNOHANG))[0]:
-            most = max(most, most_held_by(process.pid))
+            most = max(most, most_resident(process.pid) or 0)
             time.sleep(0.01)
         took = time.perf_counter() - started
         _, status, used = ended
@@ -86,16 +87,7 @@ def run_command(words: list, folder: Path) -> tuple[float, float, float]:
         if process.returncode:
             said.seek(0)
             raise subprocess.CalledProcessError(process.returncode, line, said.read())
-    return took, used.ru_utime + used.ru_stime, most
-
-
-def most_held_by(process: int) -> float:
-    """MB that a process has held at most; 0 where it has ended."""
-    try:
-        lines = Path(f"/proc/{process}/status").read_text().splitlines()
-    except OSError:
-        return 0.0
-    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:")), 0.0)
+    return took, used.ru_utime + used.ru_stime, most / 2**20
 
 
 def startup(weights: Path, images: list[Path], folder: Path, rounds: int) -> list[Row]:

@@ -70,8 +70,13 @@ def most_held(device: torch.device) -> int | None:
     """Bytes that this process has held at most, of a CUDA device or of the machine; None where the system does not say."""
     if device.type == "cuda":
         return torch.cuda.max_memory_reserved(device)
+    return most_resident()
+
+
+def most_resident(process: int | str = "self") -> int | None:
+    """Bytes of the machine's memory that a process has held at most; None where it has ended, or the system does not say."""
     try:
-        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+        lines = Path(f"/proc/{process}/status").read_text(encoding="utf-8").splitlines()
     except OSError:
         return None
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), None)

@@ -73,10 +73,11 @@ class Neighbours(threading.Thread):
         self.alone.set()
 
     def run(self) -> None:
-        while True:
-            began = time.monotonic()
-            time.sleep(LOOK)
-            self.judge(look(), time.monotonic() - began)
+        with suppress(OSError):
+            while True:
+                began = time.monotonic()
+                time.sleep(LOOK)
+                self.judge(look(), time.monotonic() - began)
 
     def judge(self, now: Look, seconds: float) -> None:
         """Make way, or no longer, by what has changed in ``seconds``: where the threads wait for each other, or for the
@@ -141,8 +142,10 @@ def make_way(device: torch.device) -> None:
     single = int(os.environ.get("WORLD_SIZE", 1)) == 1
     useful = device.type == "cpu" and on_linux and single and torch.get_num_threads() >= max(usable_cores(), 2)
     if useful and not _NEIGHBOURS:
-        _NEIGHBOURS.append(Neighbours())
-        _NEIGHBOURS[0].start()
+        # some systems, such as Android, tell nobody who else computes
+        with suppress(OSError):
+            _NEIGHBOURS.append(Neighbours())
+            _NEIGHBOURS[0].start()
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from utils.console import neighbours
 from utils.console.neighbours import LOOK, QUIET, Look, Neighbours, look
@@ -137,3 +138,20 @@ def test_one_that_is_alone_asks_nobody_and_one_that_was_stopped_holds_nobody_up(
         began = time.monotonic()
         with other.turn():
             assert time.monotonic() - began < 0.2
+
+
+def test_a_system_that_does_not_tell_who_computes_ends_nothing(monkeypatch):
+    def denied() -> Look:
+        raise PermissionError(13, "Permission denied", "/proc/stat")
+
+    monkeypatch.setattr(neighbours, "_NEIGHBOURS", [])
+    monkeypatch.setattr(neighbours, "usable_cores", lambda: 2)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    monkeypatch.setattr(neighbours, "LOOK", 0.0)
+    watch = Neighbours()
+    monkeypatch.setattr(neighbours, "look", denied)
+    # neither at the beginning nor later
+    neighbours.make_way(torch.device("cpu"))
+    assert neighbours._NEIGHBOURS == []
+    watch.run()
