@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from utils.errors import UserError
+from utils.errors import UserError, shown
 
 # torch.OutOfMemoryError of later releases is the same class, and is missing in 2.4
 OutOfMemory = torch.cuda.OutOfMemoryError
@@ -26,7 +26,7 @@ def select_device(name: str = "") -> torch.device:
     pinning of batches, would take memory of the first. Raises UserError for a device this machine doesn't have.
     """
     name = str(name).strip().lower()
-    rank = int(os.environ.get("LOCAL_RANK", 0))
+    rank = told_number("LOCAL_RANK", 0)
     if name == "cpu":
         return torch.device("cpu")
     if name == "mps":
@@ -57,13 +57,27 @@ def _listed(name: str, rank: int) -> str:
     )
     if not all(i.isdecimal() and len(i) < 5 for i in indices):
         raise UserError(f"--device {name}: give cpu, mps or a CUDA index such as 0")
-    processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    processes = told_number("LOCAL_WORLD_SIZE", 1)
     if len(indices) != processes:
         raise UserError(
             f"--device {name}: {len(indices)} devices for {processes} processes; every device takes a process of its own: "
             f"torchrun --nproc_per_node {len(indices)} train.py …"
         )
     return indices[rank]
+
+
+def told_number(variable: str, default: int | None = None) -> int:
+    """What torchrun tells each process by ``variable`` of the environment. Raises UserError for what is no whole number, and
+    where nothing is told and there is no default."""
+    told = os.environ.get(variable)
+    if told is None and default is not None:
+        return default
+    if told is None or not re.fullmatch("[0-9]{1,9}", told.strip()):
+        raise UserError(
+            f"{variable} in the environment: {'missing' if told is None else shown(told)}, where torchrun sets a whole number; "
+            "start several processes by torchrun, and unset WORLD_SIZE to train in one"
+        )
+    return int(told)
 
 
 def available_memory() -> int | None:

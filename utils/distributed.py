@@ -27,6 +27,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from utils.device import told_number
 from utils.errors import UserError, shown
 
 T = TypeVar("T")
@@ -75,14 +76,14 @@ class World:
     def join(cls, device: torch.device) -> "World":
         """Meet the processes that torchrun has started; alone where it hasn't. All but the first become silent.
 
-        Raises UserError where YOLO_TIMEOUT_MINUTES is no number above 0.
+        Raises UserError where YOLO_TIMEOUT_MINUTES is no number above 0, and where what torchrun tells is none.
         """
-        size = int(os.environ.get("WORLD_SIZE", 1))
+        size = told_number("WORLD_SIZE", 1)
         # each torchrun counts the deaths among its own processes
-        restarted = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
-        if size == 1:
+        restarted = told_number("TORCHELASTIC_RESTART_COUNT", 0) > 0
+        if size <= 1:
             return cls(device=device, restarted=restarted)
-        rank, local_size = int(os.environ["RANK"]), int(os.environ.get("LOCAL_WORLD_SIZE", size))
+        rank, local_size = told_number("RANK"), told_number("LOCAL_WORLD_SIZE", size)
         world = cls(rank, size, local_size, device)
         if sys.platform == "win32":
             # PyTorch's builds for Windows lack libuv, by which its store is served unless told otherwise

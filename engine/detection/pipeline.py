@@ -8,6 +8,7 @@ Pipeline(detector, device, thresholds)
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -85,6 +86,12 @@ class Pipeline:
         self.dtype = dtype
         self.stride = int(detector.stride.max())
         self.clock = Clock(device)
+
+    def with_own_clock(self) -> "Pipeline":
+        """The same with a clock that stands at zero, for a thread of its own."""
+        other = copy(self)
+        other.clock = Clock(self.device)
+        return other
 
     def prepare(self, images: list[np.ndarray], shape: tuple[int, int], auto: bool = False) -> Letterboxed:
         """Letterbox images uint8 [h, w, 3] to ``shape`` (h, w); ``auto``, for one image: to the least that it needs."""

@@ -6,7 +6,9 @@ predict(options)           detect.py
     Writer                 detections → drawn pictures, videos, text, crops, CSV, JSON
 """
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -26,10 +28,13 @@ from utils.errors import MOST_SAID, UserError, shown
 from utils.paths import new_run_folder, newest_weights
 from utils.plots.display import show_image, why_no_display
 from utils.plots.feature_maps import FeatureMaps
-from utils.sources.ahead import Behind, is_large
+from utils.sources.ahead import Behind, is_large, look_abreast
 from utils.sources.frame import Frame
 from utils.sources.sources import Sources
 from utils.sources.streams import display_name
+
+# images that are looked at at once on a CPU: each has layers of its own in memory, and beyond this there is little to win
+MOST_AT_ONCE = 4
 
 
 class Predictor:
@@ -64,25 +69,33 @@ class Predictor:
         if unknown:
             raise UserError(f"--classes {unknown[0]}: the model's classes are 0 to {len(self.names) - 1}")
         self.pipeline = Pipeline(self.model, self.device, thresholds, augment)
-        self.count = 0
-        self.shape = (0, 0)  # of the last input
+
+    def __call__(self, image: np.ndarray) -> torch.Tensor:
+        return self.look(image).detections
 
     @torch.inference_mode()
-    def __call__(self, image: np.ndarray) -> torch.Tensor:
-        batch = self.pipeline.prepare([image], self.imgsz, auto=self.fixed is None)
-        found, _ = self.pipeline.detect(batch)
-        self.count += 1
-        self.shape = tuple(batch.images.shape[2:])
-        return found[0]
+    def look(self, image: np.ndarray) -> "Look":
+        """The detections and more, in any thread."""
+        pipeline = self.pipeline.with_own_clock()
+        batch = pipeline.prepare([image], self.imgsz, auto=self.fixed is None)
+        found, _ = pipeline.detect(batch)
+        return Look(found[0], tuple(batch.images.shape[2:]), pipeline.clock.seconds)
 
     @property
-    def seconds(self) -> np.ndarray:
-        """Seconds of pre-processing, inference and suppression so far, [3]."""
-        return self.pipeline.clock.seconds
+    def at_once(self) -> int:
+        """How many images it had better look at at once: on a CPU its threads then need not wait for each other. 1 on a GPU,
+        and for exported files, whose libraries have threads of their own."""
+        layers = self.device.type == "cpu" and isinstance(self.model, torch.nn.Module)
+        return min(torch.get_num_threads(), MOST_AT_ONCE) if layers else 1
 
-    def speed(self) -> str:
-        """Milliseconds per image so far."""
-        return speed_line(self.seconds / max(self.count, 1) * 1e3)
+
+class Look(NamedTuple):
+    """What a predictor sees in an image. ``shape`` (h, w): of the model's input; ``seconds`` [3]: what pre-processing, inference
+    and suppression took, of one image; of several at once, its share of that."""
+
+    detections: torch.Tensor
+    shape: tuple[int, int]
+    seconds: np.ndarray
 
 
 def predict(options: DetectOptions) -> Path:
@@ -107,11 +120,14 @@ def predict(options: DetectOptions) -> Path:
         print(f"note: --view-img: {why_no_display()}; look at the files in the run's folder instead")
     print(f"{' '.join(map(str, weights))} on {describe_device(predictor.device)}, {sources.size}")
     folder = new_run_folder(options.project, options.name, options.exist_ok)
+    count, seconds = 0, np.zeros(3)
+    at_once = 1 if feature_maps or explainer else predictor.at_once
     with Writer(folder, predictor.names, options) as writer, Behind() as behind:
         try:
-            for frame in sources:
-                detections = look_at(frame, predictor)
-                behind.do(writer.write, frame, detections, show)
+            for frame, look in looks(sources, predictor, at_once):
+                count, seconds = count + 1, seconds + look.seconds
+                tell(frame, look, predictor.names)
+                behind.do(writer.write, frame, look.detections, show)
                 if feature_maps or explainer or show or is_large(frame):
                     drawn = behind.wait()
                 if feature_maps:
@@ -122,26 +138,43 @@ def predict(options: DetectOptions) -> Path:
                     break
         except KeyboardInterrupt:  # how one leaves a camera; what was found so far is whole
             print("stopped")
-    if not predictor.count:
+    if not count:
         fault = f" ({sources.faults[0]})" if sources.faults else ""
         raise UserError(f"{display_name(options.source)}: nothing could be read{fault}")
     skipped = f", {len(sources.faults)} files or frames skipped or cut short" if sources.faults else ""
-    print(predictor.speed())
+    print(speed_line(seconds / count * 1e3))
     if not writer.boxes and options.conf_thres > VALIDATION.conf_thres:
         print(f"note: no box has the confidence of --conf-thres {options.conf_thres:g}; a lower one shows weaker boxes")
-    print(f"{predictor.count} images, {writer.boxes} boxes{skipped}; results are in {folder}")
+    print(f"{count} images, {writer.boxes} boxes{skipped}; results are in {folder}")
     return folder
 
 
-def look_at(frame: Frame, predictor: Predictor) -> torch.Tensor:
-    """The detections in one frame, which are told on a line."""
-    before = predictor.seconds[INFERENCE]
-    detections = predictor(frame.image)
-    height, width = predictor.shape
-    took = (predictor.seconds[INFERENCE] - before) * 1e3
-    path = shown(str(frame.path), MOST_SAID)
-    print(f"{frame.place} {path}: {height}x{width} {describe(detections, predictor.names)}, {took:.1f} ms")
-    return detections
+def looks(frames: Iterable[Frame], predictor: Predictor, at_once: int) -> Iterator[tuple[Frame, Look]]:
+    """Each frame with what is seen in it, in order; so many of a video ``at_once``, which share the threads of a CPU."""
+    threads = torch.get_num_threads()
+
+    def alone(frame: Frame) -> Look:
+        return predictor.look(frame.image)
+
+    def together(frame: Frame) -> Look:
+        look = alone(frame)
+        return look._replace(seconds=look.seconds / at_once)
+
+    def begin() -> None:
+        # it holds for the thread that calls, and for those that begin later
+        torch.set_num_threads(max(threads // at_once, 1))
+
+    try:
+        yield from look_abreast(iter(frames), alone, together, at_once, begin)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def tell(frame: Frame, look: Look, names: dict[int, str]) -> None:
+    """A line about one frame."""
+    path, (height, width) = shown(str(frame.path), MOST_SAID), look.shape
+    took = look.seconds[INFERENCE] * 1e3
+    print(f"{frame.place} {path}: {height}x{width} {describe(look.detections, names)}, {took:.1f} ms")
 
 
 def visualize(predictor: Predictor) -> FeatureMaps:

@@ -9,7 +9,6 @@ alone: a search that was killed goes on as if it had not been.
 
 import csv
 import math
-import os
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from engine.training.signals import stopping_at_once
 from engine.training.trainer import Trainer
 from utils.cli import default_folder
 from utils.console.typed import command_line
+from utils.device import told_number
 from utils.errors import UserError, shown
 from utils.files import require_file, write_table
 from utils.paths import new_run_folder
@@ -44,7 +44,7 @@ def evolve(options: TrainOptions) -> Path:
     """Search for --evolve generations, or for those left of an earlier search; returns its folder."""
     if options.resume:
         raise UserError("--evolve and --resume: a search goes on by --resume_evolve")
-    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+    if told_number("WORLD_SIZE", 1) > 1:
         raise UserError("--evolve runs one training after the other in one process; start it without torchrun")
     if options.resume_evolve:
         folder = find_search(options)

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from utils.device import OutOfMemory, computes_bf16, free_memory, full_precision, select_device
+from utils.distributed import World
 from utils.errors import UserError
 
 
@@ -40,3 +41,18 @@ def test_full_precision_is_left_as_it_was_found():
         assert (convolutions.allow_tf32, products.allow_tf32) == (False, False)
         raise OutOfMemory
     assert (convolutions.allow_tf32, products.allow_tf32) == before == (True, False)
+
+
+@pytest.mark.parametrize("told", ["two", "-1", "²", "1.5", "", "9" * 4000])
+def test_what_torchrun_would_not_tell_is_one_line(told, monkeypatch):
+    for variable in ("WORLD_SIZE", "RANK", "LOCAL_RANK"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("WORLD_SIZE", told)
+    with pytest.raises(UserError, match="WORLD_SIZE in the environment"):
+        World.join(torch.device("cpu"))
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UserError, match="RANK in the environment: missing"):
+        World.join(torch.device("cpu"))
+    monkeypatch.setenv("LOCAL_RANK", told)
+    with pytest.raises(UserError, match="LOCAL_RANK in the environment"):
+        select_device("")

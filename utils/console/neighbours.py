@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 import torch
 
-from utils.device import usable_cores
+from utils.device import told_number, usable_cores
 
 # Of two looks: seconds between them; how many cores' worth of waiting for one, and of work done by others on them, shows that
 # others want them; and how little of it, for how many looks, that they no longer do
@@ -139,7 +139,7 @@ def make_way(device: torch.device) -> None:
     """Watch from now on. Nothing is done without need or use: on a GPU, on other systems than Linux, with one thread or fewer
     than there are cores, and of one training in several processes, which must not wait for each other's turns."""
     on_linux = sys.platform.startswith("linux") and Path("/proc/self/schedstat").exists()
-    single = int(os.environ.get("WORLD_SIZE", 1)) == 1
+    single = told_number("WORLD_SIZE", 1) <= 1
     useful = device.type == "cpu" and on_linux and single and torch.get_num_threads() >= max(usable_cores(), 2)
     if useful and not _NEIGHBOURS:
         # some systems, such as Android, tell nobody who else computes

@@ -1,16 +1,19 @@
-"""Reading the next image, and writing the last one, while a detector looks at the one between them.
+"""Reading the next image, and writing the last one, while a detector looks at the one between them; at several of a video.
 
-OpenCV reads, draws and encodes without Python's lock, so that a thread each is enough.
+OpenCV reads, draws and encodes without Python's lock, and PyTorch computes so, too: a thread each is enough.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from contextlib import closing
+from typing import Any, TypeVar
 
 from utils.sources.frame import Frame
 
 # Bytes of an image above which nothing else is kept beside it: a picture may have a gigabyte.
 LARGE = 64 << 20
+Seen = TypeVar("Seen")
 
 
 def read_ahead(frames: Iterator[Frame]) -> Iterator[Frame]:
@@ -33,6 +36,45 @@ def read_ahead(frames: Iterator[Frame]) -> Iterator[Frame]:
             # a video is closed by the generator that reads it, which can't be while it reads
             coming.exception()
             frames.close()
+
+
+def look_abreast(
+    frames: Iterator[Frame],
+    alone: Callable[[Frame], Seen],
+    together: Callable[[Frame], Seen],
+    at_once: int,
+    begin: Callable[[], None] | None = None,
+) -> Iterator[tuple[Frame, Seen]]:
+    """Each frame and what is seen in it, in the order of ``frames``: ``together`` in so many threads ``at_once`` for the
+    frames of a video, from its second on, and ``alone`` in this thread for whatever else there is, and for what is LARGE.
+
+    Each of the threads calls ``begin`` first. What a call raises is raised in its place.
+    """
+    coming: deque[tuple[Frame, Future]] = deque()
+    path = None
+    threads = ThreadPoolExecutor(at_once, "looker", begin)
+    try:
+        with closing(frames):
+            for frame in frames:
+                video = frame.number > 0 and not frame.live and not is_large(frame)
+                follows = at_once > 1 and video and frame.path == path
+                path = frame.path
+                if follows:
+                    coming.append((frame, threads.submit(together, frame)))
+                # one more than there are threads, so that none of them waits for what is done with the oldest
+                while coming and (not follows or len(coming) > at_once):
+                    yield _first_of(coming)
+                if not follows:
+                    yield frame, alone(frame)
+            while coming:
+                yield _first_of(coming)
+    finally:
+        threads.shutdown(cancel_futures=True)
+
+
+def _first_of(coming: deque[tuple[Frame, Future]]) -> tuple[Frame, Any]:
+    frame, seen = coming.popleft()
+    return frame, seen.result()
 
 
 def is_large(frame: Frame | None) -> bool:

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import threading
 from pathlib import Path
 
 import cv2
@@ -104,6 +105,41 @@ def test_video_keeps_frame_rate_length_and_size(weights, video, tmp_path):
         frames.append(frame)
     assert len(frames) == 10 and frames[0].shape == (64, 96, 3)
     assert sorted(p.name for p in (folder / "labels").iterdir()) == sorted(f"clip_{i}.txt" for i in range(1, 11))
+
+
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_frames_of_a_video_looked_at_at_once_have_the_boxes_of_each_alone(
+    weights, video, tmp_path, two_threads, monkeypatch
+):
+    threads = set()
+    look = Predictor.look
+
+    def noted(self, image):
+        threads.add((threading.current_thread().name[:6], torch.get_num_threads()))
+        return look(self, image)
+
+    monkeypatch.setattr(Predictor, "look", noted)
+    folder = detect.run(**options(weights, video, tmp_path, save_csv=True, conf_thres=0.1))
+    # the threads of the CPU are shared out, and given back
+    assert threads == {("MainTh", 2), ("looker", 1)} and torch.get_num_threads() == 2
+    with open(folder / "predictions.csv", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    capture = cv2.VideoCapture(str(video))
+    predictor = Predictor(str(weights), (96, 96), "cpu", Thresholds(conf_thres=0.1))
+    for number in range(1, 11):
+        found = predictor(cv2.cvtColor(capture.read()[1], cv2.COLOR_BGR2RGB))
+        own = [row for row in rows if int(row["Frame"]) == number]
+        assert len(own) == len(found) > 0
+        corners = [[float(row[k]) for k in ("x1", "y1", "x2", "y2")] for row in own]
+        # the table has one decimal
+        np.testing.assert_allclose(corners, found[:, :4], atol=0.051)
 
 
 def test_a_folder_may_hold_pictures_and_videos(weights, images, video, tmp_path):

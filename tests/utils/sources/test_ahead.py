@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from utils.sources import ahead
-from utils.sources.ahead import Behind, read_ahead
+from utils.sources.ahead import Behind, look_abreast, read_ahead
 from utils.sources.frame import Frame
 
 # far more than any of these steps takes, on whatever machine
@@ -65,6 +65,67 @@ def test_a_reader_that_is_left_is_closed():
     for _ in read_ahead(endless()):
         break
     assert closed == [True]
+
+
+def clip(count, name="clip.mp4", side=4, **more):
+    """The frames of a video, as an iterator that can be closed."""
+    yield from (Frame(Path(name), np.full((side, side, 3), i, np.uint8), i, **more) for i in range(1, count + 1))
+
+
+def test_frames_of_a_video_are_looked_at_at_once_and_given_in_order():
+    # the second frame is done only once the third is being looked at
+    third = threading.Event()
+    threads = {}
+
+    def look(frame):
+        threads[frame.number] = threading.current_thread()
+        if frame.number == 3:
+            third.set()
+        assert frame.number != 2 or third.wait(PATIENCE)
+        return frame.number * 10
+
+    assert [(f.number, seen) for f, seen in look_abreast(clip(6), look, look, 2)] == [(n, 10 * n) for n in range(1, 7)]
+    # the first one shows the model the size of all others, alone
+    assert threads[1] is threading.current_thread()
+    assert threading.current_thread() not in [threads[n] for n in range(2, 7)]
+
+
+@pytest.mark.parametrize("kind", ["pictures", "live", "large", "one at a time"])
+def test_all_else_is_looked_at_alone(kind, monkeypatch):
+    monkeypatch.setattr(ahead, "LARGE", 10 if kind == "large" else 1000)
+    given = frames(5, [threading.Event() for _ in range(5)]) if kind == "pictures" else clip(5, live=kind == "live")
+    at_once = 1 if kind == "one at a time" else 3
+    own = threading.current_thread()
+
+    def alone(frame):
+        assert threading.current_thread() is own
+        return int(frame.image[0, 0, 0])
+
+    first = 0 if kind == "pictures" else 1
+    assert [seen for _, seen in look_abreast(given, alone, None, at_once)] == list(range(first, 5 + first))
+
+
+def test_a_video_that_follows_another_begins_alone_and_behind_it():
+    def both():
+        yield from clip(4, "a.mp4")
+        yield from clip(3, "b.mp4")
+
+    found = list(look_abreast(both(), lambda frame: "alone", lambda frame: "together", 3))
+    assert [frame.path.name for frame, _ in found] == ["a.mp4"] * 4 + ["b.mp4"] * 3
+    assert [seen for _, seen in found] == ["alone", *["together"] * 3, "alone", *["together"] * 2]
+
+
+def test_an_error_comes_in_the_place_of_its_frame_and_ends_what_is_left():
+    def look(frame):
+        if frame.number == 3:
+            raise OSError("damaged")
+        return frame.number
+
+    seen = []
+    with pytest.raises(OSError, match="damaged"):
+        seen.extend(number for _, number in look_abreast(clip(100), look, look, 2))
+    assert seen == [1, 2]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("looker")]
 
 
 def test_calls_are_made_in_order_one_behind():
