@@ -2,14 +2,16 @@
 
     measure_apart(inference, ...)    what the function returns, called in a new process
 
-A process is asked for the most that it ever held. What importing PyTorch takes is taken off.
+A process is asked for the most that it ever held. What importing libraries takes is taken off, those of networks by name
+included: importing torchvision's holds more memory than a small detector.
 """
 
 import multiprocessing
 import os
 import statistics
 from collections.abc import Callable
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
+from importlib import import_module
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ from utils.errors import UserError, one_line, shown
 WARM_UP, STEPS = 2, 5
 # boxes of an image of noise
 BOXES = 16
+LIBRARIES = ("torchvision.models", "timm")
 
 
 def measure_apart(function: Callable[..., Any], *given: Any) -> Any:
@@ -92,6 +95,7 @@ def inference(weights: str, imgsz: int, device: str | int, plugins: list[str], t
     """10⁶ bytes for one image through the model."""
     load_plugins(plugins)
     device = select_device(device)
+    import_libraries()
     before = most_held(device)
     model = load_detector(weights, device, trust=trust)
     height, width = model.fixed_size or (imgsz, imgsz)
@@ -101,9 +105,17 @@ def inference(weights: str, imgsz: int, device: str | int, plugins: list[str], t
     return megabytes_since(before, device)
 
 
+def import_libraries() -> None:
+    """Import LIBRARIES as far as they are installed, whether or not a candidate needs them."""
+    for name in LIBRARIES:
+        with suppress(ImportError):
+            import_module(name)
+
+
 def training(options: TrainOptions) -> tuple[float | None, float]:
     """(10⁶ bytes, images a second) of steps upon batches of noise: forward, loss, backward, update."""
     device = select_device(options.device)
+    import_libraries()
     before = most_held(device)
     run = set_up(options, keep_records=False)
     learner, batch, size = run.learner, run.options.batch_size, run.data.imgsz
