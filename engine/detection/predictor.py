@@ -6,7 +6,7 @@ predict(options)           detect.py
     Writer                 detections → drawn pictures, videos, text, crops, CSV, JSON
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -81,12 +81,30 @@ class Predictor:
         found, _ = pipeline.detect(batch)
         return Look(found[0], tuple(batch.images.shape[2:]), pipeline.clock.seconds)
 
-    @property
     def at_once(self) -> int:
         """How many images it had better look at at once: on a CPU its threads then need not wait for each other. 1 on a GPU,
-        and for exported files, whose libraries have threads of their own."""
-        layers = self.device.type == "cpu" and isinstance(self.model, torch.nn.Module)
-        return min(torch.get_num_threads(), MOST_AT_ONCE) if layers else 1
+        for exported files, whose libraries have threads of their own, and for layers that keep something while they compute,
+        which would mix up the images."""
+        threads = torch.get_num_threads() if self.device.type == "cpu" else 1
+        if threads == 1 or not isinstance(self.model, torch.nn.Module):
+            return 1
+        blank = np.zeros((*self.imgsz, 3), np.uint8)
+        return min(threads, MOST_AT_ONCE) if unchanged_by(lambda: self.look(blank), self.model) else 1
+
+
+def unchanged_by(call: Callable[[], object], model: torch.nn.Module) -> bool:
+    """Whether ``call`` leaves all attributes of the layers of ``model`` what they were."""
+
+    def attributes() -> list[dict]:
+        return [found for layer in model.modules() for found in (dict(vars(layer)), dict(layer._buffers))]
+
+    before = attributes()
+    call()
+    after = attributes()
+    return len(before) == len(after) and all(
+        old.keys() == new.keys() and all(new[name] is value for name, value in old.items())
+        for old, new in zip(before, after, strict=True)
+    )
 
 
 class Look(NamedTuple):
@@ -121,7 +139,7 @@ def predict(options: DetectOptions) -> Path:
     print(f"{' '.join(map(str, weights))} on {describe_device(predictor.device)}, {sources.size}")
     folder = new_run_folder(options.project, options.name, options.exist_ok)
     count, seconds = 0, np.zeros(3)
-    at_once = 1 if feature_maps or explainer else predictor.at_once
+    at_once = predictor.at_once() if sources.has_video and not (feature_maps or explainer) else 1
     with Writer(folder, predictor.names, options) as writer, Behind() as behind:
         try:
             for frame, look in looks(sources, predictor, at_once):

@@ -53,6 +53,10 @@ class Sources:
         count, word = (len(self.streams.streams), "stream") if self.streams else (len(self.files), "file")
         return f"{count} {word}{'s' if count != 1 else ''}"
 
+    @property
+    def has_video(self) -> bool:
+        return any(is_video(file) and not is_image(file) for file in self.files)
+
     def __iter__(self) -> Iterator[Frame]:
         if self.streams:
             yield from self.streams

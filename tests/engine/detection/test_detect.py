@@ -142,6 +142,13 @@ def test_frames_of_a_video_looked_at_at_once_have_the_boxes_of_each_alone(
         np.testing.assert_allclose(corners, found[:, :4], atol=0.051)
 
 
+def test_layers_that_keep_something_get_one_frame_at_a_time(weights, two_threads):
+    predictor = Predictor(str(weights), (96, 96), "cpu")
+    assert predictor.at_once() == 2
+    predictor.model.model[0].register_forward_hook(lambda layer, given, maps: setattr(layer, "maps", maps))
+    assert predictor.at_once() == 1
+
+
 def test_a_folder_may_hold_pictures_and_videos(weights, images, video, tmp_path):
     video.rename(images / "clip.mp4")
     folder = detect.run(**options(weights, images, tmp_path))
