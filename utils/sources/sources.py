@@ -55,7 +55,7 @@ class Sources:
 
     @property
     def has_video(self) -> bool:
-        return any(is_video(file) and not is_image(file) for file in self.files)
+        return any(map(_is_read_as_video, self.files))
 
     def __iter__(self) -> Iterator[Frame]:
         if self.streams:
@@ -70,7 +70,7 @@ class Sources:
         """The frames of all files, and of what can't be read the file, the reason, and what becomes of it."""
         for i, file in enumerate(self.files, 1):
             place = f"{i}/{len(self.files)}"
-            if is_video(file) and not is_image(file):
+            if _is_read_as_video(file):
                 yield from self._video(Path(file), place)
                 continue
             try:
@@ -156,6 +156,10 @@ def live_sources(source: str) -> list[str]:
             f"{source} line {number}: {display_name(line)!r} is no stream, but other lines are; split the list"
         )
     return [line for _, line in live]
+
+
+def _is_read_as_video(file: str) -> bool:
+    return is_video(file) and not is_image(file)
 
 
 def _files(source: str) -> list[str]:
