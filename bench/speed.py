@@ -31,6 +31,8 @@ from utils.data.images import letterbox, read_image, stack_images, to_float
 from utils.paths import ROOT
 
 CPU = torch.device("cpu")
+# of a training in a row: the first batches of each but the first are loaded at the end of the one before
+EPOCHS = 3
 
 
 @dataclass(frozen=True)
@@ -133,14 +135,15 @@ def two_of(images: list[Path], folder: Path) -> Path:
 
 
 def training(cfg: str, data: str, imgsz: int, folder: Path, rounds: int, cache: str = "ram") -> list[Row]:
-    """Images a second of an epoch as train.py runs it, beside forward, loss, backward and update of the same batches."""
+    """An image's share of some epochs in a row as train.py runs them, beside forward, loss, backward and update of the same
+    batches."""
     options = TrainOptions.of(
         {
             "cfg": cfg,
             "data": data,
             "imgsz": imgsz,
             "batch_size": 16,
-            "epochs": rounds + 2,
+            "epochs": (rounds + 1) * EPOCHS + 1,
             "cache": cache,
             "device": "cpu",
             "noval": True,
@@ -153,17 +156,21 @@ def training(cfg: str, data: str, imgsz: int, folder: Path, rounds: int, cache: 
     learner, count = trainer.learner, len(trainer.data.train)
     batches = []
 
-    def ours() -> float:
-        took = seconds(trainer.train_epoch)
+    def epoch() -> None:
+        trainer.train_epoch()
         trainer.state.epoch_done()
-        return took / count
+
+    def ours() -> float:
+        return seconds(lambda: [epoch() for _ in range(EPOCHS)]) / count / EPOCHS
 
     def floor() -> float:
+        # until the first batches of the next epoch are loaded
+        time.sleep(2)
         if not batches:
             trainer.data.train_loader.batch_sampler.set_epoch(0)
             batches.extend((to_float(b.images, CPU), b.targets) for b in trainer.data.train_loader)
         learner.model.train()
-        return seconds(lambda: [bare_step(learner, *batch) for batch in batches]) / count
+        return seconds(lambda: [bare_step(learner, *batch) for _ in range(EPOCHS) for batch in batches]) / count / EPOCHS
 
     found = in_turns({"ours": ours, "floor": floor}, rounds)
     words = f"{Path(cfg).stem}, {imgsz} px, batch 16, {'images kept in memory' if cache else 'images read anew'}"

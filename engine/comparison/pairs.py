@@ -1,6 +1,7 @@
 """What the runs of candidates tell of their accuracy, and of the differences between them: 95 % intervals, and verdicts.
 
     Sample            of one candidate: its figure for each seed, and the same on resamples of the images
+    lend              to each what the others tell of how much seeds differ
     estimate          its mean over seeds, with an interval over images and seeds
     compare_pairs     all pairs, their p-values corrected by Holm
 
@@ -10,12 +11,16 @@ in the variance s² between the seeds, as s² / S. That variance holds the part,
 in its own way; the resamples have it already, and it is taken out once. Three seeds tell little of s², many images tell much:
 a difference is held against Student's t with the degrees of freedom of either, weighted by their shares of the variance (as
 Cochran and Cox do with two samples, Experimental Designs, 1957, section 4.14).
+
+Seeds of other candidates, trained alike, tell something of s² as well: their variance counts like that of LENT more seeds (a
+moderated t, Smyth, Statistical Applications in Genetics and Molecular Biology 3, 2004, article 3, where it is estimated how many
+they stand for; of few candidates that can't be told).
 """
 
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -29,6 +34,10 @@ ALPHA = 0.05
 # whole no better. With this number intervals hold the truth in 95 to 98 cases of 100 whatever causes the differences, be it
 # images, seeds, or the way of each training with each image (bench/comparison/false_winners.py)
 TAKEN = 0.6
+# How many degrees of freedom the others' variance between seeds counts for, half of theirs at most. By so many winners among equals
+# stay rare also where candidates differ in their spread, and of eight with three seeds each nearly all is shown that would be
+# if all were known to spread alike
+LENT = 4
 # a difference that would be worth knowing, half a point of mAP; and how surely more seeds should show it
 WORTH, POWER = 0.005, 0.8
 MOST_MORE = 1000
@@ -38,22 +47,36 @@ MOST_MORE = 1000
 class Sample:
     """A candidate's ``figures`` [S], one for each seed, and the same on R resamples of the images, ``resampled`` [S, R], which
     are the same resamples for all candidates. ``factor``: what a sum of squares over the resamples is multiplied by to become
-    a variance: 1 / (R - 1) for a bootstrap, (R - 1) / R for a jackknife. ``draws``: how many images or groups of them."""
+    a variance: 1 / (R - 1) for a bootstrap, (R - 1) / R for a jackknife. ``draws``: how many images or groups of them.
+    ``others``: the variance between seeds of the other candidates, known by ``others_df`` degrees of freedom."""
 
     name: str
     figures: np.ndarray
     resampled: np.ndarray
     factor: float
     draws: int
+    others: float = 0.0
+    others_df: int = 0
 
     @property
     def seeds(self) -> int:
         return len(self.figures)
 
     @property
-    def between(self) -> float:
-        """The variance of the figure between seeds, s²."""
+    def own(self) -> float:
+        """The variance of the figure between its own seeds."""
         return float(self.figures.var(ddof=1)) if self.seeds > 1 else math.nan
+
+    @property
+    def lent(self) -> float:
+        """How many degrees of freedom the others lend."""
+        return min(LENT, self.others_df / 2)
+
+    @property
+    def between(self) -> float:
+        """The variance of the figure between seeds, s²: its own, and what the others lend."""
+        own_df = self.seeds - 1
+        return (own_df * self.own + self.lent * self.others) / (own_df + self.lent) if own_df else math.nan
 
     @property
     def shared(self) -> float:
@@ -88,6 +111,17 @@ class Spread:
         return self.share * two_sided(t, self.seeds_df) + (1 - self.share) * two_sided(t, self.images_df)
 
 
+def lend(samples: Sequence[Sample]) -> list[Sample]:
+    """The samples, each with the variance between seeds of all others."""
+    found = []
+    for sample in samples:
+        several = [s for s in samples if s is not sample and s.seeds > 1]
+        df = sum(s.seeds - 1 for s in several)
+        others = sum((s.seeds - 1) * s.own for s in several) / df if df else 0.0
+        found.append(replace(sample, others=others, others_df=df))
+    return found
+
+
 def estimate(sample: Sample) -> Estimate:
     """The mean over the seeds; of one seed alone, without an interval: nothing is known of how others would do."""
     mean = float(sample.figures.mean())
@@ -112,18 +146,22 @@ def spread_of(resampled: np.ndarray, samples: Sequence[Sample], seeds: int | Non
     variance = images + left
     if not variance:
         return Spread(0.0, 0.0, 1, 1)
+    known = [n - 1 + s.lent for s, n in zip(samples, counts, strict=True)]
+    # two that borrow from the same others know no more than all seeds do
+    rest = max(0, samples[0].others_df - sum(s.seeds - 1 for s in samples[1:]))
+    whole = _degrees(parts, known, sum(counts) - len(counts) + rest)
     # what is left of s² is known less well than the whole
-    degrees = max(min(counts) - 1, _degrees(parts, counts) * left / sum(parts)) if left else min(counts) - 1
+    degrees = max(min(known), whole * left / sum(parts)) if left else min(known)
     share = min(1.0, max(0.0, sum(parts) - TAKEN * twice) / variance)
     return Spread(variance, share, degrees, max(samples[0].draws - 1, 1))
 
 
-def _degrees(parts: Sequence[float], counts: Sequence[int]) -> float:
-    """The degrees of freedom of a sum of variances of means of so many figures each (Welch, Biometrika 34, 1947), which lie
-    between those of one and those of all."""
-    least, most = min(counts) - 1, sum(n - 1 for n in counts)
-    weights = sum(part**2 / (n + 1) for part, n in zip(parts, counts, strict=True))
-    return min(max(sum(parts) ** 2 / weights - 2, least), most) if weights else least
+def _degrees(parts: Sequence[float], known: Sequence[float], most: float) -> float:
+    """The degrees of freedom of a sum of variances that are ``known`` by so many each (Welch, Biometrika 34, 1947), which lie
+    between those of one and those of all, ``most`` at most."""
+    least, most = min(known), min(sum(known), most)
+    weights = sum(part**2 / (df + 2) for part, df in zip(parts, known, strict=True))
+    return max(min(sum(parts) ** 2 / weights - 2, most), least) if weights else least
 
 
 def _spread(values: np.ndarray, factor: float) -> float:
@@ -133,7 +171,7 @@ def _spread(values: np.ndarray, factor: float) -> float:
 def compare_pairs(samples: Sequence[Sample], metric: str) -> list[Pair]:
     """All pairs, the better of each first by its mean. Their p-values are corrected for all of them: which one is the best is
     seen in the same figures, so that a correction for its own pairs alone would find winners where there are none."""
-    ordered = sorted(samples, key=lambda s: -s.figures.mean())
+    ordered = sorted(lend(samples), key=lambda s: -s.figures.mean())
     couples = list(itertools.combinations(ordered, 2))
     pairs = [_pair(first, second, metric, len(couples)) for first, second in couples]
     corrected = holm([p.p for p in pairs if p.p is not None])

@@ -26,7 +26,7 @@ import torch
 from engine.comparison.accuracy import AREAS, Accuracy, Found, errors_of, sample_of
 from engine.comparison.measures import Contender, key_of, machine_of, measure
 from engine.comparison.options import CompareOptions
-from engine.comparison.pairs import compare_pairs, estimate
+from engine.comparison.pairs import compare_pairs, estimate, lend
 from engine.comparison.pick import on_front, pick
 from engine.comparison.plan import Entrant, Plan, check_settings, make_plan
 from engine.comparison.record import (
@@ -354,20 +354,24 @@ class Study:
 
     def conclude(self) -> None:
         """What the runs tell of the candidates, and which to take."""
-        metric, samples = self.options.metric, []
-        for name, founds in self.founds.items():
-            known = {}
-            for figure in METRICS:
-                # those by area take an evaluation for each resample: unless they are asked for, a mean
-                if figure in AREAS and figure != metric:
+        metric = self.options.metric
+        known: dict[str, dict[str, Estimate]] = {name: {} for name in self.founds}
+        for figure in METRICS:
+            # those by area take an evaluation for each resample: unless they are asked for, a mean
+            if figure in AREAS and figure != metric:
+                for name, founds in self.founds.items():
                     figures = [found.figure(figure) for found in founds]
                     if figures and None not in figures:
-                        known[figure] = Estimate(statistics.mean(figures))
-                elif sample := sample_of(name, founds, figure):
-                    known[figure] = estimate(sample)
-                    samples += [sample] if figure == metric else []
-            self.update(name, accuracy=known, errors=errors_of(founds))
-        self.comparison = replace(self.comparison, pairs=tuple(compare_pairs(samples, metric)))
+                        known[name][figure] = Estimate(statistics.mean(figures))
+                continue
+            drawn = (sample_of(name, founds, figure) for name, founds in self.founds.items())
+            samples = lend([sample for sample in drawn if sample])
+            for sample in samples:
+                known[sample.name][figure] = estimate(sample)
+            if figure == metric:
+                self.comparison = replace(self.comparison, pairs=tuple(compare_pairs(samples, metric)))
+        for name, founds in self.founds.items():
+            self.update(name, accuracy=known[name], errors=errors_of(founds))
         for name, front in on_front(self.comparison).items():
             self.update(name, on_front=front)
         limits = {

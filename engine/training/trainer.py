@@ -10,7 +10,7 @@ Several processes started by torchrun do the same in step (utils/distributed.py)
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from copy import deepcopy
 from datetime import datetime
@@ -60,6 +60,8 @@ class Trainer:
         self.stages, self.drops = run.stages, run.drops
         # of the whole run, and the stage of --progressive whose batches the data has now
         self.full_loader, self.stage = run.data.train_loader, None
+        # the batches of an epoch that loading processes have begun on, and its number
+        self.begun: tuple[int, Iterator[Batch]] | None = None
         self.stop = StopSignal(patient=self.world.size > 1)
         # whether the first batch is behind us, at which --compile makes its code
         self.compiled = False
@@ -133,6 +135,7 @@ class Trainer:
         learner.parallel.train()
         with compile_errors():
             self.learn_from(bar)
+        self.begin_loading()
 
     def learn_from(self, bar: tqdm) -> None:
         """The steps of an epoch, or of what is left of it."""
@@ -194,7 +197,20 @@ class Trainer:
             print(f"close_mosaic: from epoch {state.epoch} on without mosaics, mixup and copy-paste")
         losses = "box_loss obj_loss cls_loss distill".split()[: len(state.mean_losses)]
         print("".join(f"{word:>11}" for word in ["Epoch", "GPU_mem", *losses, "Instances", "Size"]))
-        return track(loader, hidden=not self.world.is_first, total=len(loader), initial=state.batches_done)
+        begun, self.begun = self.begun, None
+        here = begun and begun[0] == state.epoch and not state.batches_done
+        batches = begun[1] if here else loader
+        return track(batches, hidden=not self.world.is_first, total=len(loader), initial=state.batches_done)
+
+    def begin_loading(self) -> None:
+        """Have the first batches of the next epoch loaded while this one is validated, by processes that else had nothing to
+        do; not where the images are drawn by what comes of the validation."""
+        loader, epoch = self.data.train_loader, self.state.epoch + 1
+        another_stage = len(self.stages) > 1 and stage_at(self.stages, epoch) is not self.stage
+        if not loader.num_workers or epoch >= self.options.epochs or another_stage or self.options.image_weights:
+            return
+        loader.batch_sampler.set_epoch(epoch)
+        self.begun = epoch, iter(loader)
 
     def guarded(self, stage: Callable[[], T]) -> T:
         """Run a stage of an epoch; what goes wrong around it becomes one line that says how to go on.

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from engine.comparison import pairs
-from engine.comparison.pairs import WORTH, Sample, compare_pairs, estimate, holm, seeds_more, spread_of
+from engine.comparison.pairs import LENT, WORTH, Sample, compare_pairs, estimate, holm, lend, seeds_more, spread_of
 from engine.comparison.record import FIRST, NO_DIFFERENCE, TOO_FEW
 from engine.evaluation.bootstrap import draw_images
 
@@ -74,6 +74,43 @@ def test_a_run_against_itself_differs_by_nothing():
     fixed = [Sample(name, np.full(3, 0.5), np.full((3, 9), 0.5), 1 / 8, 9) for name in "ab"]
     (pair,) = compare_pairs(fixed, "map50")
     assert (pair.low, pair.high, pair.p, pair.verdict) == (0, 0, 1, NO_DIFFERENCE)
+
+
+def test_others_lend_what_they_tell_of_seeds():
+    """A variance between seeds is its own and that of the others, as that of LENT seeds, or of half as many as those know."""
+    spreads = (0.1, 0.2, 0.3, 0.4)
+    two = [sample(str(i), np.outer((1, 2, 3), np.full(IMAGES, s))) for i, s in enumerate(spreads)]
+    single = sample("single", np.full((1, IMAGES), 0.5))
+    first, second, *_, last = lend([*two, single])
+    assert [s.own for s in two] == pytest.approx([s**2 for s in spreads])
+    assert first.others_df == 6 and first.lent == 3
+    assert first.between == pytest.approx((2 * 0.01 + 3 * (0.04 + 0.09 + 0.16) / 3) / 5)
+    assert second.between == pytest.approx((2 * 0.04 + 3 * (0.01 + 0.09 + 0.16) / 3) / 5)
+    assert last.others_df == 8 and estimate(last).low is None
+    assert lend(lend(two) * 2)[0].lent == LENT == 4
+    # of two candidates with three seeds each the one lends a degree of freedom
+    assert [s.lent for s in lend(two[:2])] == [1, 1]
+    # the two that are compared know no more than all seeds: 3 × 2 degrees of freedom
+    for most, samples in ((6, lend(two[:3])), (8, lend(two)), (4, two)):
+        first = samples[0]
+        alike = [Sample(str(i), first.figures, first.resampled * 0, 1, 9, first.others, first.others_df) for i in range(2)]
+        assert spread_of(alike[0].resampled.mean(0), alike).seeds_df == pytest.approx(most)
+
+
+def test_a_difference_of_many_candidates_is_shown_by_three_seeds():
+    """Of eight whose seeds spread alike one is ten standard deviations behind: found by what all seeds tell of the spread
+    in nearly all studies, by those of the two alone in few."""
+    rng, found, alone = np.random.default_rng(6), 0, 0
+    for _ in range(10):
+        values = [rng.normal(0, 0.1, (3, 1)) + np.full((3, IMAGES), -1.0 * (i == 0)) for i in range(8)]
+        samples = [sample(str(i), v + rng.normal(0, 1e-3, (3, IMAGES))) for i, v in enumerate(values)]
+        shown = {(p.first, p.second): p.verdict for p in compare_pairs(samples, "map50")}
+        found += sum(verdict == FIRST for (_, second), verdict in shown.items() if second == "0")
+        gained = [s.resampled.mean(0) - samples[0].resampled.mean(0) for s in samples[1:]]
+        differ = [float(s.figures.mean() - samples[0].figures.mean()) for s in samples[1:]]
+        raw = [spread_of(g, (samples[0], s)).p(d) for g, s, d in zip(gained, samples[1:], differ, strict=True)]
+        alone += sum(p * 28 <= 0.05 for p in raw)
+    assert found >= 60 and alone <= 50
 
 
 def test_paired_images_count_less_than_others():

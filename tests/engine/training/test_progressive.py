@@ -180,3 +180,13 @@ def test_a_resumed_run_keeps_its_recipe(flags):
     assert resumed.learner.ema.tau == trainer.learner.ema.tau
     with pytest.raises(UserError, match="--recipe fast: .*is of the recipe small, and a resumed run keeps its own"):
         set_up(TrainOptions.of({"resume": last, "device": "cpu", "recipe": "fast"}))
+
+
+def test_what_another_stage_loads_is_not_begun_on_before_it(flags):
+    trainer = of(flags, epochs=6, workers=2)
+    begun = []
+    for _ in range(3):
+        trainer.train_epoch()
+        begun.append(trainer.begun and trainer.begun[0])
+        trainer.state.epoch_done()
+    assert begun == [1, None, 3]
