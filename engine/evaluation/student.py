@@ -3,7 +3,8 @@
 import math
 from collections.abc import Callable
 
-STEPS = 200
+STEPS = 500
+EXACT = 1e-15
 
 
 def two_sided(t: float, df: float) -> float:
@@ -38,13 +39,18 @@ def _incomplete_beta(a: float, b: float, x: float) -> float:
 
 
 def _fraction(a: float, b: float, x: float) -> float:
-    """The continued fraction 1 + d₁ / (1 + d₂ / (1 + …)) of DLMF 8.17.22, evaluated from its end."""
-    value = 1.0
-    for n in range(STEPS, 0, -1):
+    """The continued fraction 1 + d₁ / (1 + d₂ / (1 + …)) of DLMF 8.17.22, by Lentz's method as far as a float tells."""
+    value = above = 1.0
+    below = 0.0
+    for n in range(1, STEPS + 1):
         m = n // 2
         if n % 2:
             d = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))
         else:
             d = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
-        value = 1 + d / value
+        below = 1 / (1 + d * below)
+        above = 1 + d / above
+        value *= above * below
+        if abs(above * below - 1) < EXACT:
+            break
     return value
