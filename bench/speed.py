@@ -170,7 +170,9 @@ def training(cfg: str, data: str, imgsz: int, folder: Path, rounds: int, cache: 
             trainer.data.train_loader.batch_sampler.set_epoch(0)
             batches.extend((to_float(b.images, CPU), b.targets) for b in trainer.data.train_loader)
         learner.model.train()
-        return seconds(lambda: [bare_step(learner, *batch) for _ in range(EPOCHS) for batch in batches]) / count / EPOCHS
+        return (
+            seconds(lambda: [bare_step(learner, *batch) for _ in range(EPOCHS) for batch in batches]) / count / EPOCHS
+        )
 
     found = in_turns({"ours": ours, "floor": floor}, rounds)
     words = f"{Path(cfg).stem}, {imgsz} px, batch 16, {'images kept in memory' if cache else 'images read anew'}"

@@ -2,7 +2,7 @@
 
     python bench/comparison/false_winners.py                           made-up detectors whose seeds differ; some minutes
     python bench/comparison/false_winners.py --candidates 2 8 --seeds 3 --spread 0 0.1 0.3
-    python bench/comparison/false_winners.py --pool runs/*/found/*.npz  random halves of one configuration's runs
+    python bench/comparison/false_winners.py --pool runs/*/found/*.npz  one configuration's runs, dealt out at random
     python bench/comparison/false_winners.py --time 5000               1,000 paired resamples of 5,000 images, 80 classes
 
 Each study draws other images and other seeds. All its candidates are equally good: any winner is a false one, and 0 is the
@@ -70,17 +70,15 @@ def simulate(runs: int, seed: int = 0, **what) -> tuple[float, float]:
     return float(np.mean(list(map(named, found)))), float(np.mean(list(map(held, found))))
 
 
-def halves(files: list[Path], runs: int, seed: int = 0) -> tuple[float, float]:
-    """The same of random halves of a pool of runs."""
+def parts(files: list[Path], candidates: int, runs: int, seed: int = 0) -> tuple[float, float]:
+    """The same of a pool of runs that is dealt out among so many candidates at random."""
     founds = [read_found(file) for file in files]
     rng = np.random.default_rng(seed)
     results = []
     for _ in range(runs):
-        order = rng.permutation(len(founds))
-        parts = order[: len(order) // 2], order[len(order) // 2 :]
-        results.append(
-            compare_pairs([sample_of(str(i), [founds[j] for j in p], METRIC) for i, p in enumerate(parts)], METRIC)
-        )
+        dealt = np.array_split(rng.permutation(len(founds)), candidates)
+        samples = [sample_of(str(i), [founds[j] for j in part], METRIC) for i, part in enumerate(dealt)]
+        results.append(compare_pairs(samples, METRIC))
     return float(np.mean(list(map(named, results)))), float(np.mean(list(map(held, results))))
 
 
@@ -103,7 +101,7 @@ def main() -> None:
     parser.add_argument("--classes", type=int, default=2)
     parser.add_argument("--runs", type=int, default=2000, help="studies of each kind")
     parser.add_argument("--resamples", type=int, default=200)
-    parser.add_argument("--pool", type=Path, nargs="+", metavar="NPZ", help="compare random halves of these runs")
+    parser.add_argument("--pool", type=Path, nargs="+", metavar="NPZ", help="deal these runs out among the candidates")
     parser.add_argument("--time", type=int, metavar="IMAGES", help="only measure the time for a set of so many images")
     given = parser.parse_args()
     if given.time:
@@ -112,8 +110,12 @@ def main() -> None:
         )
         return
     if given.pool:
-        winners, holding = halves(given.pool, given.runs)
-        print(f"{given.runs} random halves of {len(given.pool)} runs: named {winners:.1%}, held {holding:.1%}")
+        for candidates in given.candidates:
+            winners, holding = parts(given.pool, candidates, given.runs)
+            print(
+                f"{len(given.pool)} runs dealt out among {candidates} candidates {given.runs} times: "
+                f"named {winners:.1%}, held {holding:.1%}"
+            )
         return
     print(f"{'candidates':>10}{'seeds':>8}{'spread':>8}{'named':>8}{'held':>8}")
     for candidates in given.candidates:

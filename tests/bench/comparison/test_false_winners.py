@@ -1,4 +1,4 @@
-"""bench/comparison/false_winners.py: studies of equals, and halves of a pool of runs that differ in chance alone."""
+"""bench/comparison/false_winners.py: studies of equals, and a pool of runs that differ in chance alone."""
 
 import sys
 
@@ -32,12 +32,17 @@ def test_studies_of_equals(capsys, monkeypatch):
     ]
 
 
-def test_halves_of_a_pool(tmp_path, capsys, monkeypatch):
+def test_parts_of_a_pool(tmp_path, capsys, monkeypatch):
     rng = np.random.default_rng(0)
     files = [kept_run(tmp_path / f"{i}.npz", 0.5 + 0.01 * rng.normal(), rng) for i in range(12)]
-    monkeypatch.setattr(sys, "argv", ["false_winners.py", "--runs", "20", "--pool", *map(str, files)])
+    monkeypatch.setattr(
+        sys, "argv", ["false_winners.py", "--runs", "20", "--candidates", "2", "4", "--pool", *map(str, files)]
+    )
     false_winners.main()
-    assert capsys.readouterr().out.startswith("20 random halves of 12 runs: named 0.0%, held 100.0%")
+    assert capsys.readouterr().out.splitlines() == [
+        "12 runs dealt out among 2 candidates 20 times: named 0.0%, held 100.0%",
+        "12 runs dealt out among 4 candidates 20 times: named 0.0%, held 100.0%",
+    ]
 
 
 def test_the_time_of_a_large_set(capsys, monkeypatch):

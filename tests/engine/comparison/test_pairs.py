@@ -93,7 +93,9 @@ def test_others_lend_what_they_tell_of_seeds():
     # the two that are compared know no more than all seeds: 3 × 2 degrees of freedom
     for most, samples in ((6, lend(two[:3])), (8, lend(two)), (4, two)):
         first = samples[0]
-        alike = [Sample(str(i), first.figures, first.resampled * 0, 1, 9, first.others, first.others_df) for i in range(2)]
+        alike = [
+            Sample(str(i), first.figures, first.resampled * 0, 1, 9, first.others, first.others_df) for i in range(2)
+        ]
         assert spread_of(alike[0].resampled.mean(0), alike).seeds_df == pytest.approx(most)
 
 
