@@ -34,9 +34,9 @@ ALPHA = 0.05
 # whole no better. With this number intervals hold the truth in 95 to 98 cases of 100 whatever causes the differences, be it
 # images, seeds, or the way of each training with each image (bench/comparison/false_winners.py)
 TAKEN = 0.6
-# How many degrees of freedom the others' variance between seeds counts for, half of theirs at most. By so many winners among equals
-# stay rare also where candidates differ in their spread, and of eight with three seeds each nearly all is shown that would be
-# if all were known to spread alike
+# How many degrees of freedom the others' variance between seeds counts for, half of theirs at most. With so many, winners
+# among equals stay rare also where standard deviations differ by a factor of two or so, and of eight candidates with three
+# seeds each nearly all is shown that would be if all were known to spread alike
 LENT = 4
 # a difference that would be worth knowing, half a point of mAP; and how surely more seeds should show it
 WORTH, POWER = 0.005, 0.8
