@@ -13,7 +13,7 @@ import numpy as np
 
 from utils.console.progress import track
 from utils.data.images import MIN_SIDE, ImageError, read_image
-from utils.data.labels import Annotation, Fault, LabelError, label_path, parse_label_text, read_label_text
+from utils.data.labels import Annotation, Fault, LabelError, label_file, label_path, parse_label_text, read_label_text
 from utils.errors import UserError
 from utils.files import replacing
 
@@ -122,7 +122,7 @@ def _check(image: str, nc: int) -> tuple[Annotation | None, list[Fault], str]:
 
 def label_stamps(annotations: list[Annotation]) -> dict[str, tuple[int, int] | None]:
     """Size and time of every label file as it is now; None of one that isn't there."""
-    return {str(path): _stamp(path) for path in (label_path(a.image) for a in annotations)}
+    return {file: _stamp(file) for file in (label_file(a.image) for a in annotations)}
 
 
 def changed_labels(stamps: dict[str, tuple[int, int] | None]) -> list[str]:
@@ -147,7 +147,7 @@ def _cache_key(images: list[str], nc: int) -> str:
     """A digest over what the index depends on: the checks, nc, and path, size and time of each image and label file."""
     digest = hashlib.sha256(repr((CACHE_VERSION, nc)).encode())
     for image in images:
-        digest.update(repr((image, _stamp(image), _stamp(label_path(image)))).encode())
+        digest.update(repr((image, _stamp(image), _stamp(label_file(image)))).encode())
     return digest.hexdigest()
 
 

@@ -3,6 +3,7 @@
 import math
 import os
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -44,12 +45,27 @@ def label_path(image_path: str | Path) -> Path:
     An image under no such folder has its labels beside it; so has one that lies beside its .txt, where the folder of
     labels doesn't exist: the set may stand in a folder that only happens to be called so.
     """
-    path = Path(image_path)
-    folders = list(path.parent.parts)
+    return Path(label_file(image_path))
+
+
+def label_file(image_path: str | Path) -> str:
+    """The same as text, which takes a third of the time: a large set asks for it once an image at every start."""
+    folder, name = os.path.split(image_path)
+    labels, beside = label_folders(folder)
+    file = f"{os.path.splitext(name)[0]}.txt"
+    if not os.path.isdir(labels or ".") and os.path.lexists(other := os.path.join(beside, file)):
+        return other
+    return os.path.join(labels, file)
+
+
+@lru_cache(maxsize=4096)
+def label_folders(folder: str) -> tuple[str, str]:
+    """Where the labels of a folder's images are looked for, and that folder itself; the folder that we are in is ""."""
+    folders = list(Path(folder).parts)
+    beside = os.path.join("", *folders)
     if "images" in folders:
         folders[-1 - folders[::-1].index("images")] = "labels"
-    found, beside = Path(*folders, f"{path.stem}.txt"), path.parent / f"{path.stem}.txt"
-    return beside if not os.path.isdir(found.parent) and os.path.lexists(beside) else found
+    return os.path.join("", *folders), beside
 
 
 class LabelError(Exception):

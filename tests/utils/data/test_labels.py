@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from utils.data.index import index_images, labels_digest
-from utils.data.labels import Fault, label_path, parse_label_text
+from utils.data.labels import Fault, label_file, label_path, parse_label_text
 from utils.errors import UserError
 
 
@@ -58,12 +58,15 @@ def assert_same(a, b):
         ("photos/a.jpg", "photos/a.txt"),
         ("my_images/images.jpg", "my_images/images.txt"),
         ("a.jpg", "a.txt"),
+        ("./set//images/./a.jpg", "set/labels/a.txt"),
+        ("../images/../b/.a.jpg", "../labels/../b/.a.txt"),
         # no image, and a list may hold it
         ("/", "/.txt"),
     ],
 )
 def test_label_path(image, label):
-    assert label_path(image) == Path(label)
+    assert label_path(image) == label_path(Path(image)) == Path(label)
+    assert label_file(image) == label
 
 
 def test_rows_of_boxes():
