@@ -52,7 +52,9 @@ def write_voc_file(root: Path, stem: str, *objects, size=(100, 80), head="") -> 
 def test_real_voc_gives_exactly_the_labels_of_the_yolo_set(tmp_path, capsys):
     source, target = shared("datasets", "bccd-voc"), shared("datasets", "bccd")
     found = convert.run("voc", source, tmp_path / "out", images=str(target / "images"), link=True)
-    assert files(tmp_path / "out" / "labels") == files(target / "labels")
+    ours, theirs = (files(root / "labels") for root in (tmp_path / "out", target))
+    # of trainings on it caches may lie there
+    assert ours == {name: text for name, text in theirs.items() if not name.endswith(".cache")}
     names = {str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out" / "images").rglob("*.jpg")}
     assert names == {str(p.relative_to(target)) for p in (target / "images").rglob("*.jpg")}
     assert kinds(found) == ["degenerate box"] * 2
