@@ -66,11 +66,17 @@ def test_values_of_the_hyp_file_win(tmp_path, capsys):
     assert hyp == read_hyp("hyp.scratch-low.yaml") | {"ema_tau": 0}
     assert read_run_hyp(TrainOptions.of({"recipe": "stock"})) == read_hyp("hyp.scratch-low.yaml")
     read_run_hyp(TrainOptions.of({"recipe": "fast"}))
+    read_run_hyp(TrainOptions.of({"recipe": "small", "hyp": own, "optimizer": "AdamW"}))
+    left = (
+        "; --optimizer AdamW and --hyp data/hyps/hyp.scratch-tiny.yaml go together and are left out, since one is given "
+        "otherwise"
+    )
     assert capsys.readouterr().out.splitlines() == [
-        "recipe small sets nothing: all is given",
-        "recipe small sets ema_tau 0",
+        f"recipe small sets nothing{left}",
+        f"recipe small sets ema_tau 0{left}",
         "recipe fast sets --progressive 4, --amp fastest, --optimizer AdamW, --hyp data/hyps/hyp.scratch-tiny.yaml, "
         "ema_tau 0",
+        "recipe small sets --optimizer AdamW",
     ]
 
 
