@@ -149,8 +149,10 @@ def _contrasting(color: tuple[int, int, int]) -> tuple[int, int, int]:
     return (255, 255, 255) if luminance < 0.30 else (0, 0, 0)
 
 
-def save_image(path: str | Path, image: np.ndarray) -> Path:
+def save_image(path: str | Path, image: np.ndarray, png_level: int | None = None) -> Path:
     """Write an RGB image (uint8 [h, w, 3]) in the format its suffix names; return the path.
+
+    ``png_level`` 0..9: how hard a PNG is compressed, OpenCV's fast way where it is not said.
 
     Raises UserError when the suffix names no image format or the file cannot be written.
     """
@@ -158,7 +160,8 @@ def save_image(path: str | Path, image: np.ndarray) -> Path:
     bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
     try:
         # imencode and write_bytes: cv2.imwrite fails on non-ASCII paths on Windows, and without an exception.
-        encoded, data = cv2.imencode(path.suffix, bgr)
+        flags = [] if png_level is None else [cv2.IMWRITE_PNG_COMPRESSION, png_level]
+        encoded, data = cv2.imencode(path.suffix, bgr, flags)
     except cv2.error:
         encoded = False
     if not encoded:

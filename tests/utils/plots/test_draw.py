@@ -215,6 +215,15 @@ def test_save_image_keeps_rgb_and_takes_non_ascii_paths(tmp_path, suffix):
     assert near(read(path), (200, 30, 60), 4).all()
 
 
+def test_a_png_may_be_smaller_and_has_the_same_pixels(tmp_path):
+    chart = np.full((200, 300, 3), 255, np.uint8)
+    for i in range(0, 190, 7):
+        chart[i, i : i + 60] = 10 * (i % 20), 90, i
+    fast, small = save_image(tmp_path / "fast.png", chart), save_image(tmp_path / "small.png", chart, png_level=6)
+    assert small.stat().st_size < 0.8 * fast.stat().st_size
+    assert (cv2.imread(str(small)) == cv2.imread(str(fast))).all()
+
+
 def test_save_image_says_why_it_cannot_write(tmp_path):
     image = grey(4, 4)
     with pytest.raises(UserError, match=r"a\.xyz: cannot write an image as '\.xyz'"):
