@@ -50,13 +50,13 @@ def recipe_hyp(name: str) -> dict[str, float]:
 def recipe_line(name: str, flags: dict[str, Any], hyp: dict[str, float], said: Collection[str]) -> str:
     """What a recipe sets in a run of ``flags`` and ``hyp``, whose file has ``said`` some of these itself."""
     recipe = RECIPES[name]
-
-    def told(flags: dict[str, Any]) -> list[str]:
-        return [f"--{flag} {v}" for flag, v in flags.items()]
-
     set_by = {flag: v for flag, v in (recipe.flags | recipe.together).items() if flags[flag] == v}
     values = [f"{key} {hyp[key]:g}" for key in recipe.hyp if key not in said]
-    line = f"recipe {name} sets {', '.join([*told(set_by), *values]) or 'nothing'}"
+    line = f"recipe {name} sets {', '.join([*_words(set_by), *values]) or 'nothing'}"
     if recipe.together and not set_by.keys() & recipe.together.keys():
-        line += f"; {' and '.join(told(recipe.together))} go together and are left out, since one is given otherwise"
+        line += f"; {' and '.join(_words(recipe.together))} go together and are left out, since one is given otherwise"
     return line
+
+
+def _words(flags: dict[str, Any]) -> list[str]:
+    return [f"--{flag} {v}" for flag, v in flags.items()]

@@ -165,10 +165,9 @@ class Trainer:
 
     def enter_stage(self) -> None:
         """Where a stage of --progressive begins, or is taken up again: its images, its loss, its stochastic depth."""
-        stage = stage_at(self.stages, self.state.epoch)
-        if len(self.stages) == 1 or stage is self.stage:
+        if not self.changes_stage(self.state.epoch):
             return
-        self.stage = stage
+        self.stage = stage = stage_at(self.stages, self.state.epoch)
         learner, stride = self.learner, int(self.learner.model.stride.max())
         self.data.train_loader = build_stage_loader(
             self.options, self.data, self.full_loader, stage, stride, self.world
@@ -178,6 +177,10 @@ class Trainer:
         learner.loss = build_loss(learner.model, self.hyp, stage.imgsz, self.world, zoom, learner.pupil)
         self.drops.weaken(stage.strength)
         print(stage_line(stage, len(self.stages)))
+
+    def changes_stage(self, epoch: int) -> bool:
+        """Whether an epoch belongs to another stage of --progressive than the one whose batches the data has."""
+        return len(self.stages) > 1 and stage_at(self.stages, epoch) is not self.stage
 
     def step_number(self) -> int:
         """Of the next batch, counted over the run in batches of --batch-size: where a stage of small images has more of them
@@ -206,8 +209,8 @@ class Trainer:
         """Have the first batches of the next epoch loaded while this one is validated, by processes that else had nothing to
         do; not where the images are drawn by what comes of the validation."""
         loader, epoch = self.data.train_loader, self.state.epoch + 1
-        another_stage = len(self.stages) > 1 and stage_at(self.stages, epoch) is not self.stage
-        if not loader.num_workers or epoch >= self.options.epochs or another_stage or self.options.image_weights:
+        over = epoch >= self.options.epochs
+        if not loader.num_workers or over or self.changes_stage(epoch) or self.options.image_weights:
             return
         loader.batch_sampler.set_epoch(epoch)
         self.begun = epoch, iter(loader)

@@ -51,7 +51,7 @@ def label_path(image_path: str | Path) -> Path:
 def label_file(image_path: str | Path) -> str:
     """The same as text, which takes a third of the time: a large set asks for it once an image at every start."""
     folder, name = os.path.split(image_path)
-    labels, beside = label_folders(folder)
+    labels, beside = _label_folders(folder)
     file = f"{os.path.splitext(name)[0]}.txt"
     if not os.path.isdir(labels or ".") and os.path.lexists(other := os.path.join(beside, file)):
         return other
@@ -59,7 +59,7 @@ def label_file(image_path: str | Path) -> str:
 
 
 @lru_cache(maxsize=4096)
-def label_folders(folder: str) -> tuple[str, str]:
+def _label_folders(folder: str) -> tuple[str, str]:
     """Where the labels of a folder's images are looked for, and that folder itself; the folder that we are in is ""."""
     folders = list(Path(folder).parts)
     beside = os.path.join("", *folders)
