@@ -2,6 +2,8 @@
 
     python bench/comparison/recipes.py                    all experiments; runs that are done are not done again
     python bench/comparison/recipes.py --only ablation    some of them
+    python bench/comparison/recipes.py --device 0 --jobs 8
+                                                          on a GPU, eight at once: accuracies alone, no minutes
     python bench/comparison/recipes.py --pages            the pages alone, of the figures that are there
 
 Runs lie in runs/recipes, figures in docs/figures/recipes.json, plots in docs/images; BCCD is where data/bccd.yaml has it.
@@ -29,10 +31,11 @@ import torch
 
 from engine.comparison.record import DONE
 from engine.comparison.runs.trainings import Job, Trainings
+from engine.recipe.hyp import read_hyp
 from engine.training.options import TrainOptions
 from utils.console.typed import command_line
 from utils.data.config import image_files
-from utils.device import describe_device, processor_name
+from utils.device import describe_device, processor_name, select_device
 from utils.errors import UserError, exit_on_user_error
 from utils.files import safe_name
 from utils.paths import ROOT
@@ -53,7 +56,7 @@ T95 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776}
 class Experiment:
     """Ways to train, compared: ``arms`` {words: options of train.py}, the first of which the others are held against.
 
-    ``before``: a run that they need, such as a teacher, whose best checkpoint they name as TEACHER.
+    ``before``: the run of the teacher that they need, whose checkpoint they name as TEACHER.
     """
 
     key: str
@@ -66,11 +69,30 @@ class Experiment:
 
 
 TEACHER = "TEACHER"
-BCCD = {"data": "data/bccd.yaml", "imgsz": 320, "batch_size": 16, "device": "cpu", "workers": 2, "cache": "ram"}
-SHAPES = {"data": "data/shapes.yaml", "batch_size": 16, "device": "cpu", "workers": 2, "cache": "ram"}
+HYPS = RUNS / "hyps"
+BCCD = {"data": "data/bccd.yaml", "imgsz": 320, "batch_size": 16, "workers": 2, "cache": "ram"}
+SHAPES = {"data": "data/shapes.yaml", "batch_size": 16, "workers": 2, "cache": "ram"}
+SMALL_SHAPES = SHAPES | {"imgsz": 96, "optimizer": "AdamW"}
 FINE_TUNED = BCCD | {"weights": str(WEIGHTS), "epochs": 60, "recipe": "small"}
 FAST = {"recipe": "fast"}
 TAUGHT = {"epochs": 60, "recipe": "small", "amp": "bf16"}
+NONE = dict.fromkeys(("distill_box", "distill_obj", "distill_cls", "distill_cwd", "distill_mgd"), 0.0)
+ANSWERS = {"distill_box": 1.0, "distill_obj": 1.0, "distill_cls": 1.0}
+# ways to teach: the weights of each; the first has no teacher
+METHODS = {
+    "untaught": {},
+    "answers": ANSWERS,
+    "distill_cwd": {"distill_cwd": 0.3},
+    "distill_mgd": {"distill_mgd": 5.0},
+    "answers and distill_cwd": ANSWERS | {"distill_cwd": 0.3},
+}
+
+
+def taught_by(method: str) -> dict[str, Any]:
+    """The options of an arm that is taught in this way."""
+    return {"teacher": [TEACHER] if METHODS[method] else [], "hyp": str(HYPS / f"{safe_name(method)}.yaml")}
+
+
 EXPERIMENTS = (
     Experiment(
         "fifth",
@@ -121,6 +143,14 @@ EXPERIMENTS = (
         before=FINE_TUNED,
     ),
     Experiment(
+        "methods",
+        "Ways to teach: shapes, yolov5n taught by yolov5s, 96 px, 10 epochs",
+        "各种蒸馏方法：shapes，由 yolov5s 教 yolov5n，96 px，10 轮",
+        SMALL_SHAPES | {"cfg": "yolov5n.yaml", "epochs": 10},
+        {method: taught_by(method) for method in METHODS},
+        before=SMALL_SHAPES | {"cfg": "yolov5s.yaml", "epochs": 20, "hyp": "hyp.shapes.yaml"},
+    ),
+    Experiment(
         "ablation",
         "Each part of the recipe left out in turn: shapes, yolov5n, 128 px, 8 epochs",
         "逐一去掉方案的每个部分：shapes，yolov5n，128 px，8 轮",
@@ -150,57 +180,84 @@ def write_fifth(folder: Path) -> None:
     )
 
 
-def job_of(experiment: Experiment, arm: str, seed: int, teacher: str = "") -> Job:
-    """The run of one seed."""
-    options = experiment.common | experiment.arms[arm]
+def write_hyps(folder: Path) -> None:
+    """The hyper-parameters of the ways to teach: those for shapes, with the weights of each."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for method, weights in METHODS.items():
+        write_yaml(folder / f"{safe_name(method)}.yaml", read_hyp("hyp.shapes.yaml") | NONE | weights)
+
+
+def job_of(
+    experiment: Experiment, arm: str, seed: int, teacher: str = "", present: dict[str, Any] | None = None
+) -> Job:
+    """The run of one seed; ``present``: options of where and how it is run here."""
+    options = experiment.common | experiment.arms[arm] | (present or {})
     if TEACHER in options.get("teacher", []):
         options |= {"teacher": [teacher]}
-    place = {"project": str(RUNS / experiment.key / safe_name(arm)), "name": f"seed{seed}", "exist_ok": True}
-    return Job(
-        arm, seed, TrainOptions.of(options | place | {"seed": seed, "noplots": True}), _log(experiment.key, arm, seed)
-    )
+    return _job(experiment.key, arm, seed, options)
 
 
-def _log(key: str, arm: str, seed: int) -> Path:
-    return RUNS / "logs" / f"{key}-{safe_name(arm)}-{seed}.log"
+def teacher_of(experiment: Experiment, present: dict[str, Any]) -> Job:
+    """The run that an experiment needs: one for all that name the same model."""
+    before = experiment.before
+    return _job("teachers", Path(before.get("weights") or before["cfg"]).stem, 0, before | present)
 
 
-def teacher_of(experiment: Experiment) -> str:
-    """The checkpoint of the run that an experiment needs; "" where it needs none."""
-    if not experiment.before:
-        return ""
-    place = {"project": str(RUNS / "teachers"), "name": "yolov5n", "exist_ok": True, "noplots": True}
-    job = Job("teacher", 0, TrainOptions.of(experiment.before | place), _log("teacher", "yolov5n", 0))
-    carry_out([job])
-    return str(job.weights)
+def _job(key: str, arm: str, seed: int, options: dict[str, Any]) -> Job:
+    place = {"project": str(RUNS / key / safe_name(arm)), "name": f"seed{seed}", "exist_ok": True, "noplots": True}
+    log = RUNS / "logs" / f"{key}-{safe_name(arm)}-{seed}.log"
+    return Job(arm, seed, TrainOptions.of(options | place | {"seed": seed}), log)
 
 
-def carry_out(jobs: list[Job]) -> None:
-    """Run what is not done, one after another. Raises UserError where a run fails."""
-    Trainings(jobs, ["cpu"], 2, lambda: None).run()
+def measure(experiments: list[Experiment], record: dict[str, Any], device: str, at_once: int) -> None:
+    """Run what ``record`` does not have, and put it there and into the file RECORD, each run as it ends.
+
+    Several ``at_once`` hinder each other: of them no minutes are told, and the last epoch alone is validated. Raises
+    UserError where a run fails.
+    """
+    present = {"device": device} | ({"noval": True} if at_once > 1 else {})
+    where = select_device(device)
+    told = {
+        "machine": f"{describe_device(where)} {processor_name()}",
+        "torch": torch.__version__,
+        "date": date.today().isoformat(),
+    }
+    teachers = {e.key: teacher_of(e, present) for e in experiments if e.before}
+    carry_out([*{job.folder: job for job in teachers.values()}.values()], device, at_once)
+    planned: list[tuple[str, str, Job]] = []
+    for experiment in experiments:
+        teacher = str(teachers[experiment.key].weights) if experiment.before else ""
+        known = record.get(experiment.key, {}).get("arms", {})
+        # a seed of each arm before the next one
+        for seed in range(experiment.seeds):
+            for arm in experiment.arms:
+                if str(seed) not in known.get(arm, {"seeds": {}})["seeds"]:
+                    job = job_of(experiment, arm, seed, teacher, present)
+                    words = job.options.as_words(*(experiment.common | experiment.arms[arm] | present))
+                    planned.append((experiment.key, command_line("train.py", *words), job))
+
+    def note() -> None:
+        for key, command, job in planned:
+            entry = record.get(key, {"arms": {}})
+            seeds = entry["arms"].get(job.name, {"seeds": {}})["seeds"]
+            if job.status == DONE and str(job.seed) not in seeds:
+                # of a run that was done already the times are lost
+                timed = at_once == 1 and job.seconds > 0
+                curve = [[point.seconds if timed else None, point.map50_95] for point in job.curve]
+                run = {"seconds": job.seconds if timed else None, "map50_95": curve[-1][1], "curve": curve}
+                entry["arms"][job.name] = {"seeds": seeds | {str(job.seed): run}, "command": command}
+                record[key] = entry | told
+                RECORD.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+
+    carry_out([job for *_, job in planned], device, at_once, note)
+
+
+def carry_out(jobs: list[Job], device: str, at_once: int, note: Callable[[], None] = lambda: None) -> None:
+    """Run what is not done; ``note`` is called whenever something has changed. Raises UserError where a run fails."""
+    Trainings(jobs, [device] * at_once, 2, note).run()
+    note()
     if failed := [job for job in jobs if job.status != DONE]:
         raise UserError(f"{failed[0].said} has failed: {failed[0].message}; its log is {failed[0].log}")
-
-
-def measure(experiment: Experiment, known: dict[str, Any], keep: Callable[[dict[str, Any]], None]) -> None:
-    """All runs of an experiment; ``keep`` takes what came of them, after each. ``known``: of those that were done before."""
-    teacher = teacher_of(experiment)
-    arms = dict(known.get("arms", {}))
-    machine = f"{describe_device(torch.device('cpu'))} {processor_name()}"
-    # a seed of each arm before the next one
-    for seed in range(experiment.seeds):
-        for arm in experiment.arms:
-            runs = arms.setdefault(arm, {"seeds": {}})
-            job = job_of(experiment, arm, seed, teacher)
-            runs["command"] = command_line(
-                "train.py", *job.options.as_words(*(experiment.common | experiment.arms[arm]))
-            )
-            if str(seed) not in runs["seeds"]:
-                carry_out([job])
-                # of a run that was done already the times are lost
-                curve = [[point.seconds, point.map50_95] for point in job.curve]
-                runs["seeds"][str(seed)] = {"seconds": job.seconds, "map50_95": curve[-1][1], "curve": curve}
-                keep({"arms": arms, "machine": machine, "torch": torch.__version__, "date": date.today().isoformat()})
 
 
 def mean_of(values: list[float]) -> tuple[float, float | None]:
@@ -243,15 +300,20 @@ def page(record: dict[str, Any], language: str) -> str:
     words = WORDS[language]
     lines = [words["title"], "", words["links"], "", words["intro"], ""]
     for experiment in EXPERIMENTS:
-        if not (entry := record.get(experiment.key)):
+        entry = record.get(experiment.key, {"arms": {}})
+        arms = {arm: entry["arms"][arm] for arm in experiment.arms if arm in entry["arms"]}
+        # what the others are told beside has to be there
+        if next(iter(experiment.arms)) not in arms:
             continue
         lines += [f"## {experiment.en if language == 'en' else experiment.zh}", ""]
         lines += [words["head"], "| --- | ---: | ---: | ---: | ---: | ---: |"]
-        first = list(entry["arms"].values())[0]["seeds"]
-        for arm, runs in entry["arms"].items():
+        first = next(iter(arms.values()))["seeds"]
+        for arm, runs in arms.items():
             lines.append(row(arm, runs["seeds"], first))
-        lines += ["", f"![{words['plot']}](images/recipes-{experiment.key}.png)", ""]
-        lines += ["```bash", *(runs["command"] for runs in entry["arms"].values()), "```", ""]
+        lines += [""]
+        if timed_points(entry):
+            lines += [f"![{words['plot']}](images/recipes-{experiment.key}.png)", ""]
+        lines += ["```bash", *(runs["command"] for runs in arms.values()), "```", ""]
         lines += [words["machine"].format(**entry), ""]
     return "\n".join(lines)
 
@@ -265,23 +327,39 @@ def row(arm: str, runs: dict[str, Any], first: dict[str, Any]) -> str:
 
     both = sorted(runs.keys() & first.keys())
     apart = [runs[seed]["map50_95"] - first[seed]["map50_95"] for seed in both]
-    minutes = statistics.mean(run["seconds"] for run in runs.values()) / 60
-    ratio = statistics.mean(runs[seed]["seconds"] / first[seed]["seconds"] for seed in both)
-    beside = ("", "") if runs is first else (told(apart, "+"), f"{ratio:.2f}")
+    seconds = [run["seconds"] for run in runs.values() if run["seconds"]]
+    minutes = f"{statistics.mean(seconds) / 60:.1f}" if seconds else ""
+    ratios = [
+        runs[seed]["seconds"] / first[seed]["seconds"]
+        for seed in both
+        if runs[seed]["seconds"] and first[seed]["seconds"]
+    ]
+    ratio = f"{statistics.mean(ratios):.2f}" if ratios else ""
+    beside = ("", "") if runs is first else (told(apart, "+"), ratio)
     figure = told([run["map50_95"] for run in runs.values()])
-    return f"| {arm} | {len(runs)} | {figure} | {beside[0]} | {minutes:.1f} | {beside[1]} |"
+    return f"| {arm} | {len(runs)} | {figure} | {beside[0]} | {minutes} | {beside[1]} |"
+
+
+def timed_points(entry: dict[str, Any]) -> list[tuple[str, str, list[tuple[float, float]]]]:
+    """Of each run of which it is known: its arm, its seed, and (minutes, mAP50-95) after each epoch."""
+    found = []
+    for arm, runs in entry["arms"].items():
+        for seed, run in runs["seeds"].items():
+            points = [(seconds / 60, figure) for seconds, figure in run["curve"] if seconds is not None]
+            found += [(arm, seed, points)] if points else []
+    return found
 
 
 def draw(entry: dict[str, Any], file: Path) -> None:
     """mAP50-95 over minutes, a line for each run, a colour for each arm."""
     figure = new_figure(8, 5)
     axes = figure.subplots()
-    for i, (arm, runs) in enumerate(entry["arms"].items()):
-        for seed, run in runs["seeds"].items():
-            points = [(seconds / 60, figure) for seconds, figure in run["curve"] if seconds is not None]
-            label = arm if seed == min(runs["seeds"]) else None
-            if points:
-                axes.plot(*zip(*points, strict=True), color=plot_color(i), linewidth=1, label=label)
+    arms = list(entry["arms"])
+    labelled = set()
+    for arm, _, points in timed_points(entry):
+        label = None if arm in labelled else arm
+        labelled.add(arm)
+        axes.plot(*zip(*points, strict=True), color=plot_color(arms.index(arm)), linewidth=1, label=label)
     axes.set(xlabel="minutes of training", ylabel="mAP50-95", ylim=(0, None))
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
@@ -292,21 +370,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     known = [experiment.key for experiment in EXPERIMENTS]
     parser.add_argument("--only", nargs="+", choices=known, default=known, help="some of the experiments")
+    parser.add_argument("--device", default="cpu", help="as of train.py (default: %(default)s)")
+    parser.add_argument("--jobs", type=int, default=1, help="trainings at once; with several no minutes are told")
     parser.add_argument("--pages", action="store_true", help="write the pages again, and train nothing")
     given = parser.parse_args()
     record = json.loads(RECORD.read_text()) if RECORD.exists() else {}
     if not given.pages:
         write_fifth(RUNS)
-        for experiment in EXPERIMENTS:
-            if experiment.key in given.only:
-
-                def keep(found: dict[str, Any], key: str = experiment.key) -> None:
-                    record[key] = found
-                    RECORD.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
-
-                measure(experiment, record.get(experiment.key, {}), keep)
+        write_hyps(HYPS)
+        measure([e for e in EXPERIMENTS if e.key in given.only], record, given.device, given.jobs)
     for key, entry in record.items():
-        draw(entry, IMAGES / f"recipes-{key}.png")
+        if timed_points(entry):
+            draw(entry, IMAGES / f"recipes-{key}.png")
     for language, file in PAGES.items():
         file.write_text(page(record, language))
     print(f"figures are in {RECORD}, pages in {' and '.join(map(str, PAGES.values()))}")

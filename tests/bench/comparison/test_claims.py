@@ -10,6 +10,7 @@ from bench.comparison.claims import (
     REFUTED,
     REPRODUCED,
     Fact,
+    ap_small,
     at_most,
     claims,
     costs,
@@ -29,6 +30,7 @@ from engine.comparison.record import (
     SECOND,
     Candidate,
     Comparison,
+    Estimate,
     Latency,
     Machine,
     Pair,
@@ -73,6 +75,13 @@ def test_a_difference_is_turned_about_with_its_interval(verdict, as_much, more):
     assert about.holds is (None if more is None else not more)
     with pytest.raises(UserError, match="no pair of one and third"):
         difference(found, "one", "third")
+
+
+def test_small_objects_are_told_beside_the_claim():
+    found = comparison(candidate("a", 1.0, accuracy={"ap_small": Estimate(0.125)}))
+    fact = ap_small(found, "a")
+    assert (fact.value, fact.low, fact.claimed) == (0.125, None, False) and fact.en.startswith("ap_small of a ")
+    assert judge([fact]) == NOT_SHOWN
 
 
 def test_a_claim_is_as_good_as_its_worst_figure():

@@ -3,7 +3,22 @@
 import cv2
 import pytest
 
-from bench.comparison.recipes import EXPERIMENTS, PAGES, TEACHER, draw, job_of, mean_of, page, row, write_fifth
+from bench.comparison.recipes import (
+    EXPERIMENTS,
+    METHODS,
+    PAGES,
+    TEACHER,
+    draw,
+    job_of,
+    mean_of,
+    page,
+    row,
+    teacher_of,
+    timed_points,
+    write_fifth,
+    write_hyps,
+)
+from engine.recipe.hyp import read_hyp
 from tests.helpers.project import shared
 from utils.data.config import image_files, read_data_yaml
 
@@ -33,19 +48,47 @@ def test_every_run_is_one_that_train_can_begin():
         assert len({job.folder for job in jobs}) == len(jobs) and {job.options.seed for job in jobs} == {1}
         assert all(TEACHER not in job.options.teacher for job in jobs)
     assert job_of(EXPERIMENTS[0], "fast, 58 epochs", 0).options.progressive == 4
+    present = {"device": "0", "noval": True}
+    on_gpu = job_of(EXPERIMENTS[0], "fast, 58 epochs", 0, present=present).options
+    assert (on_gpu.device, on_gpu.noval) == ("0", True)
+    teachers = {e.key: teacher_of(e, {}).folder for e in EXPERIMENTS if e.before}
+    # two students may have one teacher
+    assert teachers["taught"] == teachers["taught-c3-uib"] != teachers["methods"]
+
+
+def test_ways_to_teach_differ_in_nothing_but_their_weights(tmp_path):
+    write_hyps(tmp_path)
+    plain = read_hyp("hyp.shapes.yaml")
+    for method, weights in METHODS.items():
+        hyp = read_hyp(str(tmp_path / f"{method}.yaml"))
+        taught = {key: value for key, value in hyp.items() if key.startswith("distill_") and value}
+        assert taught == weights
+        assert {k: v for k, v in hyp.items() if not k.startswith("distill_")}.items() <= plain.items()
 
 
 def test_both_pages_and_the_plot_show_what_was_measured(tmp_path):
     arms = {"stock, 60 epochs": {"seeds": runs(0.4, 0.41), "command": "python train.py --epochs 60"}}
-    arms["fast, 58 epochs"] = {"seeds": runs(0.42, 0.43, minutes=0.5), "command": "python train.py --recipe fast"}
+    arms["fast, 36 epochs"] = {"seeds": runs(0.42, 0.43, minutes=0.5), "command": "python train.py --recipe fast"}
     entry = {"arms": arms, "machine": "a CPU", "torch": "2.14.1", "date": "2026-01-01"}
     english, chinese = (page({"thirds": entry}, language) for language in PAGES)
     for text in (english, chinese):
-        assert "| fast, 58 epochs | 2 | 0.425 ± 0.064 | +0.020 ± 0.000 | 0.5 | 0.50 |" in text
+        assert "| fast, 36 epochs | 2 | 0.425 ± 0.064 | +0.020 ± 0.000 | 0.5 | 0.50 |" in text
         assert "python train.py --recipe fast" in text and "(images/recipes-thirds.png)" in text
     assert "a third of the time" in english and "三分之一" in chinese
     draw(entry, tmp_path / "plot.png")
     assert cv2.imread(str(tmp_path / "plot.png")).std() > 5
+
+
+def test_of_runs_side_by_side_no_minutes_are_told():
+    untimed = {seed: {"seconds": None, "map50_95": 0.4, "curve": [[None, 0.4]]} for seed in "012"}
+    assert row("stock", untimed, untimed) == "| stock | 3 | 0.400 ± 0.000 |  |  |  |"
+    assert row("fast", runs(0.5, 0.6), untimed).endswith("| +0.150 ± 0.635 | 1.0 |  |")
+    entry = {"arms": {"fast": {"seeds": untimed, "command": "python train.py"}}, "machine": "", "torch": "", "date": ""}
+    assert timed_points(entry) == []
+    assert "recipes-ablation.png" not in page({"ablation": entry}, "en")
+    # nor is an experiment told whose first arm is not there yet
+    entry["arms"] = {"without stages": entry["arms"]["fast"]}
+    assert "without stages" not in page({"ablation": entry}, "en")
 
 
 def test_a_fifth_of_the_training_images_is_to_validate_with(tmp_path):
