@@ -16,6 +16,9 @@ from engine.comparison.record import (
     Pick,
 )
 
+# a difference that is 0.00 points
+NEXT_TO_NONE = 5e-5
+
 
 def latency_of(
     candidate: Candidate, runtimes: tuple[str, ...], batch: int = 1, part: str = END_TO_END
@@ -94,7 +97,8 @@ def pick(comparison: Comparison, constraints: dict[str, float]) -> Pick:
 
 def _left_open(best: str, second: str, between: Pair, others: list[str]) -> str:
     """What the data say of the two, and of whom else they don't tell the best."""
-    said = f"{best} is ahead of {second} by {points(between)}"
+    level = f"{best} and {second} come to the same{interval(between, ' points')}"
+    said = f"{best} is ahead of {second} by {points(between)}" if between.difference >= NEXT_TO_NONE else level
     if between.verdict != NO_DIFFERENCE:
         return f"{said}: a difference is shown"
     said += f": no difference is shown; {more_seeds(between)}"
@@ -105,8 +109,12 @@ def _left_open(best: str, second: str, between: Pair, others: list[str]) -> str:
 
 def points(pair: Pair) -> str:
     """A difference in points, hundredths of AP, with its interval."""
-    said = f"{pair.difference * 100:.2f} points"
-    return said if pair.low is None else f"{said} ({pair.low * 100:.2f} to {pair.high * 100:.2f})"
+    return f"{pair.difference * 100:.2f} points{interval(pair)}"
+
+
+def interval(pair: Pair, unit: str = "") -> str:
+    """That of a difference, in points, where it is known."""
+    return "" if pair.low is None else f" ({pair.low * 100:.2f} to {pair.high * 100:.2f}{unit})"
 
 
 def more_seeds(pair: Pair) -> str:

@@ -48,6 +48,10 @@ def test_what_is_left_open_is_said():
     open_ = [FIRST, FIRST, FIRST, NO_DIFFERENCE]
     said = pick(comparison(*open_), {"max_latency": 40.0}).open
     assert "m is ahead of s by 1.00 points (-1.00 to 3.00): no difference is shown; 4 seeds more" in said
+    level = comparison(*open_)
+    level = replace(level, pairs=tuple(replace(p, difference=0.00002) for p in level.pairs))
+    said = pick(level, {"max_latency": 40.0}).open
+    assert said.startswith("m and s come to the same (-1.00 to 3.00 points): no difference is shown; ")
     chosen = pick(comparison(*open_[:3], TOO_FEW), {"max_latency": 40.0})
     assert chosen.best is None and "below three seeds" in chosen.open
 
