@@ -48,6 +48,8 @@ PAGES = {"en": ROOT / "docs" / "recipes.md", "zh": ROOT / "docs" / "recipes.zh-C
 IMAGES = ROOT / "docs" / "images"
 WEIGHTS = ROOT.parent / "shared" / "weights" / "yolov5n.pt"
 PHOTOGRAPHS = ROOT.parent / "shared" / "datasets"
+# of mAP50-95, what two runs that are as good may differ by
+NEAR = 0.005
 # two-sided 95 % of Student's t, by degrees of freedom
 T95 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776}
 
@@ -217,11 +219,8 @@ def measure(experiments: list[Experiment], record: dict[str, Any], device: str, 
     """
     present = {"device": device} | ({"noval": True} if at_once > 1 else {})
     where = select_device(device)
-    told = {
-        "machine": f"{describe_device(where)} {processor_name()}",
-        "torch": torch.__version__,
-        "date": date.today().isoformat(),
-    }
+    machine = f"{describe_device(where)} {processor_name()}"
+    told = {"torch": torch.__version__, "date": date.today().isoformat()}
     teachers = {e.key: teacher_of(e, present) for e in experiments if e.before}
     carry_out([*{job.folder: job for job in teachers.values()}.values()], device, at_once)
     planned: list[tuple[str, str, Job]] = []
@@ -244,7 +243,8 @@ def measure(experiments: list[Experiment], record: dict[str, Any], device: str, 
                 # of a run that was done already the times are lost
                 timed = at_once == 1 and job.seconds > 0
                 curve = [[point.seconds if timed else None, point.map50_95] for point in job.curve]
-                run = {"seconds": job.seconds if timed else None, "map50_95": curve[-1][1], "curve": curve}
+                seconds = job.seconds if timed else None
+                run = {"seconds": seconds, "map50_95": curve[-1][1], "curve": curve, "machine": machine}
                 entry["arms"][job.name] = {"seeds": seeds | {str(job.seed): run}, "command": command}
                 record[key] = entry | told
                 RECORD.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
@@ -275,22 +275,24 @@ WORDS = {
         "links": "[中文](recipes.zh-CN.md) · [README](../README.md)",
         "intro": (
             "Written by `python bench/comparison/recipes.py`. mAP50-95 of the last epoch: means over seeds with 95 % intervals\n"
-            "by Student's t; minutes of training on an otherwise idle machine, compilation and start included."
+            "by Student's t; minutes of training on an otherwise idle machine, compilation and start included, and as\n"
+            "shares of those of the first row: the whole run, and until its mAP50-95 was the last of the first row less .005."
         ),
-        "head": "| | seeds | mAP50-95 | less the first | minutes | of the first |",
+        "head": "| | seeds | mAP50-95 | less the first | minutes | of the first | as good after |",
         "plot": "mAP50-95 over minutes of training",
-        "machine": "{machine}, PyTorch {torch}, {date}.",
+        "machine": "{machines}, PyTorch {torch}, {date}.",
     },
     "zh": {
         "title": "# 训练方案的实测",
         "links": "[English](recipes.md) · [README](../README.zh-CN.md)",
         "intro": (
             "由 `python bench/comparison/recipes.py` 生成。表中是最后一轮的 mAP50-95，取各随机种子的平均，附 t 分布的\n"
-            "95 % 区间；分钟是机器空闲时的训练时间，包括编译和启动。"
+            "95 % 区间；分钟是机器空闲时的训练时间，包括编译和启动；后两列是与第一行用时之比：整个训练的，以及 mAP50-95\n"
+            "达到第一行最终值减 .005 为止的。"
         ),
-        "head": "| | 随机种子数 | mAP50-95 | 减去第一行 | 分钟 | 与第一行之比 |",
+        "head": "| | 随机种子数 | mAP50-95 | 减去第一行 | 分钟 | 与第一行之比 | 达到同等精度 |",
         "plot": "mAP50-95 随训练分钟数的变化",
-        "machine": "{machine}，PyTorch {torch}，{date}。",
+        "machine": "{machines}，PyTorch {torch}，{date}。",
     },
 }
 
@@ -306,7 +308,7 @@ def page(record: dict[str, Any], language: str) -> str:
         if next(iter(experiment.arms)) not in arms:
             continue
         lines += [f"## {experiment.en if language == 'en' else experiment.zh}", ""]
-        lines += [words["head"], "| --- | ---: | ---: | ---: | ---: | ---: |"]
+        lines += [words["head"], "| --- | ---: | ---: | ---: | ---: | ---: | ---: |"]
         first = next(iter(arms.values()))["seeds"]
         for arm, runs in arms.items():
             lines.append(row(arm, runs["seeds"], first))
@@ -314,7 +316,8 @@ def page(record: dict[str, Any], language: str) -> str:
         if timed_points(entry):
             lines += [f"![{words['plot']}](images/recipes-{experiment.key}.png)", ""]
         lines += ["```bash", *(runs["command"] for runs in arms.values()), "```", ""]
-        lines += [words["machine"].format(**entry), ""]
+        machines = dict.fromkeys(run["machine"] for runs in arms.values() for run in runs["seeds"].values())
+        lines += [words["machine"].format(**entry, machines="; ".join(machines)), ""]
     return "\n".join(lines)
 
 
@@ -329,15 +332,20 @@ def row(arm: str, runs: dict[str, Any], first: dict[str, Any]) -> str:
     apart = [runs[seed]["map50_95"] - first[seed]["map50_95"] for seed in both]
     seconds = [run["seconds"] for run in runs.values() if run["seconds"]]
     minutes = f"{statistics.mean(seconds) / 60:.1f}" if seconds else ""
-    ratios = [
-        runs[seed]["seconds"] / first[seed]["seconds"]
-        for seed in both
-        if runs[seed]["seconds"] and first[seed]["seconds"]
-    ]
-    ratio = f"{statistics.mean(ratios):.2f}" if ratios else ""
-    beside = ("", "") if runs is first else (told(apart, "+"), ratio)
+    timed = [seed for seed in both if runs[seed]["seconds"] and first[seed]["seconds"]]
+    shares = [runs[seed]["seconds"] / first[seed]["seconds"] for seed in timed]
+    reached = [seconds_until(runs[seed], first[seed]["map50_95"] - NEAR) for seed in timed]
+    until = [after / first[seed]["seconds"] for seed, after in zip(timed, reached, strict=True) if after is not None]
+    whole = f"{statistics.mean(shares):.2f}" if shares else ""
+    part = f"{statistics.mean(until):.2f}" if until and None not in reached else ""
+    beside = ("", "", "") if runs is first else (told(apart, "+"), whole, part)
     figure = told([run["map50_95"] for run in runs.values()])
-    return f"| {arm} | {len(runs)} | {figure} | {beside[0]} | {minutes} | {beside[1]} |"
+    return f"| {arm} | {len(runs)} | {figure} | {beside[0]} | {minutes} | {beside[1]} | {beside[2]} |"
+
+
+def seconds_until(run: dict[str, Any], figure: float) -> float | None:
+    """Seconds of training after which mAP50-95 was ``figure``; None where it never was, or it is not known when."""
+    return next((seconds for seconds, found in run["curve"] if seconds is not None and found >= figure), None)
 
 
 def timed_points(entry: dict[str, Any]) -> list[tuple[str, str, list[tuple[float, float]]]]:

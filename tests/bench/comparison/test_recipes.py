@@ -25,7 +25,8 @@ from utils.data.config import image_files, read_data_yaml
 
 def runs(*figures: float, minutes: float = 1.0) -> dict:
     curve = [[30.0, 0.1], [60.0 * minutes, 0.2]]
-    return {str(s): {"seconds": 60 * minutes, "map50_95": f, "curve": curve} for s, f in enumerate(figures)}
+    told = {"seconds": 60 * minutes, "curve": curve, "machine": "a CPU"}
+    return {str(s): told | {"map50_95": f} for s, f in enumerate(figures)}
 
 
 def test_means_have_the_intervals_of_students_t():
@@ -36,9 +37,13 @@ def test_means_have_the_intervals_of_students_t():
 
 def test_an_arm_is_told_beside_the_first_by_the_seeds_that_both_have():
     first = runs(0.40, 0.42, 0.44)
-    assert row("stock", first, first) == "| stock | 3 | 0.420 ± 0.050 |  | 1.0 |  |"
+    assert row("stock", first, first) == "| stock | 3 | 0.420 ± 0.050 |  | 1.0 |  |  |"
     fast = runs(0.41, 0.43, minutes=0.25)
-    assert row("fast", fast, first) == "| fast | 2 | 0.420 ± 0.127 | +0.010 ± 0.000 | 0.2 | 0.25 |"
+    assert row("fast", fast, first) == "| fast | 2 | 0.420 ± 0.127 | +0.010 ± 0.000 | 0.2 | 0.25 |  |"
+    # as good as 0.40 and as 0.42, less 0.005, after 12 of 60 seconds
+    for run in fast.values():
+        run["curve"] = [[6.0, 0.39], [12.0, 0.418], [15.0, 0.41]]
+    assert row("fast", fast, first).endswith("| 0.2 | 0.25 | 0.20 |")
 
 
 def test_every_run_is_one_that_train_can_begin():
@@ -69,10 +74,12 @@ def test_ways_to_teach_differ_in_nothing_but_their_weights(tmp_path):
 def test_both_pages_and_the_plot_show_what_was_measured(tmp_path):
     arms = {"stock, 60 epochs": {"seeds": runs(0.4, 0.41), "command": "python train.py --epochs 60"}}
     arms["fast, 36 epochs"] = {"seeds": runs(0.42, 0.43, minutes=0.5), "command": "python train.py --recipe fast"}
-    entry = {"arms": arms, "machine": "a CPU", "torch": "2.14.1", "date": "2026-01-01"}
+    arms["fast, 36 epochs"]["seeds"]["1"]["machine"] = "another"
+    entry = {"arms": arms, "torch": "2.14.1", "date": "2026-01-01"}
     english, chinese = (page({"thirds": entry}, language) for language in PAGES)
     for text in (english, chinese):
-        assert "| fast, 36 epochs | 2 | 0.425 ± 0.064 | +0.020 ± 0.000 | 0.5 | 0.50 |" in text
+        assert "| fast, 36 epochs | 2 | 0.425 ± 0.064 | +0.020 ± 0.000 | 0.5 | 0.50 |  |" in text
+        assert "a CPU; another" in text
         assert "python train.py --recipe fast" in text and "(images/recipes-thirds.png)" in text
     assert "a third of the time" in english and "三分之一" in chinese
     draw(entry, tmp_path / "plot.png")
@@ -80,10 +87,11 @@ def test_both_pages_and_the_plot_show_what_was_measured(tmp_path):
 
 
 def test_of_runs_side_by_side_no_minutes_are_told():
-    untimed = {seed: {"seconds": None, "map50_95": 0.4, "curve": [[None, 0.4]]} for seed in "012"}
-    assert row("stock", untimed, untimed) == "| stock | 3 | 0.400 ± 0.000 |  |  |  |"
-    assert row("fast", runs(0.5, 0.6), untimed).endswith("| +0.150 ± 0.635 | 1.0 |  |")
-    entry = {"arms": {"fast": {"seeds": untimed, "command": "python train.py"}}, "machine": "", "torch": "", "date": ""}
+    untimed = {"seconds": None, "map50_95": 0.4, "curve": [[None, 0.4]], "machine": "a GPU"}
+    untimed = dict.fromkeys("012", untimed)
+    assert row("stock", untimed, untimed) == "| stock | 3 | 0.400 ± 0.000 |  |  |  |  |"
+    assert row("fast", runs(0.5, 0.6), untimed).endswith("| +0.150 ± 0.635 | 1.0 |  |  |")
+    entry = {"arms": {"fast": {"seeds": untimed, "command": "python train.py"}}, "torch": "", "date": ""}
     assert timed_points(entry) == []
     assert "recipes-ablation.png" not in page({"ablation": entry}, "en")
     # nor is an experiment told whose first arm is not there yet
