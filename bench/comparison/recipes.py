@@ -74,8 +74,8 @@ TEACHER = "TEACHER"
 HYPS = RUNS / "hyps"
 BCCD = {"data": "data/bccd.yaml", "imgsz": 320, "batch_size": 16, "workers": 2, "cache": "ram"}
 SHAPES = {"data": "data/shapes.yaml", "batch_size": 16, "workers": 2, "cache": "ram"}
-SMALL_SHAPES = SHAPES | {"imgsz": 96, "optimizer": "AdamW"}
-FINE_TUNED = BCCD | {"weights": str(WEIGHTS), "epochs": 60, "recipe": "small"}
+SMALL_SHAPES = SHAPES | {"imgsz": 96, "optimizer": "AdamW", "amp": "fastest"}
+FINE_TUNED = BCCD | {"weights": str(WEIGHTS), "epochs": 60, "recipe": "small", "amp": "bf16"}
 FAST = {"recipe": "fast"}
 TAUGHT = {"epochs": 60, "recipe": "small", "amp": "bf16"}
 NONE = dict.fromkeys(("distill_box", "distill_obj", "distill_cls", "distill_cwd", "distill_mgd"), 0.0)
@@ -361,6 +361,8 @@ def timed_points(entry: dict[str, Any]) -> list[tuple[str, str, list[tuple[float
 def draw(entry: dict[str, Any], file: Path) -> None:
     """mAP50-95 over minutes, a line for each run, a colour for each arm."""
     figure = new_figure(8, 5)
+    # as wide as a page: pictures come with every clone
+    figure.set_dpi(110)
     axes = figure.subplots()
     arms = list(entry["arms"])
     labelled = set()
