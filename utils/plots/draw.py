@@ -160,7 +160,9 @@ def save_image(path: str | Path, image: np.ndarray, png_level: int | None = None
     bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
     try:
         # imencode and write_bytes: cv2.imwrite fails on non-ASCII paths on Windows, and without an exception.
-        flags = [] if png_level is None else [cv2.IMWRITE_PNG_COMPRESSION, png_level]
+        # to other formats OpenCV would say that they have no such thing
+        is_png = path.suffix.lower() == ".png"
+        flags = [cv2.IMWRITE_PNG_COMPRESSION, png_level] if is_png and png_level is not None else []
         encoded, data = cv2.imencode(path.suffix, bgr, flags)
     except cv2.error:
         encoded = False

@@ -203,6 +203,19 @@ def test_plot_confusion_matrix_of_many_classes(tmp_path):
     assert np.array_equal(np.array([row[1:] for row in table[1:]], int), matrix)
 
 
+@pytest.mark.parametrize("name", ["a", "a" * 20])
+def test_names_of_a_confusion_matrix_have_room_of_their_own(tmp_path, name):
+    image = read(plot_confusion_matrix(np.eye(3), {0: name, 1: "b"}, tmp_path / "cm.png"))
+    for picture in (image, image[::-1].transpose(1, 0, 2)):
+        inked = (picture[:1400, :1000] < 150).all(2)
+        frame = int(inked.mean(0).argmax())
+        # from the left, or from below: the name of the axis, those of the classes, the matrix
+        places = np.flatnonzero(inked[:, : frame + 1].any(0))
+        parts = np.split(places, np.flatnonzero(np.diff(places) >= 8) + 1)
+        assert len(parts) == 3, [part.tolist() for part in parts]
+        assert places[0] >= 8
+
+
 def test_confusion_matrix_columns_are_normalised(tmp_path):
     # Column 0: all right. Column 1: all taken for class 0. Background: all class 1.
     matrix = np.array([[70, 3, 0], [0, 0, 5], [0, 0, 0]])
