@@ -94,11 +94,14 @@ def nms_by_class(boxes: torch.Tensor, conf: torch.Tensor, cls: torch.Tensor, iou
     moved = boxes + cls[:, None].to(boxes.dtype) * CLASS_OFFSET
     if boxes.device.type != "cpu" or len(boxes) < 1000:
         return nms(moved, conf, iou_thres)
-    kept = torch.zeros(len(boxes), dtype=torch.bool)
-    for c in cls.unique():
-        members = (cls == c).nonzero().squeeze(1)
-        kept[members[nms(moved[members], conf[members], iou_thres)]] = True
-    return kept.nonzero().squeeze(1)
+    by_class = cls.argsort(stable=True)
+    # not by the number of a class: that of a file with suppression inside may be anything
+    counts = torch.unique_consecutive(cls[by_class], return_counts=True)[1].tolist()
+    kept, start = [], 0
+    for members, confident in zip(moved[by_class].split(counts), conf[by_class].split(counts), strict=True):
+        kept.append(start + nms(members, confident, iou_thres))
+        start += len(members)
+    return by_class[torch.cat(kept)].sort().values
 
 
 def nms(boxes: torch.Tensor, conf: torch.Tensor, iou_thres: float) -> torch.Tensor:
