@@ -62,7 +62,7 @@ PARTS = (
 def measure(part: str, rounds: int, folder: Path, stock: Path | None) -> list[Row]:
     """The rows of a part. Raises UserError where what it needs is not there."""
     if part == "loader":
-        return loader_rows(rounds)
+        return loader_rows(rounds, stock)
     images, data = photographs(folder)
     if part == "start":
         return speed.startup(WEIGHTS, images, folder, rounds)
@@ -121,23 +121,19 @@ def shapes() -> str:
     return str(config.file)
 
 
-def loader_rows(rounds: int) -> list[Row]:
+def loader_rows(rounds: int, stock: Path | None) -> list[Row]:
+    """Images a second, beside those of another checkout of this project, where ``stock`` is one."""
+    project = stock and any((stock / "utils" / name).exists() for name in ("data", "dataset.py"))
     rows = []
     for case in loader.CASES:
         if case.images.is_dir():
-            found = loader.measure(case, rounds)
+            found = loader.measure(case, rounds, reference=stock if project else None)
             what = f"{case.name}, {case.size} px, mosaics, nothing kept"
+            beside = (found["reference"], found["process / reference"], "the other checkout") if project else ()
+            workers = (found["worker"], found["two workers / worker"], "one worker")
             rows += [
-                Row("loader", f"{what}, one process", "images/s", found["process"]),
-                Row(
-                    "loader",
-                    f"{what}, two workers",
-                    "images/s",
-                    found["two workers"],
-                    found["worker"],
-                    found["two workers / worker"],
-                    "one worker",
-                ),
+                Row("loader", f"{what}, one process", "images/s", found["process"], *beside),
+                Row("loader", f"{what}, two workers", "images/s", found["two workers"], *workers),
             ]
     return rows
 
@@ -151,7 +147,8 @@ WORDS = {
         "intro": (
             "What `python bench/all.py` measured. A floor is the same work by bare PyTorch; both sides run in turns, and\n"
             "medians are given. For training and inference the ratio is the floor's time over ours: 1 can't be beaten.\n"
-            "For commands, memory, a busy machine and scale it is ours over the floor: 1 is the best."
+            "For commands, memory, a busy machine and scale it is ours over the floor: 1 is the best. For loading it is\n"
+            "images a second over the floor's: the more, the better."
         ),
         "head": "| what | ours | floor | ratio | the floor is |",
         "not": "Not measured: CUDA. Latencies of each model are in [backbones.md](backbones.md).",
@@ -167,7 +164,8 @@ WORDS = {
         "links": "[English](benchmarks.md) · [README](../README.zh-CN.md)",
         "intro": (
             "以下由 `python bench/all.py` 测得。下限是指只用 PyTorch 完成同样的工作；两者轮流运行，表中为中位数。\n"
-            "训练和推理的比值是下限用时除以我们的用时：最好为 1。命令、内存、机器繁忙时和规模的比值是我们的数值除以下限：1 最好。"
+            "训练和推理的比值是下限用时除以我们的用时：最好为 1。命令、内存、机器繁忙时和规模的比值是我们的数值除以下限：\n"
+            "1 最好。读取图片的比值是每秒图片数之比，越大越好。"
         ),
         "head": "| 项目 | 本项目 | 下限 | 比值 | 下限是什么 |",
         "not": "未测：CUDA。各模型的延迟见 [backbones.zh-CN.md](backbones.zh-CN.md)。",

@@ -3,6 +3,8 @@
 import cv2
 import pytest
 
+from bench import loader
+from bench.all import loader_rows
 from bench.loader import ROOT, Case, Side, images_per_second, median_ratio
 from tests.helpers.sets import make_set
 from utils.errors import UserError
@@ -25,6 +27,13 @@ def test_each_side_is_measured_once_a_round_and_leaves_the_set_alone(case):
 
 def test_the_ratio_is_that_of_the_rounds():
     assert median_ratio([2, 30, 8], [1, 10, 8]) == 2
+
+
+def test_one_process_is_told_beside_another_checkout(case, monkeypatch):
+    monkeypatch.setattr(loader, "CASES", (case,))
+    process, workers = loader_rows(1, ROOT)
+    assert (process.floor_is, workers.floor_is) == ("the other checkout", "one worker")
+    assert process.ratio == pytest.approx(process.value / process.floor)
 
 
 def test_what_cannot_be_measured_is_told(case, tmp_path):
