@@ -86,7 +86,6 @@ METHODS = {
     "answers": ANSWERS,
     "distill_cwd": {"distill_cwd": 0.3},
     "distill_mgd": {"distill_mgd": 5.0},
-    "answers and distill_cwd": ANSWERS | {"distill_cwd": 0.3},
 }
 
 
