@@ -1,6 +1,6 @@
 """What a training run is asked for. Imports no torch: ``python train.py --help`` reads it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -229,6 +229,15 @@ class TrainOptions(RunFolder, Plugins, BackboneFlags, SquareImages, Device, Work
         if options.resume or options.resume_evolve:
             return options
         return super().of(recipe_flags(options.recipe, given) | given)
+
+    def as_words(self, *names: str) -> list[str]:
+        """As of every command, and flags at their defaults that --recipe would set to something else."""
+        words, defaults = super().as_words(*names), {f.name: f.default for f in fields(self)}
+        for name, value in recipe_flags(self.recipe, {}).items():
+            own = getattr(self, name)
+            if (not names or name in names) and own == defaults[name] != value:
+                words += [f"--{name}", str(own)]
+        return words
 
 
 # What a resumed run takes from the command line: what it runs on; and the files of code.

@@ -47,6 +47,25 @@ def test_flags_that_are_given_win_even_at_their_defaults(given, left):
     assert changed(recipe="fast", **given) == left
 
 
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"progressive": 0},
+        {"amp": "auto", "epochs": 3},
+        {"optimizer": "SGD"},
+        {"optimizer": "Adam"},
+        {"progressive": 4},
+    ]
+    + [{"hyp": "data/hyps/hyp.scratch-low.yaml"}, {"hyp": "mine.yaml"}, {"optimizer": "SGD", "progressive": 0}],
+)
+def test_a_command_line_of_options_gives_the_same_again(recipe, given):
+    """Such as that of a run of a study."""
+    options = TrainOptions.of({"recipe": recipe} | given)
+    assert TrainOptions.of(train.build_parser().given(options.as_words())) == options
+
+
 def test_the_command_line_tells_what_is_given_from_what_is_not():
     words = ["--recipe", "small", "--optimizer", "SGD", "--epochs", "7"]
     given = train.build_parser().given(words)
