@@ -57,7 +57,7 @@ def trained(learnt) -> DetectionModel:
 
 
 def test_heat_is_on_the_objects_once_they_are_learnt(trained, scenes):
-    found = gains(Explainer(trained, CPU, Thresholds(0.1, max_det=2), IMGSZ), scenes)
+    found = gains(Explainer(trained, CPU, Thresholds(0.05, max_det=2), IMGSZ), scenes)
     assert len(found) > 60 and np.mean(found >= 3) > 0.95 and np.median(found) > 8
     torch.manual_seed(0)
     untrained = DetectionModel("yolov5n.yaml", nc=2).fuse()
@@ -94,7 +94,7 @@ def test_each_detection_has_the_map_of_its_own_candidate(trained, scenes):
     """Each map's heat is about its box, although the boxes are of different places."""
     explainer = Explainer(trained, CPU, Thresholds(0.1, 0.2, max_det=2), IMGSZ)
     checked = 0
-    for image, _ in scenes[:12]:
+    for image, _ in scenes:
         seen = explainer(image)
         centers = seen.detections[:, :2].add(seen.detections[:, 2:4]).numpy() / 2
         if len(centers) < 2 or np.hypot(*(centers[0] - centers[1])) < 30:
