@@ -1,5 +1,7 @@
 """What a training run leaves in its folder. Of several processes only the first has Records; the others are Silent."""
 
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -134,4 +136,18 @@ def _tensorboard(folder: Path):
     except ImportError:
         return None
     print(f"TensorBoard: {quoted('tensorboard', '--logdir', str(folder.parent))}")
+    if not isinstance(threading.excepthook, _ToldOnce):
+        threading.excepthook = _ToldOnce(threading.excepthook)
     return SummaryWriter(str(folder))
+
+
+class _ToldOnce:
+    """A hook for errors of threads, which leaves out those of the one that writes for TensorBoard: ``flush`` raises them again
+    where they become a line. ``others`` takes the rest."""
+
+    def __init__(self, others: Callable[[Any], None]):
+        self.others = others
+
+    def __call__(self, args: Any) -> None:
+        if type(args.thread).__name__ != "_AsyncWriterThread":
+            self.others(args)

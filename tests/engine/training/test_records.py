@@ -2,13 +2,14 @@
 
 import inspect
 import os
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
 from engine.training import records
-from engine.training.records import Records, Silent
+from engine.training.records import Records, Silent, _tensorboard
 from tests.helpers.training import rows, trainer_of
 
 
@@ -55,3 +56,30 @@ def test_an_open_spreadsheet_costs_no_epoch(refusals, tiny_set, tmp_path, monkey
     assert (folder / "results.csv").exists() == (folder / "results.png").exists() == (refusals == 4)
     if refusals == 4:
         assert [row["epoch"] for row in rows(folder)] == ["0", "1"]
+
+
+def test_what_tensorboard_cannot_write_is_told_by_the_run_alone(tmp_path, monkeypatch):
+    """Not by a traceback of its thread besides, as on a disk that can't be written any more."""
+    pytest.importorskip("tensorboard")
+    told = []
+    monkeypatch.setattr(threading, "excepthook", told.append)
+    board = _tensorboard(tmp_path)
+
+    class ReadOnly:
+        def write(self, data):
+            raise OSError(30, "Read-only file system")
+
+        flush = close = lambda self: None
+
+    board.file_writer.event_writer._async_writer._worker._record_writer._writer = ReadOnly()
+    with pytest.raises(OSError, match="Read-only"):
+        board.add_scalar("loss", 1.0, 0)
+        board.flush()
+
+    def fails():
+        raise ValueError("of another thread")
+
+    thread = threading.Thread(target=fails)
+    thread.start()
+    thread.join()
+    assert [args.exc_type for args in told] == [ValueError]
