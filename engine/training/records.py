@@ -57,7 +57,7 @@ class Records:
         Where it is open elsewhere, the next epoch writes the rows of this one.
         """
         self._write(rows)
-        self.board = self.board or _tensorboard(self.folder)
+        self.board = self.board or open_board(self.folder)
         if self.board:
             for column in columns_of(rows[-1])[1:]:
                 self.board.add_scalar(column.name, rows[-1][column.name], rows[-1]["epoch"])
@@ -129,7 +129,7 @@ class Silent:
         pass
 
 
-def _tensorboard(folder: Path):
+def open_board(folder: Path):
     """A writer of TensorBoard's files, where that package is installed."""
     try:
         from torch.utils.tensorboard import SummaryWriter

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from engine.training import records
-from engine.training.records import Records, Silent, _tensorboard
+from engine.training.records import Records, Silent, open_board
 from tests.helpers.training import rows, trainer_of
 
 
@@ -63,7 +63,7 @@ def test_what_tensorboard_cannot_write_is_told_by_the_run_alone(tmp_path, monkey
     pytest.importorskip("tensorboard")
     told = []
     monkeypatch.setattr(threading, "excepthook", told.append)
-    board = _tensorboard(tmp_path)
+    board = open_board(tmp_path)
 
     class ReadOnly:
         def write(self, data):
