@@ -31,7 +31,7 @@ import torch
 
 from engine.comparison.record import DONE
 from engine.comparison.runs.trainings import Job, Trainings
-from engine.recipe.hyp import read_hyp
+from engine.recipe.hyp import OPTIONAL, read_hyp
 from engine.training.options import TrainOptions
 from utils.console.typed import command_line
 from utils.data.config import image_files
@@ -78,7 +78,7 @@ SMALL_SHAPES = SHAPES | {"imgsz": 96, "optimizer": "AdamW", "amp": "fastest"}
 FINE_TUNED = BCCD | {"weights": str(WEIGHTS), "epochs": 60, "recipe": "small", "amp": "bf16"}
 FAST = {"recipe": "fast"}
 TAUGHT = {"epochs": 60, "recipe": "small", "amp": "bf16"}
-NONE = dict.fromkeys(("distill_box", "distill_obj", "distill_cls", "distill_cwd", "distill_mgd"), 0.0)
+NONE = dict.fromkeys((name for name in OPTIONAL if name.startswith("distill_")), 0.0)
 ANSWERS = {"distill_box": 1.0, "distill_obj": 1.0, "distill_cls": 1.0}
 # ways to teach: the weights of each; the first has no teacher
 METHODS = {
@@ -241,9 +241,13 @@ def measure(experiments: list[Experiment], record: dict[str, Any], device: str, 
             if job.status == DONE and str(job.seed) not in seeds:
                 # of a run that was done already the times are lost
                 timed = at_once == 1 and job.seconds > 0
-                curve = [[point.seconds if timed else None, point.map50_95] for point in job.curve]
-                seconds = job.seconds if timed else None
-                run = {"seconds": seconds, "map50_95": curve[-1][1], "curve": curve, "machine": machine}
+                curve = [[point.seconds, point.map50_95] for point in job.curve] if timed else []
+                run = {
+                    "seconds": job.seconds if timed else None,
+                    "map50_95": job.curve[-1].map50_95,
+                    "curve": curve,
+                    "machine": machine,
+                }
                 entry["arms"][job.name] = {"seeds": seeds | {str(job.seed): run}, "command": command}
                 record[key] = entry | told
                 RECORD.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")

@@ -97,8 +97,10 @@ def pick(comparison: Comparison, constraints: dict[str, float]) -> Pick:
 
 def _left_open(best: str, second: str, between: Pair, others: list[str]) -> str:
     """What the data say of the two, and of whom else they don't tell the best."""
-    level = f"{best} and {second} come to the same{interval(between, ' points')}"
-    said = f"{best} is ahead of {second} by {points(between)}" if between.difference >= NEXT_TO_NONE else level
+    if between.difference >= NEXT_TO_NONE:
+        said = f"{best} is ahead of {second} by {points(between)}"
+    else:
+        said = f"{best} and {second} come to the same{interval(between, ' points')}"
     if between.verdict != NO_DIFFERENCE:
         return f"{said}: a difference is shown"
     said += f": no difference is shown; {more_seeds(between)}"
