@@ -77,6 +77,8 @@ SHAPES = {"data": "data/shapes.yaml", "batch_size": 16, "workers": 2, "cache": "
 SMALL_SHAPES = SHAPES | {"imgsz": 96, "optimizer": "AdamW", "amp": "fastest"}
 FINE_TUNED = BCCD | {"weights": str(WEIGHTS), "epochs": 60, "recipe": "small", "amp": "bf16"}
 FAST = {"recipe": "fast"}
+# the rates of the recipe, and the average of the weights as in stock
+LONG_AVERAGE = HYPS / "long_average.yaml"
 TAUGHT = {"epochs": 60, "recipe": "small", "amp": "bf16"}
 NONE = dict.fromkeys((name for name in OPTIONAL if name.startswith("distill_")), 0.0)
 ANSWERS = {"distill_box": 1.0, "distill_obj": 1.0, "distill_cls": 1.0}
@@ -161,6 +163,7 @@ EXPERIMENTS = (
             "without stages": FAST | {"progressive": 0},
             "without bfloat16": FAST | {"amp": "off"},
             "with SGD and its rates": FAST | {"optimizer": "SGD", "hyp": "data/hyps/hyp.scratch-low.yaml"},
+            "with the average of long runs": FAST | {"optimizer": "AdamW", "hyp": str(LONG_AVERAGE)},
             "stock": {},
         },
     ),
@@ -182,10 +185,12 @@ def write_fifth(folder: Path) -> None:
 
 
 def write_hyps(folder: Path) -> None:
-    """The hyper-parameters of the ways to teach: those for shapes, with the weights of each."""
+    """The hyper-parameters of the ways to teach, which are those for shapes with the weights of each, and LONG_AVERAGE."""
     folder.mkdir(parents=True, exist_ok=True)
     for method, weights in METHODS.items():
         write_yaml(folder / f"{safe_name(method)}.yaml", read_hyp("hyp.shapes.yaml") | NONE | weights)
+    # all of it is said in the file, the average as well, which the recipe then leaves as it is
+    write_yaml(folder / LONG_AVERAGE.name, read_hyp("hyp.scratch-tiny.yaml"))
 
 
 def job_of(

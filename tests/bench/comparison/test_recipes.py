@@ -1,10 +1,13 @@
 """bench/comparison/recipes.py: its runs can be begun, and its pages say what came of them."""
 
+from dataclasses import replace
+
 import cv2
 import pytest
 
 from bench.comparison.recipes import (
     EXPERIMENTS,
+    LONG_AVERAGE,
     METHODS,
     PAGES,
     TEACHER,
@@ -19,8 +22,10 @@ from bench.comparison.recipes import (
     write_hyps,
 )
 from engine.recipe.hyp import read_hyp
+from engine.recipe.recipes import recipe_hyp
 from tests.helpers.project import shared
 from utils.data.config import image_files, read_data_yaml
+from utils.yaml_file import read_yaml
 
 
 def runs(*figures: float, minutes: float = 1.0) -> dict:
@@ -69,6 +74,16 @@ def test_ways_to_teach_differ_in_nothing_but_their_weights(tmp_path):
         taught = {key: value for key, value in hyp.items() if key.startswith("distill_") and value}
         assert taught == weights
         assert {k: v for k, v in hyp.items() if not k.startswith("distill_")}.items() <= plain.items()
+
+
+def test_the_average_of_long_runs_is_all_that_its_arm_changes(tmp_path):
+    write_hyps(tmp_path)
+    said = read_yaml(tmp_path / LONG_AVERAGE.name, "hyp YAML")
+    assert said["ema_tau"] == 2000 and recipe_hyp("fast") == {"ema_tau": 0}
+    assert read_hyp(str(tmp_path / LONG_AVERAGE.name)) == read_hyp("hyp.scratch-tiny.yaml")
+    ablation = next(e for e in EXPERIMENTS if e.key == "ablation")
+    fast, other = (job_of(ablation, arm, 0).options for arm in ("fast", "with the average of long runs"))
+    assert replace(other, hyp=fast.hyp, project=fast.project) == fast
 
 
 def test_both_pages_and_the_plot_show_what_was_measured(tmp_path):
