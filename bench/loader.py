@@ -20,6 +20,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -103,26 +104,33 @@ class Side:
 
 
 def images_per_second(sides: list[Side], case: Case, rounds: int, batch: int = 16) -> list[list[float]]:
-    """What each side loads, in each of ``rounds`` rounds of an epoch; a first one, which does not count, warms all up.
-
-    Raises UserError where there are no images, or a side ends.
-    """
+    """What each side loads, in each of ``rounds`` rounds of an epoch. Raises UserError where there are no images, or a side
+    ends."""
     if not case.images.is_dir():
         raise UserError(f"{case.images}: no such folder of images; name another by --folder")
-    running = [side.start(case, batch) for side in sides]
+    return answers([(f"{side.checkout}, {side.workers} workers", side.start(case, batch)) for side in sides], rounds)
+
+
+def answers(sides: list[tuple[str, subprocess.Popen]], rounds: int) -> list[list[float]]:
+    """What each of some processes answers in so many rounds, in turns; a first one, which does not count, warms all up.
+
+    A side has a name, and answers each line of its input by a number. All are ended. Raises UserError where one ends itself.
+    """
     found: list[list[float]] = [[] for _ in sides]
     try:
         for _ in range(rounds + 1):
-            for side, process, figures in zip(sides, running, found, strict=True):
+            for (name, process), figures in zip(sides, found, strict=True):
                 try:
                     process.stdin.write("\n")
                     process.stdin.flush()
                     figures.append(float(process.stdout.readline()))
                 except (BrokenPipeError, ValueError):
-                    raise UserError(f"{side.checkout}: the loader of this checkout has failed; see above") from None
+                    raise UserError(f"{name}: has failed; see above") from None
     finally:
-        for process in running:
-            process.stdin.close()
+        for _, process in sides:
+            # what was never read of a side that has ended can't be written
+            with suppress(BrokenPipeError):
+                process.stdin.close()
             process.wait()
     return [figures[1:] for figures in found]
 

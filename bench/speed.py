@@ -11,7 +11,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,16 +22,14 @@ from bench.loader import median_ratio
 from engine.comparison.memory import most_resident
 from engine.detection.detector import load_detector
 from engine.detection.pipeline import VALIDATION
-from engine.training.options import TrainOptions
-from engine.training.setup import Run, set_up
-from engine.training.trainer import Trainer
+from models.flops import count_gflops
 from utils.boxes import non_max_suppression
 from utils.data.images import letterbox, read_image, stack_images, to_float
 from utils.paths import ROOT
 
 CPU = torch.device("cpu")
-# of a training in a row: the first batches of each but the first are loaded at the end of the one before
-EPOCHS = 3
+# rows and columns of the matrices whose product shows what the processor can do
+ROWS = 2048
 
 
 @dataclass(frozen=True)
@@ -131,151 +128,6 @@ def two_of(images: list[Path], folder: Path) -> Path:
     return pair
 
 
-# Training -----------------------------------------------------------------------------------------------------------------
-
-
-def training(cfg: str, data: str, imgsz: int, folder: Path, rounds: int, cache: str = "ram") -> list[Row]:
-    """An image's share of some epochs in a row as train.py runs them, beside forward, loss, backward and update of the same
-    batches."""
-    options = TrainOptions.of(
-        {
-            "cfg": cfg,
-            "data": data,
-            "imgsz": imgsz,
-            "batch_size": 16,
-            "epochs": (rounds + 1) * EPOCHS + 1,
-            "cache": cache,
-            "device": "cpu",
-            "noval": True,
-            "nosave": True,
-            "noplots": True,
-            "project": str(folder / "runs"),
-        }
-    )
-    trainer = Trainer(set_up(options))
-    learner, count = trainer.learner, len(trainer.data.train)
-    batches = []
-
-    def epoch() -> None:
-        trainer.train_epoch()
-        trainer.state.epoch_done()
-
-    def ours() -> float:
-        return seconds(lambda: [epoch() for _ in range(EPOCHS)]) / count / EPOCHS
-
-    def floor() -> float:
-        # until the first batches of the next epoch are loaded
-        time.sleep(2)
-        if not batches:
-            trainer.data.train_loader.batch_sampler.set_epoch(0)
-            batches.extend((to_float(b.images, CPU), b.targets) for b in trainer.data.train_loader)
-        learner.model.train()
-        return (
-            seconds(lambda: [bare_step(learner, *batch) for _ in range(EPOCHS) for batch in batches]) / count / EPOCHS
-        )
-
-    found = in_turns({"ours": ours, "floor": floor}, rounds)
-    words = f"{Path(cfg).stem}, {imgsz} px, batch 16, {'images kept in memory' if cache else 'images read anew'}"
-    ours_ms, floor_ms = (statistics.median(found[side]) * 1e3 for side in ("ours", "floor"))
-    ratio = median_ratio(found["floor"], found["ours"])
-    trainer.world.leave()
-    return [Row("training", words, "ms an image", ours_ms, floor_ms, ratio, "forward, loss, backward, update")]
-
-
-def bare_step(learner, images: torch.Tensor, targets: torch.Tensor) -> None:
-    loss, _ = learner.loss(learner.model(images), targets)
-    loss.backward()
-    learner.optimizer.step()
-    learner.optimizer.zero_grad()
-
-
-def compiled_training(data: str, folder: Path, rounds: int) -> list[Row]:
-    """A step with --amp bf16 and --compile, beside the same without; what compiling takes is told apart."""
-    given = {"cfg": "yolov5n.yaml", "data": data, "imgsz": 320, "batch_size": 16, "epochs": 1, "device": "cpu"}
-    given |= {"noplots": True, "workers": 0, "project": str(folder / "runs")}
-    faster = {"plain": {}, "bf16": {"amp": "bf16"}, "both": {"amp": "bf16", "compile": True}}
-    runs = {name: set_up(TrainOptions.of(given | more), keep_records=False) for name, more in faster.items()}
-    batch = next(iter(runs["plain"].data.train_loader))
-    images = to_float(batch.images, CPU)
-
-    def step(run: Run) -> float:
-        run.state.last_update = -run.learner.schedule.accumulate
-        return seconds(lambda: run.learner.step(images, batch.targets, 0, run.state)) / len(images)
-
-    for run in runs.values():
-        run.learner.parallel.train()
-    compiling = step(runs["both"]) * len(images)
-    found = in_turns({name: lambda run=run: step(run) for name, run in runs.items()}, max(3 * rounds, 9))
-    plain = statistics.median(found["plain"]) * 1e3
-    rows = [
-        Row(
-            "training",
-            f"yolov5n, 320 px, batch 16, {flags}",
-            "ms an image",
-            statistics.median(found[name]) * 1e3,
-            plain,
-            median_ratio(found["plain"], found[name]),
-            "the same step without these flags",
-        )
-        for name, flags in (("bf16", "--amp bf16"), ("both", "--amp bf16 --compile"))
-    ]
-    return [*rows, Row("training", "the first step with --compile", "s", compiling)]
-
-
-def two_at_once(data: str, folder: Path, rounds: int) -> list[Row]:
-    """Two trainings at once, beside the two one after the other."""
-    words = [
-        ROOT / "train.py",
-        "--cfg",
-        "yolov5n.yaml",
-        "--data",
-        data,
-        "--imgsz",
-        192,
-        "--epochs",
-        1,
-        "--device",
-        "cpu",
-    ]
-    words += ["--project", folder / "runs", "--noplots", "--noval", "--cache"]
-
-    def both() -> float:
-        with ThreadPoolExecutor() as pool:
-            return seconds(lambda: list(pool.map(lambda _: run_command(words, ROOT), range(2))))
-
-    found = in_turns({"both": both, "one": lambda: 2 * run_command(words, ROOT)[0]}, min(rounds, 3))
-    both_s, one_s = (statistics.median(found[side]) for side in ("both", "one"))
-    ratio = median_ratio(found["both"], found["one"])
-    return [Row("busy", "two trainings at once", "s", both_s, one_s, ratio, "the two, one after the other")]
-
-
-def training_memory(data: str, folder: Path, rounds: int) -> list[Row]:
-    """What train.py holds at most, beside bare steps with the same model, each in a process of its own."""
-    words = [ROOT / "train.py", "--cfg", "yolov5n.yaml", "--data", data, "--imgsz", 320, "--batch-size", 16]
-    words += ["--epochs", 1, "--device", "cpu", "--project", folder / "runs", "--noplots"]
-    bare = f"from bench.speed import bare_training; bare_training({data!r}, {str(folder)!r})"
-    calls = {
-        "ours": lambda: run_command(words, ROOT)[2],
-        "floor": lambda: run_command(["-c", f"import sys; sys.path[0] = {str(ROOT)!r}; {bare}"], ROOT)[2],
-    }
-    found = in_turns(calls, min(rounds, 2))
-    middle = {side: statistics.median(values) for side, values in found.items()}
-    ratio = median_ratio(found["ours"], found["floor"])
-    what = "train.py, yolov5n, 320 px, batch 16"
-    return [Row("memory", what, "MB", middle["ours"], middle["floor"], ratio, "forward, loss, backward, update")]
-
-
-def bare_training(data: str, folder: str) -> None:
-    """Steps on one batch, with nothing around them; for training_memory."""
-    given = {"cfg": "yolov5n.yaml", "data": data, "imgsz": 320, "batch_size": 16, "epochs": 1, "device": "cpu"}
-    given |= {"noplots": True, "workers": 0, "project": str(Path(folder, "runs"))}
-    run = set_up(TrainOptions.of(given))
-    batch = next(iter(run.data.train_loader))
-    run.learner.model.train()
-    for _ in range(5):
-        bare_step(run.learner, to_float(batch.images, CPU), batch.targets)
-
-
 # Inference ----------------------------------------------------------------------------------------------------------------
 
 
@@ -288,18 +140,25 @@ def batches_of(images: list[Path], size: int, batch: int) -> list[torch.Tensor]:
 def inference(weights: Path, images: list[Path], rounds: int) -> list[Row]:
     """One image at 640 and its share of a batch of 16, and the suppression of validation, per image."""
     model = load_detector(weights, CPU)
+    gflops = count_gflops(model, 640)
     with torch.inference_mode():
         one, sixteen = (to_float(batches_of(images[:n], 640, n)[0], CPU) for n in (1, 16))
         predictions, _ = model(sixteen)
+        squares = torch.rand(2, ROWS, ROWS)
         calls = {
+            # how long it would take at the rate of a product of matrices
+            "peak": lambda: seconds(lambda: squares[0] @ squares[1]) * gflops / (2e-9 * ROWS**3),
             "one": lambda: seconds(lambda: model(one)),
             "sixteen": lambda: seconds(lambda: model(sixteen)) / len(sixteen),
             "nms": lambda: seconds(lambda: non_max_suppression(predictions, **vars(VALIDATION))) / len(sixteen),
         }
         found = in_turns(calls, max(rounds * 3, 9))
     middle = {name: statistics.median(values) * 1e3 for name, values in found.items()}
+    peak, ratio = f"a product of matrices of {ROWS:,}", median_ratio(found["peak"], found["one"])
+    floor_is = f"its {gflops:.1f} GFLOPs at the rate of that product"
     return [
-        Row("inference", "yolov5n, 640 px, one image", "ms", middle["one"]),
+        Row("inference", peak, "GFLOP/s", gflops / middle["peak"] * 1e3),
+        Row("inference", "yolov5n, 640 px, one image", "ms", middle["one"], middle["peak"], ratio, floor_is),
         Row("inference", f"yolov5n, 640 px, batch {len(sixteen)}", "ms an image", middle["sixteen"]),
         Row("inference", "suppression at the thresholds of val.py", "ms an image", middle["nms"]),
     ]

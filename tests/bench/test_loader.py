@@ -37,7 +37,7 @@ def test_one_process_is_told_beside_another_checkout(case, monkeypatch):
 
 
 def test_what_cannot_be_measured_is_told(case, tmp_path):
-    with pytest.raises(UserError, match="loader of this checkout has failed"):
+    with pytest.raises(UserError, match=f"{tmp_path}, 0 workers: has failed"):
         images_per_second([Side(tmp_path, 0)], case, rounds=1)
     with pytest.raises(UserError, match="no such folder"):
         images_per_second([Side(ROOT, 0)], Case("none", tmp_path / "none", 64, 0), rounds=1)
