@@ -136,12 +136,13 @@ def spread_of(resampled: np.ndarray, samples: Sequence[Sample], seeds: int | Non
 
     With ``seeds`` it is what so many of each would give. Every sample has two seeds at least.
     """
-    images = _spread(resampled, samples[0].factor)
-    if seeds is not None:
-        images = max(0.0, images - sum(s.shared / s.seeds for s in samples)) + sum(s.shared / seeds for s in samples)
     counts = [seeds or s.seeds for s in samples]
     parts = [s.between / n for s, n in zip(samples, counts, strict=True)]
     twice = sum(s.shared / n for s, n in zip(samples, counts, strict=True))
+    # what all of a candidate's trainings have in common on an image, which no number of seeds takes away; where it is
+    # nothing, chance must not make it less
+    common = max(0.0, _spread(resampled, samples[0].factor) - sum(s.shared / s.seeds for s in samples))
+    images = common + twice
     left = max(0.0, sum(parts) - twice)
     variance = images + left
     if not variance:

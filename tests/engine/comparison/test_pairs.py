@@ -76,6 +76,20 @@ def test_a_run_against_itself_differs_by_nothing():
     assert (pair.low, pair.high, pair.p, pair.verdict) == (0, 0, 1, NO_DIFFERENCE)
 
 
+def test_means_that_go_alike_on_images_leave_what_seeds_differ_by():
+    """Each run has its own way with the images, the means of both the same: less than that of the seeds the difference can't
+    vary by, though on resamples of the images it never does."""
+    rng = np.random.default_rng(0)
+    own = rng.normal(0, 0.01, 40)
+    ways = np.stack([own, -own, np.zeros(40)])
+    samples = [
+        Sample(name, figures, ways, 1 / 39, 40)
+        for name, figures in (("a", np.array([0.4, 0.5, 0.6])), ("b", np.array([0.5, 0.6, 0.7])))
+    ]
+    assert samples[0].shared > 0
+    assert spread_of(np.zeros(40), samples).variance == pytest.approx(2 * 0.01 / 3)
+
+
 def test_others_lend_what_they_tell_of_seeds():
     """A variance between seeds is its own and that of the others, as that of LENT seeds, or of half as many as those know."""
     spreads = (0.1, 0.2, 0.3, 0.4)
