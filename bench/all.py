@@ -140,9 +140,13 @@ def loader_rows(rounds: int, stock: Path | None) -> list[Row]:
             what = f"{case.name}, {case.size} px, mosaics, nothing kept"
             beside = (found["reference"], found["process / reference"], "the other checkout") if project else ()
             workers = (found["worker"], found["two workers / worker"], "one worker")
+            processes = (found["process"], found["two processes / process"], "one process")
             rows += [
                 Row("loader", f"{what}, one process", "images/s", found["process"], *beside),
                 Row("loader", f"{what}, two workers", "images/s", found["two workers"], *workers),
+                Row(
+                    "loader", f"{what}, two processes, each for itself", "images/s", found["two processes"], *processes
+                ),
             ]
     return rows
 

@@ -20,7 +20,9 @@ import json
 import os
 import subprocess
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -117,22 +119,42 @@ def answers(sides: list[tuple[str, subprocess.Popen]], rounds: int) -> list[list
     A side has a name, and answers each line of its input by a number. All are ended. Raises UserError where one ends itself.
     """
     found: list[list[float]] = [[] for _ in sides]
-    try:
+    with ended([process for _, process in sides]):
         for _ in range(rounds + 1):
             for (name, process), figures in zip(sides, found, strict=True):
                 try:
-                    process.stdin.write("\n")
-                    process.stdin.flush()
-                    figures.append(float(process.stdout.readline()))
+                    figures.append(answer(process))
                 except (BrokenPipeError, ValueError):
                     raise UserError(f"{name}: has failed; see above") from None
+    return [figures[1:] for figures in found]
+
+
+def answer(process: subprocess.Popen) -> float:
+    process.stdin.write("\n")
+    process.stdin.flush()
+    return float(process.stdout.readline())
+
+
+@contextmanager
+def ended(processes: list[subprocess.Popen]) -> Iterator[None]:
+    """After the block, they are."""
+    try:
+        yield
     finally:
-        for _, process in sides:
+        for process in processes:
             # what was never read of a side that has ended can't be written
             with suppress(BrokenPipeError):
                 process.stdin.close()
             process.wait()
-    return [figures[1:] for figures in found]
+
+
+def at_once(sides: list[Side], case: Case, rounds: int, batch: int) -> tuple[list[float], list[float]]:
+    """What the first side loads alone, and all together at the same time, in each of ``rounds`` rounds."""
+    running = [side.start(case, batch) for side in sides]
+    with ThreadPoolExecutor() as pool, ended(running):
+        found = [(answer(running[0]), sum(pool.map(answer, running))) for _ in range(rounds + 1)]
+    alone, together = zip(*found[1:], strict=True)
+    return list(alone), list(together)
 
 
 def median_ratio(figures: list[float], others: list[float]) -> float:
@@ -143,12 +165,16 @@ def median_ratio(figures: list[float], others: list[float]) -> float:
 def measure(case: Case, rounds: int, batch: int = 16, reference: Path | None = None) -> dict[str, float]:
     """Images a second of one process and of one and two loading ones, and the ratios that are asked for.
 
-    Without ``reference``, a checkout of this project, there is no ratio to one.
+    Without ``reference``, a checkout of this project, there is no ratio to one. ``two processes``, each for itself and at
+    once, show what two workers can do at most: cores share caches and memory.
     """
     sides = [Side(ROOT, workers) for workers in (0, 1, 2)] + ([Side(reference, 0)] if reference else [])
     found = images_per_second(sides, case, rounds, batch)
     figures = {"process": median(found[0]), "worker": median(found[1]), "two workers": median(found[2])}
     figures["two workers / worker"] = median_ratio(found[2], found[1])
+    alone, both = at_once([Side(ROOT, 0)] * 2, case, rounds, batch)
+    figures["two processes"] = median(both)
+    figures["two processes / process"] = median_ratio(both, alone)
     if reference:
         figures["reference"] = median(found[3])
         figures["process / reference"] = median_ratio(found[0], found[3])

@@ -31,8 +31,9 @@ def test_the_ratio_is_that_of_the_rounds():
 
 def test_one_process_is_told_beside_another_checkout(case, monkeypatch):
     monkeypatch.setattr(loader, "CASES", (case,))
-    process, workers = loader_rows(1, ROOT)
-    assert (process.floor_is, workers.floor_is) == ("the other checkout", "one worker")
+    process, workers, processes = loader_rows(1, ROOT)
+    assert [r.floor_is for r in (process, workers, processes)] == ["the other checkout", "one worker", "one process"]
+    assert processes.value > 0
     assert process.ratio == pytest.approx(process.value / process.floor)
 
 
