@@ -1,11 +1,24 @@
-"""Folding what only training needs: BatchNorm into the convolution before it, parallel branches into one convolution."""
+"""Folding what only training needs: BatchNorm into the convolution before it, parallel branches into one convolution; and for
+inference on a CPU, activations into the convolution before them."""
 
+from typing import Any
+
+import torch
 from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from models.backbones.backbone import Backbone
 from models.common import Conv, stem
 from models.pasted import is_foreign
+
+# what oneDNN computes within a convolution: its word for an activation, and the numbers that go with it
+WITHIN = {
+    nn.Identity: ("none", ()),
+    nn.SiLU: ("swish", ()),
+    nn.ReLU: ("relu", ()),
+    nn.ReLU6: ("hardtanh", (0.0, 6.0)),
+    nn.Hardswish: ("hardswish", ()),
+}
 
 
 def fuse_conv_bn(model: nn.Module) -> nn.Module:
@@ -74,3 +87,75 @@ def _replace(network: nn.Module, name: str, module: nn.Module) -> None:
 def _what_follows(bn: nn.BatchNorm2d) -> nn.Module:
     """The activation that timm's BatchNormAct2d holds; an Identity for a plain BatchNorm."""
     return bn.act if isinstance(getattr(bn, "act", None), nn.Module) else nn.Identity()
+
+
+class SettledConv2d(nn.Conv2d):
+    """A convolution whose weights no longer change and the activation ``act`` after it, in one pass of oneDNN on a CPU.
+
+    The weights are kept a second time, in the layout that oneDNN asks for at the first image; else they would be brought into
+    it for each. On other devices, where a gradient is wanted, and where the model is traced or compiled, it is the two one
+    after the other.
+    """
+
+    def __init__(self, conv: nn.Conv2d, act: nn.Module):
+        nn.Module.__init__(self)
+        self.__dict__.update(conv.__dict__)
+        # not those of the one that it stands for
+        self._modules = {"act": act}
+        self.geometry = conv.padding, conv.stride, conv.dilation, conv.groups
+        self.within = WITHIN[type(act)]
+        # by their type; no part of what the layer is, as threads that share it see
+        self.laid_out: dict[torch.dtype, torch.Tensor] = {}
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not self._in_one_pass(x):
+            return self.act(super().forward(x))
+        if (weight := self.laid_out.get(x.dtype)) is None:
+            weight = torch.ops.mkldnn._reorder_convolution_weight(self.weight, *self.geometry, x.shape)
+            self.laid_out[x.dtype] = weight
+        return torch.ops.mkldnn._convolution_pointwise(x, weight, self.bias, *self.geometry, *self.within, "")
+
+    def _in_one_pass(self, x: torch.Tensor) -> bool:
+        return (
+            not torch.is_grad_enabled()
+            and x.device.type == "cpu"
+            and x.dtype == self.weight.dtype
+            and not torch.is_autocast_enabled("cpu")
+            and not torch.jit.is_tracing()
+            and not torch.compiler.is_compiling()
+        )
+
+    def multiply_adds(self, x: torch.Tensor) -> int:
+        """As thop counts those of a convolution."""
+        return super().forward(x).numel() * self.weight[0].numel()
+
+    def __getstate__(self) -> dict[str, Any]:
+        # a layout can't be copied
+        return self.__dict__ | {"laid_out": {}}
+
+
+def settle(model: nn.Module) -> None:
+    """Make the convolutions of a fused ``model`` SettledConv2d, in place, where it is on a CPU that has oneDNN.
+
+    An activation goes with its convolution where it is known to follow: in Conv and stem, and in an nn.Sequential.
+    """
+    on_cpu = all(p.device.type == "cpu" for p in model.parameters())
+    if not (on_cpu and torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_convolution_pointwise")):
+        return
+    for module in list(model.modules()):
+        if isinstance(module, (Conv, stem)) and isinstance(module.bn, nn.Identity):
+            _settle_pair(module, "conv", "act")
+        names = list(module._modules)
+        for name, following in zip(names, [*names[1:], ""], strict=False):
+            _settle_pair(module, name, following if type(module) is nn.Sequential else "")
+
+
+def _settle_pair(parent: nn.Module, name: str, following: str) -> None:
+    """``following``: the name of what comes after the convolution, or empty where that is not known."""
+    conv, act = parent._modules[name], parent._modules.get(following)
+    if type(conv) is not nn.Conv2d or conv.padding_mode != "zeros" or isinstance(conv.padding, str):
+        return
+    joined = type(act) in WITHIN
+    parent._modules[name] = SettledConv2d(conv, act if joined else nn.Identity())
+    if joined:
+        parent._modules[following] = nn.Identity()

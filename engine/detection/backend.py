@@ -45,7 +45,7 @@ class DetectMultiBackend(nn.Module):
         pt = not is_exported(first)
         # a CPU computes in single precision, and an exported file in its own
         half = fp16 and pt and device.type != "cpu"
-        self._hold(load_detector(weights, device, half, dnn, trust), device, pt, half)
+        self._hold(load_detector(weights, device, half, dnn, trust, settled=False), device, pt, half)
         self.jit, self.onnx, self.engine = (first.endswith(s) for s in (".torchscript", ".onnx", ".engine"))
         self.dnn = dnn
 

@@ -13,6 +13,7 @@ from torch import nn
 from engine.export.cached import TORCH, choose_runtime, run_by
 from engine.export.formats.table import is_exported
 from engine.export.runtime import Runtime
+from models.fuse import settle
 from models.load import detector_from, use_half
 from models.yolo import DetectionModel
 from utils.boxes import non_max_suppression
@@ -79,12 +80,14 @@ def load_detector(
     dnn: bool = False,
     trust: bool = False,
     runtime: str = TORCH,
+    settled: bool = True,
 ) -> Detector:
     """One detector from a checkpoint or an exported file, or an ensemble of checkpoints, ready for inference.
 
     ``half``: see half_precision and use_half; ``dnn`` runs an ONNX file by OpenCV; ``trust`` runs files of others that are
     programs (TorchScript, TensorRT), and all exported files without a trial; ``runtime`` runs a checkpoint by another one,
-    see engine/export/cached.py. Raises UserError for files that are no detectors.
+    see engine/export/cached.py; ``settled``: the weights stay as they are, see models/fuse.py. Raises UserError for files that
+    are no detectors.
     """
     paths = [weights] if isinstance(weights, str | Path) else list(weights)
     exported = [path for path in paths if is_exported(path)]
@@ -116,6 +119,8 @@ def load_detector(
         models.append(model.to(device, memory_format=torch.channels_last))
         if dtype:
             use_half(models[-1], dtype)
+        if settled:
+            settle(models[-1])
     if len({tuple(m.names.values()) for m in models}) > 1:
         raise UserError(f"--weights {' '.join(map(str, paths))}: the models of an ensemble must have the same classes")
     return models[0] if len(models) == 1 else Ensemble(models)

@@ -41,7 +41,7 @@ def load_hub_model(
     if weights.suffix in {".yaml", ".yml"} or not pretrained:
         model = DetectionModel(str(weights.with_suffix(".yaml")), ch=channels, nc=classes)
     elif autoshape and classes is None and channels == 3:
-        return AutoShape(load_detector(weights, place)).to(place)
+        return AutoShape(load_detector(weights, place, settled=False)).to(place)
     else:
         checkpoint = read_checkpoint(weights)
         model = detector_from(checkpoint)

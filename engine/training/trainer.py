@@ -32,6 +32,7 @@ from engine.training.options import CODE, PRESENT
 from engine.training.records import in_half
 from engine.training.setup import Run, build_loss, saved_arguments
 from engine.training.signals import Stopped, StopSignal, stopping_at_once
+from models.fuse import settle
 from models.load import use_half
 from utils.checkpoint import read_checkpoint
 from utils.console.neighbours import turn
@@ -265,6 +266,7 @@ class Trainer:
         # as precise as what it is trained in; the 8 bits of bfloat16 would cost accuracy
         if world.device.type == "cuda" and self.learner.amp == "fp16":
             use_half(model)
+        settle(model)
         # images of many shapes
         torch.backends.cudnn.benchmark = False
         evaluation = evaluate(model, data.val_loader, world.device, data.names, loss=self.val_loss, world=world)
@@ -354,6 +356,7 @@ class Trainer:
             model.load_state_dict(in_half(found))
         model = world.copy_first(model).fuse()
         print(model.summary(fused=True))
+        settle(model)
         recorder = self.records.recorder()
         evaluation = evaluate(model, data.val_loader, world.device, data.names, recorder=recorder, world=world)
         print(evaluation.table(verbose=True))
