@@ -117,12 +117,12 @@ class SettledConv2d(nn.Conv2d):
 
     def _in_one_pass(self, x: torch.Tensor) -> bool:
         return (
-            not torch.is_grad_enabled()
+            not torch.compiler.is_compiling()
+            and not torch.jit.is_tracing()
+            and not torch.is_grad_enabled()
+            and not torch.is_autocast_enabled("cpu")
             and x.device.type == "cpu"
             and x.dtype == self.weight.dtype
-            and not torch.is_autocast_enabled("cpu")
-            and not torch.jit.is_tracing()
-            and not torch.compiler.is_compiling()
         )
 
     def multiply_adds(self, x: torch.Tensor) -> int:
@@ -137,13 +137,14 @@ class SettledConv2d(nn.Conv2d):
 def settle(model: nn.Module) -> None:
     """Make the convolutions of a fused ``model`` SettledConv2d, in place, where it is on a CPU that has oneDNN.
 
-    An activation goes with its convolution where it is known to follow: in Conv and stem, and in an nn.Sequential.
+    An activation goes with its convolution where it is known to follow: in Conv, stem and what is called as they are, and in
+    an nn.Sequential.
     """
     on_cpu = all(p.device.type == "cpu" for p in model.parameters())
     if not (on_cpu and torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_convolution_pointwise")):
         return
     for module in list(model.modules()):
-        if isinstance(module, (Conv, stem)) and isinstance(module.bn, nn.Identity):
+        if type(module).forward in (Conv.forward, stem.forward) and isinstance(module.bn, nn.Identity):
             _settle_pair(module, "conv", "act")
         names = list(module._modules)
         for name, following in zip(names, [*names[1:], ""], strict=False):

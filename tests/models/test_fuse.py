@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from models.common import Conv
 from models.flops import count_gflops, count_layers
 from models.fuse import SettledConv2d, settle
 from models.yolo import DetectionModel
@@ -70,6 +71,23 @@ def test_with_gradients_traced_and_in_another_type_it_is_as_before():
         assert not copied[0].laid_out and torch.equal(copied(IMAGE), other(IMAGE))
         half = other.bfloat16()(IMAGE.bfloat16())
     assert half.dtype == torch.bfloat16 and torch.allclose(half.float(), plain(IMAGE), atol=0.02)
+
+
+class Swapped(Conv):
+    """A Conv that is called in another order."""
+
+    def forward(self, x):
+        return self.conv(self.act(x))
+
+
+def test_a_block_called_in_another_way_keeps_its_order():
+    block = Swapped(8, 8).eval().requires_grad_(False)
+    block.bn = nn.Identity()
+    wanted = block(IMAGE)
+    settle(block)
+    assert isinstance(block.act, nn.SiLU) and isinstance(block.conv, SettledConv2d)
+    with torch.no_grad():
+        assert torch.allclose(block(IMAGE), wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_what_is_more_than_a_convolution_stays():
