@@ -1,6 +1,7 @@
 """Folding what only training needs: BatchNorm into the convolution before it, parallel branches into one convolution; and for
 inference on a CPU, activations into the convolution before them."""
 
+import platform
 from typing import Any
 
 import torch
@@ -11,6 +12,9 @@ from models.backbones.backbone import Backbone
 from models.common import Conv, stem
 from models.pasted import is_foreign
 
+# on others it does not compute all of them within a convolution
+X86 = platform.machine().lower() in ("x86_64", "amd64")
+ONEDNN = X86 and torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
 # what oneDNN computes within a convolution: its word for an activation, and the numbers that go with it
 WITHIN = {
     nn.Identity: ("none", ()),
@@ -135,13 +139,12 @@ class SettledConv2d(nn.Conv2d):
 
 
 def settle(model: nn.Module) -> None:
-    """Make the convolutions of a fused ``model`` SettledConv2d, in place, where it is on a CPU that has oneDNN.
+    """Make the convolutions of a fused ``model`` SettledConv2d, in place, where it is on a CPU of x86 and has oneDNN.
 
     An activation goes with its convolution where it is known to follow: in Conv, stem and what is called as they are, and in
     an nn.Sequential.
     """
-    on_cpu = all(p.device.type == "cpu" for p in model.parameters())
-    if not (on_cpu and torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_convolution_pointwise")):
+    if not (ONEDNN and all(p.device.type == "cpu" for p in model.parameters())):
         return
     for module in list(model.modules()):
         if type(module).forward in (Conv.forward, stem.forward) and isinstance(module.bn, nn.Identity):

@@ -8,9 +8,10 @@ from torch import nn
 
 from models.common import Conv
 from models.flops import count_gflops, count_layers
-from models.fuse import SettledConv2d, settle
+from models.fuse import ONEDNN, SettledConv2d, settle
 from models.yolo import DetectionModel
 
+pytestmark = pytest.mark.skipif(not ONEDNN, reason="needs an x86 processor and PyTorch with oneDNN")
 IMAGE = torch.rand(2, 8, 20, 24)
 
 
