@@ -147,7 +147,8 @@ def settle(model: nn.Module) -> None:
     if not (ONEDNN and all(p.device.type == "cpu" for p in model.parameters())):
         return
     for module in list(model.modules()):
-        if type(module).forward in (Conv.forward, stem.forward) and isinstance(module.bn, nn.Identity):
+        called = getattr(module.forward, "__func__", None)
+        if called in (Conv.forward, stem.forward) and isinstance(module.bn, nn.Identity):
             _settle_pair(module, "conv", "act")
         names = list(module._modules)
         for name, following in zip(names, [*names[1:], ""], strict=False):

@@ -91,6 +91,18 @@ def test_a_block_called_in_another_way_keeps_its_order():
         assert torch.allclose(block(IMAGE), wanted, rtol=1e-4, atol=1e-5)
 
 
+def test_a_block_that_was_folded_in_its_own_way_stays_as_it_is():
+    """As ``fuse`` of many a fork does it: without a BatchNorm, called by another name."""
+    block = Conv(8, 8).eval().requires_grad_(False)
+    del block.bn
+    block.forward = lambda x: block.act(block.conv(x) + 1)
+    wanted = block(IMAGE)
+    settle(block)
+    assert isinstance(block.act, nn.SiLU)
+    with torch.no_grad():
+        assert torch.allclose(block(IMAGE), wanted, rtol=1e-4, atol=1e-5)
+
+
 def test_what_is_more_than_a_convolution_stays():
     mirrored = nn.Conv2d(8, 8, 3, padding=1, padding_mode="reflect")
     _, other = settled(mirrored, nn.SiLU(), nn.Conv2d(8, 8, 3, padding="same"))
