@@ -72,7 +72,7 @@ def measure(part: str, rounds: int, folder: Path, stock: Path | None) -> list[Ro
             some = listed(folder, images[:count], data)
             # of long ones fewer do
             few = rounds if size == 320 else min(rounds, 3)
-            rows += [row for cache in ("ram", "") for row in training.training(cfg, some, size, folder, few, cache)]
+            rows += [row for cache in training.CACHES for row in training.training(cfg, some, size, folder, few, cache)]
         return rows
     if part == "compiled":
         rows = training.compiled_training(shapes(), folder, rounds)

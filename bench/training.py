@@ -22,6 +22,8 @@ from utils.paths import ROOT
 
 # of a training in a row: the first batches of each but the first are loaded at the end of the one before
 EPOCHS = 3
+# what --cache does, by its values
+CACHES = {"ram": "images kept in memory", "": "images read anew"}
 
 # What trains in a checkout: it answers each line of its input by the seconds of so many epochs. What a training says goes to
 # standard error. Checkouts before the rooms had a Trainer of flags.
@@ -99,7 +101,7 @@ def training(cfg: str, data: str, imgsz: int, folder: Path, rounds: int, cache: 
         )
 
     found = in_turns({"ours": ours, "floor": floor}, rounds)
-    words = f"{Path(cfg).stem}, {imgsz} px, batch 16, {'images kept in memory' if cache else 'images read anew'}"
+    words = f"{Path(cfg).stem}, {imgsz} px, batch 16, {CACHES[cache]}"
     ours_ms, floor_ms = (statistics.median(found[side]) * 1e3 for side in ("ours", "floor"))
     ratio = median_ratio(found["floor"], found["ours"])
     trainer.world.leave()
@@ -113,10 +115,15 @@ def bare_step(learner, images: torch.Tensor, targets: torch.Tensor) -> None:
     learner.optimizer.zero_grad()
 
 
+def steps_options(data: str, folder: Path) -> dict[str, Any]:
+    """The options of a run of which single steps are measured."""
+    given = {"cfg": "yolov5n.yaml", "data": data, "imgsz": 320, "batch_size": 16, "epochs": 1, "device": "cpu"}
+    return given | {"noplots": True, "workers": 0, "project": str(folder / "runs")}
+
+
 def compiled_training(data: str, folder: Path, rounds: int) -> list[Row]:
     """A step with --amp bf16 and --compile, beside the same without; what compiling takes is told apart."""
-    given = {"cfg": "yolov5n.yaml", "data": data, "imgsz": 320, "batch_size": 16, "epochs": 1, "device": "cpu"}
-    given |= {"noplots": True, "workers": 0, "project": str(folder / "runs")}
+    given = steps_options(data, folder)
     faster = {"plain": {}, "bf16": {"amp": "bf16"}, "both": {"amp": "bf16", "compile": True}}
     runs = {name: set_up(TrainOptions.of(given | more), keep_records=False) for name, more in faster.items()}
     batch = next(iter(runs["plain"].data.train_loader))
@@ -150,7 +157,7 @@ def beside_another(stock: Path, data: str, count: int, folder: Path, rounds: int
     """An image's share of some epochs with --amp bf16 and --compile, beside those of another checkout of this project without
     flags; what is compiled is compiled before. ``count``: the images of ``data``."""
     rows = []
-    for cache, kept in (("ram", "images kept in memory"), ("", "images read anew")):
+    for cache, kept in CACHES.items():
         plain = epochs_options("yolov5n.yaml", data, 320, folder, rounds, cache)
         sides = [(ROOT, plain | {"amp": "bf16", "compile": True}), (stock, plain)]
         running = [(str(checkout), start_side(checkout, options)) for checkout, options in sides]
@@ -162,9 +169,9 @@ def beside_another(stock: Path, data: str, count: int, folder: Path, rounds: int
     return rows
 
 
-def start_side(checkout: Path, options: dict[str, Any], epochs: int = EPOCHS) -> subprocess.Popen:
-    """A process that trains with these options in that checkout."""
-    settings = {"checkout": str(checkout), "options": options, "epochs": epochs}
+def start_side(checkout: Path, options: dict[str, Any]) -> subprocess.Popen:
+    """A process that trains with these options in that checkout, EPOCHS an answer."""
+    settings = {"checkout": str(checkout), "options": options, "epochs": EPOCHS}
     line = [sys.executable, "-c", SIDE, json.dumps(settings)]
     return subprocess.Popen(line, cwd=checkout, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
@@ -214,9 +221,7 @@ def training_memory(data: str, folder: Path, rounds: int) -> list[Row]:
 
 def bare_training(data: str, folder: str) -> None:
     """Steps on one batch, with nothing around them; for training_memory."""
-    given = {"cfg": "yolov5n.yaml", "data": data, "imgsz": 320, "batch_size": 16, "epochs": 1, "device": "cpu"}
-    given |= {"noplots": True, "workers": 0, "project": str(Path(folder, "runs"))}
-    run = set_up(TrainOptions.of(given))
+    run = set_up(TrainOptions.of(steps_options(data, Path(folder))))
     batch = next(iter(run.data.train_loader))
     run.learner.model.train()
     for _ in range(5):

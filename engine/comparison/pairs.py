@@ -142,9 +142,8 @@ def spread_of(resampled: np.ndarray, samples: Sequence[Sample], seeds: int | Non
     # what all of a candidate's trainings have in common on an image, which no number of seeds takes away; where it is
     # nothing, chance must not make it less
     common = max(0.0, _spread(resampled, samples[0].factor) - sum(s.shared / s.seeds for s in samples))
-    images = common + twice
     left = max(0.0, sum(parts) - twice)
-    variance = images + left
+    variance = common + twice + left
     if not variance:
         return Spread(0.0, 0.0, 1, 1)
     known = [n - 1 + s.lent for s, n in zip(samples, counts, strict=True)]
