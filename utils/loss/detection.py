@@ -88,24 +88,24 @@ class DetectionLoss:
         images, *counts = self.total(sent(torch.tensor(counts), device))
         box_loss, obj_loss, cls_loss = (torch.zeros((), device=device) for _ in range(3))
         for level, (raw, match) in enumerate(zip(maps, matches, strict=True)):
-            raw = raw.float()
             matched, cells = counts[level], counts[len(maps) + level]
-            objectness = torch.zeros(raw.shape[:4], device=device)
+            wanted_objectness = torch.zeros(raw.shape[:4], device=device)
+            match = match.to(device)
+            objectness, picked = Needed.apply(raw, match.places)
             if len(match.classes):
-                match = match.to(device)
                 # an embedding: its gradient is summed in order, that of an index by several threads at once
-                predicted = F.embedding(match.places, raw.flatten(0, 3))
+                predicted = F.embedding(match.which, picked)
                 xy = predicted[:, :2].sigmoid() * 2 - 0.5
                 wh = (predicted[:, 2:4].sigmoid() * 2) ** 2 * match.anchors
                 iou = pairwise_iou(torch.cat((xy, wh), 1), match.boxes, self.box)
                 box_loss = box_loss + (1 - iou).sum() / matched
-                objectness.view(-1)[match.places[match.last]] = iou.detach().clamp(0)[match.last]
+                wanted_objectness.view(-1)[match.places] = iou.detach().clamp(0)[match.last]
                 if self.nc > 1:
                     wanted = torch.full_like(predicted[:, 5:], self.negative)
                     wanted.scatter_(1, match.classes[:, None], self.positive)
                     level_loss = binary_cross_entropy(predicted[:, 5:], wanted, hyp["cls_pw"], hyp["fl_gamma"])
                     cls_loss = cls_loss + level_loss / (matched * self.nc)
-            level_loss = binary_cross_entropy(raw[..., 4], objectness, hyp["obj_pw"], hyp["fl_gamma"])
+            level_loss = binary_cross_entropy(objectness, wanted_objectness, hyp["obj_pw"], hyp["fl_gamma"])
             obj_loss = obj_loss + level_loss / cells * self.level_weights[level]
         items = torch.stack((box_loss * hyp["box"], obj_loss * hyp["obj"], cls_loss * hyp["cls"]))
         return items.sum() * images * self.processes, self.total(items.detach())
@@ -138,16 +138,45 @@ class DetectionLoss:
         boxes = torch.cat((xy[match] - cell, wh[match]), 1)
         row, column = cell[:, 1].clamp(0, ny - 1), cell[:, 0].clamp(0, nx - 1)
         places = ((image[target] * na + anchor) * ny + row) * nx + column
-        return Matches(places, last_of_each(places), boxes, anchors[anchor], cls[target])
+        last = last_of_each(places)
+        different = places[last]
+        return Matches(different, last, torch.searchsorted(different, places), boxes, anchors[anchor], cls[target])
+
+
+class Needed(torch.autograd.Function):
+    """What the loss needs of a map [b, na, ny, nx, no], in float32: the objectness of all, and ``places`` whole.
+
+        objectness [b, na, ny, nx], picked [k, no] = Needed.apply(raw, places)
+
+    ``places`` [k] differ. A map is large and little of it is needed: its gradient is written once, in its own type, where
+    those of a conversion, of an index and of a slice would be three of its size.
+    """
+
+    @staticmethod
+    def forward(ctx, raw: torch.Tensor, places: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        ctx.save_for_backward(raw, places)
+        return raw[..., 4].float(), raw.flatten(0, 3)[places].float()
+
+    @staticmethod
+    def backward(ctx, objectness: torch.Tensor, picked: torch.Tensor) -> tuple[torch.Tensor, None]:
+        raw, places = ctx.saved_tensors
+        gradient = torch.zeros_like(raw, memory_format=torch.contiguous_format)
+        gradient[..., 4] = objectness
+        whole = picked.clone()
+        whole[:, 4] += objectness.flatten()[places]
+        gradient.view(-1, raw.shape[4])[places] = whole.to(raw.dtype)
+        return gradient, None
 
 
 class Matches(NamedTuple):
     """Targets given to predictions of one level, in the order in which they count."""
 
-    # [m] the prediction's place in the map, counted through [b, na, ny, nx]
+    # [k] the places in the map that occur, counted through [b, na, ny, nx], rising
     places: torch.Tensor
-    # [k] which of the matches is the last of its place, for every place that occurs
+    # [k] which of the matches is the last of each
     last: torch.Tensor
+    # [m] which of the places each match is given
+    which: torch.Tensor
     # [m, 4] as x, y relative to the cell and w, h, in grid units
     boxes: torch.Tensor
     # [m, 2]

@@ -8,7 +8,7 @@ import torch
 from tests.helpers.fake_cuda import fake_cuda
 from tests.helpers.syncs import host_syncs
 from utils.loss.box import pairwise_iou
-from utils.loss.detection import DetectionLoss, binary_cross_entropy, last_of_each, scale_gains
+from utils.loss.detection import DetectionLoss, Needed, binary_cross_entropy, last_of_each, scale_gains
 
 HYP = {"box": 0.05, "obj": 1.0, "cls": 0.5, "cls_pw": 1.0, "obj_pw": 1.0, "fl_gamma": 0.0, "anchor_t": 4.0}
 ANCHORS = torch.tensor([[[2.0, 2.0], [8.0, 8.0]]])  # one level, grid units
@@ -23,7 +23,7 @@ def match(x, y, w, h, size=8):
 
 def cells(matches, size=8, images=1):
     """(image, anchor, row, column) of matches in size × size maps of two anchors."""
-    return torch.unravel_index(matches.places, (images, 2, size, size))
+    return torch.unravel_index(matches.places[matches.which], (images, 2, size, size))
 
 
 @pytest.mark.parametrize(
@@ -146,13 +146,14 @@ def test_of_targets_in_one_cell_the_last_says_its_objectness():
     raw, loss = torch.randn(1, 2, 8, 8, 7), DetectionLoss(ANCHORS, 2, HYP)
     targets = crowd(30, 2)
     matches = loss.match(targets, 0, raw.shape)
-    predicted = raw.view(-1, 7)[matches.places]
+    places = matches.places[matches.which]
+    predicted = raw.view(-1, 7)[places]
     xy, wh = predicted[:, :2].sigmoid() * 2 - 0.5, (predicted[:, 2:4].sigmoid() * 2) ** 2 * matches.anchors
     overlap = pairwise_iou(torch.cat((xy, wh), 1), matches.boxes, "CIoU").clamp(0)
     wanted = torch.zeros(2 * 8 * 8)
-    for place, value in zip(matches.places.tolist(), overlap, strict=True):
+    for place, value in zip(places.tolist(), overlap, strict=True):
         wanted[place] = value
-    assert len(matches.last) < len(matches.places)
+    assert len(matches.last) == len(matches.places) < len(places)
     expected = 4 * torch.nn.functional.binary_cross_entropy_with_logits(raw[..., 4].flatten(), wanted)
     torch.testing.assert_close(loss([raw], targets)[1][1], expected)
 
@@ -160,6 +161,21 @@ def test_of_targets_in_one_cell_the_last_says_its_objectness():
 def test_the_last_of_each():
     assert last_of_each(torch.tensor([7, 3, 7, 5, 3])).tolist() == [4, 3, 2]
     assert last_of_each(torch.zeros(0, dtype=torch.int64)).tolist() == []
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_what_the_loss_needs_of_a_map_has_the_gradient_of_its_parts(dtype):
+    raw, places = torch.randn(2, 3, 4, 5, 7).to(dtype), torch.tensor([3, 40, 119])
+    whole, parts = (raw.clone().requires_grad_() for _ in range(2))
+    weight, weights = torch.randn(2, 3, 4, 5), torch.randn(3, 7)
+    objectness, picked = Needed.apply(whole, places)
+    ((objectness * weight).sum() + (picked * weights).sum()).backward()
+    wide = parts.float()
+    expected = wide[..., 4], wide.flatten(0, 3)[places]
+    ((expected[0] * weight).sum() + (expected[1] * weights).sum()).backward()
+    assert objectness.dtype == picked.dtype == torch.float32
+    assert torch.equal(objectness, expected[0]) and torch.equal(picked, expected[1])
+    assert whole.grad.dtype == dtype and torch.equal(whole.grad, parts.grad)
 
 
 @pytest.mark.parametrize("gamma", [0.0, 1.5])
