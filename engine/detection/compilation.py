@@ -12,6 +12,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,8 +28,8 @@ COMPILERS = ("g++", "clang++", "c++", "cl")
 MAKERS = ("torch._dynamo", "torch._inductor", "torch._functorch", "triton")
 
 
-def compile_layers(model: nn.Module, dynamic: bool | None = None) -> None:
-    """Let ``model`` compile itself, in place, when it is called; see torch.compile for ``dynamic``.
+def compile_layers(model: nn.Module, **how: Any) -> None:
+    """Let ``model`` compile itself, in place, when it is called; ``how``: see torch.compile.
 
     Raises UserError where there is no C++ compiler.
     """
@@ -38,7 +39,7 @@ def compile_layers(model: nn.Module, dynamic: bool | None = None) -> None:
             f"--compile: needs a C++ compiler, and there is none ({', '.join(known)}); install one, such as "
             "build-essential on Debian and Ubuntu, or leave --compile out"
         )
-    model.compile(dynamic=dynamic)
+    model.compile(**how)
 
 
 def compile_detector(detector: Detector, device: torch.device, batch: int, imgsz: int) -> None:

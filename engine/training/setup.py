@@ -17,7 +17,6 @@ from typing import Any
 
 import torch
 
-from engine.detection.compilation import compile_layers
 from engine.recipe.anchors import fit_anchors
 from engine.recipe.autobatch import find_batch_size
 from engine.recipe.distillation import Pupil, PupilLoss, Teacher, read_teachers
@@ -133,7 +132,10 @@ def set_up(options: TrainOptions, hyp: dict[str, Any] | None = None, keep_record
     )
     learner = build_learner(model, options, hyp, len(data.train_loader), imgsz, world, amp, teachers)
     if options.compile:
-        compile_layers(learner.model)
+        # takes a second to import
+        from engine.training.compiled import compile_model
+
+        compile_model(learner.model, device)
     val_loss = model.detect.loss(hyp, imgsz)
     state = State.at_start(len(names), epochs_done(earlier) if is_leg else 0, terms=4 if teachers else 3)
     run = Run(options, hyp, world, data, learner, val_loss, stages, Drops(model), folder, records, state)

@@ -77,12 +77,16 @@ def test_one_code_serves_every_shape_and_computes_the_same():
 
 @needs_compiler
 @pytest.mark.slow
-def test_a_compiled_training_learns_the_same_and_resumes_exactly(cfg, tmp_path, capsys):
+def test_a_compiled_training_learns_the_same_and_resumes_exactly(tmp_path, capsys):
     torch._dynamo.reset()
+    # with all that is trained in another way when it is compiled
+    head = [[-1, 1, "nn.Upsample", ["None", 2, "nearest"]], [[-1, 3], 1, "Detect", ["nc", "anchors"]]]
+    backbone = [*TINY["backbone"], [-1, 1, "SPPF", [16, 5]]]
+    write_yaml(tmp_path / "pooling.yaml", TINY | {"backbone": backbone, "head": head})
     # the last batch is smaller
     data = make_set(tmp_path / "set", train=11, val=2, size=(64, 64))
     hyp = hyp_file(tmp_path, nominal_batch=4, warmup_epochs=0.0)
-    flags = options(data, tmp_path, cfg=cfg, batch_size=4, epochs=3, hyp=hyp)
+    flags = options(data, tmp_path, cfg=str(tmp_path / "pooling.yaml"), batch_size=4, epochs=3, hyp=hyp)
     plain = train.run(**flags, name="plain")
     torch._dynamo.utils.counters.clear()
     whole = train.run(**flags, name="whole", compile=True)
