@@ -37,6 +37,9 @@ try:
     from engine.training.options import TrainOptions
     from engine.training.setup import set_up
     from engine.training.trainer import Trainer
+    from utils.console.guard import keep_freed_memory
+    # as its train.py does
+    keep_freed_memory()
     trainer = Trainer(set_up(TrainOptions.of(settings["options"])))
     epoch_done = trainer.state.epoch_done
 except ModuleNotFoundError:
