@@ -26,8 +26,8 @@ def build_optimizer(
 ) -> torch.optim.Optimizer:
     """The optimiser over three groups, each of which says its ``kind``, in the order of KINDS. Only weights decay.
 
-    SGD has Nesterov momentum; Adam and AdamW take the momentum as beta1, and change all weights of a group in one call
-    where the device has one (less than half the time of one call a tensor on a CPU, too).
+    SGD has Nesterov momentum; Adam and AdamW take the momentum as beta1. They change all weights of a group in one call
+    where the device has one, SGD on a CPU alone (less than half the time of one call a tensor there).
 
     The decay is that of ``hyp`` for the nominal batch (64), scaled to the images really seen per step.
     The parameters of ``slow``, a part of the model, learn at ``factor`` times the rate: they make a second three groups,
@@ -40,11 +40,26 @@ def build_optimizer(
         groups += [group | {"factor": factor} for group in _parameter_groups(model, decay, lambda p: id(p) in apart)]
     if beside is not None:
         groups += [group | {"factor": 1.0} for group in _parameter_groups(beside, decay, lambda p: True)]
+    devices = {p.device.type for group in groups for p in group["params"]}
     if name == "SGD":
-        return torch.optim.SGD(groups, lr=hyp["lr0"], momentum=hyp["momentum"], nesterov=hyp["momentum"] > 0)
+        optimizer = torch.optim.SGD(
+            groups, lr=hyp["lr0"], momentum=hyp["momentum"], nesterov=hyp["momentum"] > 0, fused=devices == {"cpu"}
+        )
+        optimizer.register_step_pre_hook(_begin_momentum)
+        return optimizer
     adam = {"Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW}[name]
-    fused = all(p.device.type in FUSED for group in groups for p in group["params"])
+    fused = devices <= set(FUSED)
     return adam(groups, lr=hyp["lr0"], betas=(hyp["momentum"], 0.999), fused=fused)
+
+
+def _begin_momentum(optimizer: torch.optim.SGD, *_: Any) -> None:
+    """Let momentum begin at 0, which PyTorch leaves to the first step: in one call it takes it for the first of all weights
+    or of none, and has memory as it was where the scaler leaves that step out."""
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            begins = parameter.grad is not None and group["momentum"] != 0
+            if begins and optimizer.state[parameter].get("momentum_buffer") is None:
+                optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, saved: Any) -> None:
@@ -78,10 +93,16 @@ def _moments(optimizer: torch.optim.Optimizer, entries: Entries) -> dict[int, di
         before = Entries(found, f"optimizer.state[{number}]")
         # of a parameter without a gradient so far
         known = [name for name in names if len(names) > 1 or before.found(name) is not None]
-        moments[number] = dict.fromkeys(names) | {k: before.tensor(k, parameters[number].shape) for k in known}
+        moments[number] = dict.fromkeys(names) | {k: _as_it_lies(before, k, parameters[number]) for k in known}
         if len(names) > 1:
             moments[number]["step"] = before.tensor("step", ())
     return moments
+
+
+def _as_it_lies(saved: Entries, key: str, parameter: nn.Parameter) -> torch.Tensor:
+    """A saved tensor in the layout of ``parameter``: what changes all weights in one call goes through both as they lie in
+    memory."""
+    return torch.empty_like(parameter, requires_grad=False).copy_(saved.tensor(key, parameter.shape))
 
 
 def learning_rates(optimizer: torch.optim.Optimizer) -> list[float]:

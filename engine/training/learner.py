@@ -135,8 +135,10 @@ class Learner:
             if name in gradients.saved:
                 # those of a scaler may have overflown: it will leave the step out
                 gradient = gradients.tensor(name, parameter.shape, finite=not scaler)
-                gradient = gradient.to(self.device, parameter.dtype)
-                parameter.grad = gradient * factor if factor != 1 else gradient
+                # as it lies in memory, see load_optimizer
+                parameter.grad = torch.empty_like(parameter, requires_grad=False).copy_(gradient)
+                if factor != 1:
+                    parameter.grad *= factor
 
 
 def _checked_scaler(saved: dict[str, Any]) -> dict[str, Any]:

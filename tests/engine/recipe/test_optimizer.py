@@ -1,14 +1,16 @@
 """Learning rates, the optimizer and the average of the weights."""
 
 import math
+from copy import deepcopy
 
 import pytest
 import torch
 
 from engine.recipe.ema import ModelEMA
 from engine.recipe.hyp import read_hyp
-from engine.recipe.optimizer import Schedule, build_optimizer
+from engine.recipe.optimizer import Schedule, build_optimizer, load_optimizer
 from models.yolo import DetectionModel
+from tests.helpers.descriptions import TINY
 from tests.helpers.training import trainer_of
 
 
@@ -65,6 +67,79 @@ def test_weight_decay_is_for_convolution_weights_only():
     assert len(biases["params"]) == len(norms["params"]) + 3  # every BatchNorm has both, Detect has three biases
     count = sum(p.numel() for g in (biases, kernels, norms) for p in g["params"])
     assert count == sum(p.numel() for p in model.parameters())
+
+
+def step_on(optimizer: torch.optim.Optimizer, seed: int) -> None:
+    """A step by gradients drawn by ``seed``, as they come: in the layout of their parameters."""
+    torch.manual_seed(seed)
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            parameter.grad = torch.empty_like(parameter).copy_(torch.randn(parameter.shape))
+    optimizer.step()
+
+
+def twins() -> list[DetectionModel]:
+    """Two models of the same weights, as training has them in memory."""
+    model = DetectionModel(TINY).to(memory_format=torch.channels_last)
+    return [model, deepcopy(model)]
+
+
+def same_weights(models: list[DetectionModel]) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(*(m.parameters() for m in models), strict=True))
+
+
+def test_sgd_in_one_call_is_that_of_one_call_a_tensor_to_the_bit():
+    hyp, models = read_hyp("hyp.scratch-low.yaml"), twins()
+    optimizers = [build_optimizer(model, hyp, 16, 4) for model in models]
+    assert all(group["fused"] for group in optimizers[0].param_groups)
+    for group in optimizers[1].param_groups:
+        group["fused"] = None
+    for seed in range(5):
+        for optimizer in optimizers:
+            step_on(optimizer, seed)
+    assert same_weights(models)
+
+
+def test_sgd_begins_where_some_weights_have_no_gradient_yet():
+    hyp, models = read_hyp("hyp.scratch-low.yaml"), twins()
+    optimizers = [build_optimizer(model, hyp, 16, 4) for model in models]
+    for group in optimizers[1].param_groups:
+        group["fused"] = None
+    for optimizer in optimizers:
+        # of a layer that stochastic depth skips in the first step
+        skipped = optimizer.param_groups[1]["params"].pop()
+        step_on(optimizer, 0)
+        optimizer.param_groups[1]["params"].append(skipped)
+        step_on(optimizer, 1)
+    assert same_weights(models)
+
+
+def test_a_first_step_that_the_scaler_leaves_out_leaves_nothing_behind():
+    hyp, models = read_hyp("hyp.scratch-low.yaml"), twins()
+    for model, losses in zip(models, ([torch.inf, 1.0], [1.0]), strict=True):
+        optimizer, scaler = build_optimizer(model, hyp, 16, 4), torch.amp.GradScaler("cpu")
+        for loss in losses:
+            optimizer.zero_grad()
+            scaler.scale(sum(p.square().sum() for p in model.parameters()) * loss).backward()
+            scaler.step(optimizer)
+            scaler.update()
+    assert same_weights(models)
+
+
+@pytest.mark.parametrize("name", ["SGD", "Adam"])
+def test_moments_of_another_layout_are_brought_into_that_of_the_weights(name):
+    # a program that has written a checkpoint anew may have changed it; in one call all are taken as they lie in memory
+    hyp, models = read_hyp("hyp.scratch-low.yaml"), twins()
+    first, second = (build_optimizer(model, hyp, 16, 4, name) for model in models)
+    step_on(first, 0)
+    saved = deepcopy(first.state_dict())
+    for moments in saved["state"].values():
+        moments.update({key: value.contiguous() for key, value in moments.items()})
+    models[1].load_state_dict(models[0].state_dict())
+    load_optimizer(second, saved)
+    for optimizer in (first, second):
+        step_on(optimizer, 1)
+    assert same_weights(models)
 
 
 def test_average_follows_the_weights_at_its_rate():

@@ -80,6 +80,19 @@ def test_the_average_is_a_few_calls_and_the_same_to_the_bit():
     assert all(torch.equal(v, expected[k]) for k, v in ema.model.state_dict().items())
 
 
+def test_saved_gradients_are_brought_into_the_layout_of_the_weights(tiny_set, tmp_path):
+    trainer = trainer_of(tiny_set, tmp_path)
+    learner = trainer.learner
+    for parameter in learner.model.parameters():
+        parameter.grad = torch.empty_like(parameter).copy_(torch.randn(parameter.shape))
+    saved = learner.state_dict()
+    saved["gradients"] = {name: gradient.contiguous() for name, gradient in saved["gradients"].items()}
+    learner.load_state_dict(saved)
+    for name, parameter in learner.model.named_parameters():
+        assert parameter.grad.stride() == parameter.stride(), name
+        assert torch.equal(parameter.grad, saved["gradients"][name]), name
+
+
 def test_nothing_is_computed_in_float64(tiny_set, tmp_path):
     """MPS has none."""
 
