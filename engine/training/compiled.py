@@ -95,7 +95,7 @@ def _channels(values: torch.Tensor) -> torch.Tensor:
 
 
 class _NormalisedSiLU(torch.autograd.Function):
-    """→ SiLU of the normalised x, and mean and variance [c] of x, that of ``count`` values.
+    """x [b, c, h, w], weight and bias [c], values [c] ``near`` the mean → SiLU of the normalised x, and mean and variance [c].
 
     The slope of SiLU is kept for the gradient, in the type of x, where autograd would keep what it takes to compute it anew:
     the exponential of each value is taken once.

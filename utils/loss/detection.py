@@ -155,17 +155,18 @@ class Needed(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, raw: torch.Tensor, places: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        ctx.save_for_backward(raw, places)
+        ctx.save_for_backward(places)
+        ctx.shape, ctx.dtype = raw.shape, raw.dtype
         return raw[..., 4].float(), raw.flatten(0, 3)[places].float()
 
     @staticmethod
     def backward(ctx, objectness: torch.Tensor, picked: torch.Tensor) -> tuple[torch.Tensor, None]:
-        raw, places = ctx.saved_tensors
-        gradient = torch.zeros_like(raw, memory_format=torch.contiguous_format)
+        (places,) = ctx.saved_tensors
+        gradient = picked.new_zeros(ctx.shape, dtype=ctx.dtype)
         gradient[..., 4] = objectness
         whole = picked.clone()
         whole[:, 4] += objectness.flatten()[places]
-        gradient.view(-1, raw.shape[4])[places] = whole.to(raw.dtype)
+        gradient.flatten(0, 3)[places] = whole.to(ctx.dtype)
         return gradient, None
 
 
