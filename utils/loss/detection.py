@@ -32,8 +32,7 @@ def binary_cross_entropy(
     logits: torch.Tensor, targets: torch.Tensor, positive_weight: float, gamma: float
 ) -> torch.Tensor:
     """Summed binary cross-entropy on logits, focal (1708.02002, alpha 0.25) where ``gamma`` > 0."""
-    # left out where it changes nothing, as in stock's recipe: it takes some passes over all values
-    weight = None if positive_weight == 1 else logits.new_full((), positive_weight)
+    weight = logits.new_full((), positive_weight)
     if gamma <= 0:
         return F.binary_cross_entropy_with_logits(logits, targets, pos_weight=weight, reduction="sum")
     loss = F.binary_cross_entropy_with_logits(logits, targets, pos_weight=weight, reduction="none")
