@@ -147,12 +147,16 @@ def settle(model: nn.Module) -> None:
     if not (ONEDNN and all(p.device.type == "cpu" for p in model.parameters())):
         return
     for module in list(model.modules()):
-        called = getattr(module.forward, "__func__", None)
-        if called in (Conv.forward, stem.forward) and isinstance(module.bn, nn.Identity):
+        if is_called_as_conv(module) and isinstance(module.bn, nn.Identity):
             _settle_pair(module, "conv", "act")
         names = list(module._modules)
         for name, following in zip(names, [*names[1:], ""], strict=False):
             _settle_pair(module, name, following if type(module) is nn.Sequential else "")
+
+
+def is_called_as_conv(module: nn.Module) -> bool:
+    """Whether its conv, bn and act are known to follow each other: by the forward of Conv or of stem."""
+    return getattr(module.forward, "__func__", None) in (Conv.forward, stem.forward)
 
 
 def _settle_pair(parent: nn.Module, name: str, following: str) -> None:

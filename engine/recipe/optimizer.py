@@ -93,16 +93,18 @@ def _moments(optimizer: torch.optim.Optimizer, entries: Entries) -> dict[int, di
         before = Entries(found, f"optimizer.state[{number}]")
         # of a parameter without a gradient so far
         known = [name for name in names if len(names) > 1 or before.found(name) is not None]
-        moments[number] = dict.fromkeys(names) | {k: _as_it_lies(before, k, parameters[number]) for k in known}
+        moments[number] = dict.fromkeys(names) | {
+            k: laid_out_as(parameters[number], before.tensor(k, parameters[number].shape)) for k in known
+        }
         if len(names) > 1:
             moments[number]["step"] = before.tensor("step", ())
     return moments
 
 
-def _as_it_lies(saved: Entries, key: str, parameter: nn.Parameter) -> torch.Tensor:
-    """A saved tensor in the layout of ``parameter``: what changes all weights in one call goes through both as they lie in
-    memory."""
-    return torch.empty_like(parameter, requires_grad=False).copy_(saved.tensor(key, parameter.shape))
+def laid_out_as(parameter: nn.Parameter, saved: torch.Tensor) -> torch.Tensor:
+    """A copy of ``saved`` on the device, of the type and in the layout of ``parameter``: what changes all weights in one call
+    goes through both as they lie in memory."""
+    return torch.empty_like(parameter, requires_grad=False).copy_(saved)
 
 
 def learning_rates(optimizer: torch.optim.Optimizer) -> list[float]:

@@ -13,7 +13,7 @@ from torch import nn
 from torch._functorch.partitioners import default_partition
 
 from engine.detection.compilation import compile_layers
-from models.common import Conv, stem
+from models.fuse import is_called_as_conv
 
 try:
     from torch._inductor.custom_graph_pass import CustomPartitionerFn
@@ -39,7 +39,7 @@ def suit_compiler(model: nn.Module) -> None:
     An activation is known to follow in Conv, stem, and what is called as they are, and in an nn.Sequential.
     """
     for module in list(model.modules()):
-        if getattr(module.forward, "__func__", None) in (Conv.forward, stem.forward):
+        if is_called_as_conv(module):
             _join(module, "bn", "act")
         elif type(module) is nn.Sequential:
             names = list(module._modules)
@@ -140,8 +140,7 @@ class MaxPool2d(nn.MaxPool2d):
         return max_pool(x, self.kernel_size, self.stride, self.padding)[0]
 
 
-@torch.library.custom_op("detectors::max_pool", mutates_args=())
-def max_pool(x: torch.Tensor, kernel: int, stride: int, padding: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _pool(x: torch.Tensor, kernel: int, stride: int, padding: int) -> tuple[torch.Tensor, torch.Tensor]:
     """→ the highest value of each window, and its place."""
     return torch.ops.aten.max_pool2d_with_indices(x, [kernel] * 2, [stride] * 2, [padding] * 2)
 
@@ -153,11 +152,6 @@ def max_pool_backward(
     """The gradient of x."""
     window = [kernel] * 2, [stride] * 2, [padding] * 2
     return torch.ops.aten.max_pool2d_with_indices_backward(gradient, x, *window, [1, 1], False, places)
-
-
-@max_pool.register_fake
-def _(x, kernel, stride, padding):
-    return torch.ops.aten.max_pool2d_with_indices(x, [kernel] * 2, [stride] * 2, [padding] * 2)
 
 
 @max_pool_backward.register_fake
@@ -175,6 +169,9 @@ def _pool_backward(ctx, gradient, _):
     return max_pool_backward(gradient, x, places, *ctx.window), None, None, None
 
 
+max_pool = torch.library.custom_op("detectors::max_pool", _pool, mutates_args=())
+# without values, too, it is the same
+max_pool.register_fake(_pool)
 max_pool.register_autograd(_pool_backward, setup_context=_keep_places)
 
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from engine.recipe.distillation import Pupil
 from engine.recipe.ema import ModelEMA
-from engine.recipe.optimizer import Schedule, load_optimizer
+from engine.recipe.optimizer import Schedule, laid_out_as, load_optimizer
 from engine.training.precision import mixed, precision_as_saved
 from engine.training.state import State
 from models.heads.protocol import Loss
@@ -135,8 +135,7 @@ class Learner:
             if name in gradients.saved:
                 # those of a scaler may have overflown: it will leave the step out
                 gradient = gradients.tensor(name, parameter.shape, finite=not scaler)
-                # as it lies in memory, see load_optimizer
-                parameter.grad = torch.empty_like(parameter, requires_grad=False).copy_(gradient)
+                parameter.grad = laid_out_as(parameter, gradient)
                 if factor != 1:
                     parameter.grad *= factor
 
