@@ -78,14 +78,15 @@ class NormalisedSiLU(nn.BatchNorm2d):
     """BatchNorm (1502.03167) and SiLU in one: [b, c, h, w] → the same."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if not self.training:
+        count = x.numel() // x.shape[1]
+        # of one value there is no variance, which PyTorch says
+        if not self.training or count == 1:
             return F.silu(super().forward(x))
         y, mean, variance = _NormalisedSiLU.apply(x, self.weight, self.bias, self.running_mean, self.eps)
         with torch.no_grad():
-            count = x.numel() // x.shape[1]
             self.num_batches_tracked.add_(1)
             self.running_mean.lerp_(mean, self.momentum)
-            self.running_var.lerp_(variance * (count / max(count - 1, 1)), self.momentum)
+            self.running_var.lerp_(variance * (count / (count - 1)), self.momentum)
         return y
 
 

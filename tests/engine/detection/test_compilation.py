@@ -242,6 +242,13 @@ def test_the_variance_of_large_numbers_is_kept():
     torch.testing.assert_close(suited[0].running_var, bn.running_var, rtol=1e-3, atol=0)
 
 
+def test_one_value_of_a_channel_is_refused_as_by_pytorch():
+    suited = nn.Sequential(nn.BatchNorm2d(2), nn.SiLU())
+    suit_compiler(suited)
+    with pytest.raises(ValueError, match="more than 1 value per channel"):
+        suited(torch.rand(1, 2, 1, 1))
+
+
 def test_other_layers_stay_as_they_are():
     class Own(Conv):
         def forward(self, x):
